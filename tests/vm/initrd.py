@@ -1,0 +1,99 @@
+"""The guest's first file system: a cpio archive with busybox, the modules that lead to the host's root, and an init."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernels import Kernel
+
+BUSYBOX = Path("/bin/busybox")
+# What the devices of the guest need; one that is absent is built into that kernel. The last ones serve the tests.
+MODULES = ["virtio_pci", "virtio_console", "virtiofs", "overlay", "veth"]
+
+
+class Archive:
+    """A cpio archive in the one format that the kernel unpacks ("newc")."""
+
+    def __init__(self) -> None:
+        self._out = io.BytesIO()
+        self._inode = 0
+
+    def directory(self, name: str) -> None:
+        """Add an empty directory."""
+        self._entry(name, 0o040755, b"")
+
+    def file(self, name: str, content: bytes, mode: int = 0o644) -> None:
+        """Add a regular file."""
+        self._entry(name, 0o100000 | mode, content)
+
+    def finish(self) -> bytes:
+        """The whole archive."""
+        self._entry("TRAILER!!!", 0, b"")
+        return self._out.getvalue()
+
+    def _entry(self, name: str, mode: int, content: bytes) -> None:
+        self._inode += 1
+        path = name.encode() + b"\0"
+        # inode mode uid gid nlink mtime size devmajor devminor rdevmajor rdevminor namesize check
+        fields = (self._inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0)
+        self._out.write(b"070701" + b"".join(b"%08X" % field for field in fields) + path)
+        self._pad()
+        self._out.write(content)
+        self._pad()
+
+    def _pad(self) -> None:
+        self._out.write(b"\0" * (-self._out.tell() % 4))
+
+
+def unpacked(path: Path) -> bytes:
+    """A module's content, whatever it is compressed with: busybox loads plain ones only."""
+    content = path.read_bytes()
+    if path.suffix == ".xz":
+        return lzma.decompress(content)
+    if path.suffix == ".zst":
+        return subprocess.run(["zstd", "-dc"], input=content, stdout=subprocess.PIPE, check=True).stdout
+    return content
+
+
+def modules(kernel: Kernel, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The wanted modules and what they need, each after what it needs.
+
+    Debian's packages hold no modules.dep, which is made at installation: each module names its own needs.
+    """
+    files = {path.name.partition(".")[0].replace("-", "_"): path for path in kernel.modules.rglob("*.ko*")}
+    ordered: dict[str, bytes] = {}
+
+    def add(name: str) -> None:
+        if name in ordered or name not in files:
+            return
+        content = unpacked(files[name])
+        found = re.search(rb"\0depends=([^\0]*)\0", content)
+        for needed in found.group(1).decode().split(",") if found else []:
+            add(needed.replace("-", "_"))
+        ordered[name] = content
+
+    for name in wanted:
+        add(name.replace("-", "_"))
+    return ordered
+
+
+def build(kernel: Kernel, command: Sequence[str], cwd: str, environment: dict[str, str], extra: Sequence[str]) -> bytes:
+    """An archive that boots, mounts the host's root and runs the command there."""
+    archive = Archive()
+    for name in ("bin", "dev", "proc", "sys", "new", "modules", "vm"):
+        archive.directory(name)
+    archive.file("bin/busybox", BUSYBOX.read_bytes(), 0o755)
+    archive.file("init", (Path(__file__).parent / "guest-init").read_bytes(), 0o755)
+    for number, (name, content) in enumerate(modules(kernel, [*MODULES, *extra]).items()):
+        archive.file(f"modules/{number:02}-{name}.ko", content)
+    words = [f"{name}={value}" for name, value in environment.items()]
+    # The host's own env and shell run the command: busybox would prefer its applets to the programs of that name.
+    script = f"cd {shlex.quote(cwd)} && exec /usr/bin/env -i {shlex.join(words)} {shlex.join(command)}\n"
+    archive.file("vm/command", script.encode(errors="surrogateescape"))
+    return archive.finish()
