@@ -17,6 +17,10 @@ BUSYBOX = Path("/bin/busybox")
 MODULES = ["virtio_pci", "virtio_console", "virtiofs", "overlay", "veth"]
 
 
+class InitrdError(Exception):
+    """The archive cannot be made; the text says what to do."""
+
+
 class Archive:
     """A cpio archive in the one format that the kernel unpacks ("newc")."""
 
@@ -83,17 +87,29 @@ def modules(kernel: Kernel, wanted: Sequence[str]) -> dict[str, bytes]:
     return ordered
 
 
+def busybox() -> bytes:
+    """Return the shell and tools of the initrd."""
+    content = BUSYBOX.read_bytes() if BUSYBOX.exists() else b""
+    if not content or b"/ld-linux" in content[:4096]:
+        raise InitrdError("a busybox that needs no libraries is missing: run tools/setup, or install busybox-static")
+    return content
+
+
 def build(kernel: Kernel, command: Sequence[str], cwd: str, environment: dict[str, str], extra: Sequence[str]) -> bytes:
     """An archive that boots, mounts the host's root and runs the command there."""
     archive = Archive()
     for name in ("bin", "dev", "proc", "sys", "new", "modules", "vm"):
         archive.directory(name)
-    archive.file("bin/busybox", BUSYBOX.read_bytes(), 0o755)
+    archive.file("bin/busybox", busybox(), 0o755)
     archive.file("init", (Path(__file__).parent / "guest-init").read_bytes(), 0o755)
     for number, (name, content) in enumerate(modules(kernel, [*MODULES, *extra]).items()):
         archive.file(f"modules/{number:02}-{name}.ko", content)
     words = [f"{name}={value}" for name, value in environment.items()]
     # The host's own env and shell run the command: busybox would prefer its applets to the programs of that name.
-    script = f"cd {shlex.quote(cwd)} && exec /usr/bin/env -i {shlex.join(words)} {shlex.join(command)}\n"
+    place = shlex.quote(cwd)
+    script = (
+        f"cd {place} || {{ echo vm: the guest cannot see {place}: start in another directory; exit 2; }}\n"
+        f"exec /usr/bin/env -i {shlex.join(words)} {shlex.join(command)}\n"
+    )
     archive.file("vm/command", script.encode(errors="surrogateescape"))
     return archive.finish()

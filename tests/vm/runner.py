@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
 
+import accelerator
 import initrd
 import kernels
 import splats
@@ -18,6 +21,8 @@ from machine import Machine, MachineError, Outcome, Setup
 
 SPLAT, TIME_OUT, DIED, NO_BOOT = 123, 124, 125, 126
 ATTEMPTS = 3
+# Consoles of failed runs that are kept in the cache.
+CONSOLES = 20
 SHARE_IN_GUEST = "/mnt/share"
 PASSED = ["HOME", "TERM", "LANG", "CI"]
 PATH_FLOOR = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -32,9 +37,12 @@ def arguments() -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser(
         prog="tests/vm/run",
-        description="Run COMMAND in a virtual machine with the given kernel, on a throw-away copy of this machine's files.",
-        epilog=f"The exit status is the command's, or {SPLAT}: the command succeeded but the kernel complained; {TIME_OUT}: "
-        f"time-out; {DIED}: the guest died; {NO_BOOT}: it never booted. The guest's {SHARE_IN_GUEST} ($VM_SHARE) is --share.",
+        usage="%(prog)s --kernel SERIES [options] [--] COMMAND…",
+        description="Run COMMAND in a virtual machine on this machine's files; what it writes to them is thrown away.",
+        epilog="The exit status is the command's. "
+        f"{SPLAT}: the command succeeded, but the kernel complained. {TIME_OUT}: time-out. "
+        f"{DIED}: the guest died. {NO_BOOT}: it never booted, or could not be made. "
+        f"The directory of --share is {SHARE_IN_GUEST} in the guest, and $VM_SHARE.",
     )
     parser.add_argument("--kernel", metavar="SERIES", help="such as 7.2, 6.12 or 6.1")
     parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for the command, from its start")
@@ -45,8 +53,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--console", type=Path, metavar="FILE", help="keep the kernel's messages here")
     parser.add_argument("--fetch", action="store_true", help="only download the kernel")
     parser.add_argument("--list", action="store_true", help="show the kernels that are known and cached")
-    parser.add_argument("command", nargs="*", metavar="COMMAND", help="program and arguments, best after --")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="program and arguments")
     given = parser.parse_args()
+    given.command = given.command[given.command[:1] == ["--"] :]
     if not given.list and not given.kernel:
         parser.error("--kernel is required")
     if not given.list and not given.fetch and not given.command:
@@ -86,7 +95,7 @@ def main() -> int:
             say(f"kernel {kernel.release} is in {kernel.directory}")
             return 0
         return boot(kernel, given)
-    except (kernels.KernelError, suite.AptError, view.ViewError, MachineError) as error:
+    except (kernels.KernelError, suite.AptError, initrd.InitrdError, view.ViewError, MachineError) as error:
         say(str(error))
         return NO_BOOT
 
@@ -101,55 +110,81 @@ def show() -> int:
 
 def through_sudo(extra: list[str]) -> int:
     """Start again as root: mounts need it. The caller's cache and environment stay in use."""
-    if not suite.shutil.which("sudo"):
+    if not shutil.which("sudo"):
         say("needs root for its mounts: run it as root, or install sudo")
         return NO_BOOT
-    names = [*PASSED, "PATH", "XDG_CACHE_HOME", suite.MIRROR_VARIABLE, *(item for item in extra if "=" not in item)]
+    names = [*PASSED, "PATH", "XDG_CACHE_HOME", suite.MIRROR_VARIABLE, accelerator.VARIABLE, *extra]
     words = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     os.execvp("sudo", ["sudo", "env", *words, sys.executable, *sys.argv])
 
 
+def stop(number: int, _: object) -> None:
+    """End on a signal by way of the clean-up."""
+    sys.exit(128 + number)
+
+
 def boot(kernel: kernels.Kernel, given: argparse.Namespace) -> int:
     """Boot until the command has started, then judge how it ended."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    cwd = os.getcwd()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    if platform.machine() != "x86_64":
+        raise MachineError(f"the guest shares this machine's files and is x86_64; this is {platform.machine()}")
+    cwd = str(Path.cwd())
     share = given.share.resolve() if given.share else None
     if share and not share.is_dir():
         raise MachineError(f"--share {share}: no such directory")
-    console = given.console or kernels.cache_directory() / "consoles" / f"{kernel.series}-{os.getpid()}.log"
-    console = console.resolve()
+    cache = kernels.cache_directory()
+    console = (given.console or cache / "consoles" / f"{kernel.series}-{os.getpid()}.log").resolve()
     console.parent.mkdir(parents=True, exist_ok=True)
+    kept = sorted((cache / "consoles").glob("*"), key=lambda path: path.stat().st_mtime)
+    for old in kept[:-CONSOLES]:
+        old.unlink(missing_ok=True)
     root = view.make()
     if not share:
         share = view.SCRATCH / "share"
         share.mkdir()
-    archive = view.SCRATCH / "initrd"
-    archive.write_bytes(initrd.build(kernel, given.command, cwd, environment(given.env), given.module))
-    setup = Setup(kernel.image, archive, root, share, console, memory=given.memory, timeout=given.timeout)
+
+    def archive(command: list[str]) -> Path:
+        path = view.SCRATCH / "initrd"
+        path.write_bytes(initrd.build(kernel, command, cwd, environment(given.env), given.module))
+        return path
+
+    log = view.SCRATCH / "log"
+    setup = Setup(
+        kernel.image, archive(["true"]), root, share, console, log, memory=given.memory, timeout=given.timeout
+    )
+    setup.kvm = accelerator.kvm_works(setup, cache)
+    archive(given.command)
     for attempt in range(1, ATTEMPTS + 1):
+        log.write_bytes(b"")
         outcome = Machine(setup, emit).run()
         if outcome.started:
             break
-        again = "trying again" if attempt < ATTEMPTS else "giving up"
-        say(f"boot {attempt} of {kernel.release} never reached the command: {again}")
+        failed = console.rename(console.with_name(f"{console.name}.boot{attempt}"))
+        say(f"boot {attempt} of {ATTEMPTS} of {kernel.release} never reached the command; its console: {failed}")
+        for line in [*tail(failed), *tail(log)]:
+            say(f"  {line}")
+        setup.kvm = False  # emulation is slow but sure
+    else:
+        return NO_BOOT
     code = judge(outcome, console, given)
-    if code == 0 and not given.console:
-        console.unlink()
-    elif code:
+    if given.console or code:
         say(f"console: {console}")
+    else:
+        console.unlink()
     return code
 
 
+def tail(path: Path) -> list[str]:
+    """Return the last lines of a file."""
+    return path.read_text(errors="replace").splitlines()[-10:]
+
+
 def judge(outcome: Outcome, console: Path, given: argparse.Namespace) -> int:
-    """The exit code; what the kernel complained about goes to stderr."""
-    lines = console.read_text(errors="replace").splitlines()
-    reports = splats.splats(lines)
+    """Return the exit code; what the kernel complained about goes to stderr."""
+    reports = splats.splats(console.read_text(errors="replace").splitlines())
     for line in (line for report in reports for line in report):
         say(f"kernel: {line}")
-    if not outcome.started:
-        for line in [] if reports else lines[-20:]:
-            say(f"console: {line}")
-        return NO_BOOT
     if outcome.timed_out:
         say(f"time-out: still running after {given.timeout:g} s: {shlex.join(given.command)}")
         return TIME_OUT

@@ -97,7 +97,11 @@ class Suite:
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         done = subprocess.run(
-            [tool, *options, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False
+            [tool, *options, *arguments],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             reason = done.stderr.strip() or done.stdout.strip()
@@ -109,12 +113,12 @@ class Suite:
         return self._run("apt-cache", "pkgnames", prefix).split()
 
     def dependencies(self, package: str) -> list[str]:
-        """The names in the package's Depends field, the first of each alternative."""
+        """Return the names in the package's Depends field, the first of each alternative."""
         shown = self._run("apt-cache", "show", "--no-all-versions", package)
         found = re.search(r"^Depends: (.*)$", shown, re.MULTILINE)
         return [part.split()[0] for part in found.group(1).split(",")] if found else []
 
     def download(self, packages: list[str], directory: Path) -> list[Path]:
-        """The .deb files of these packages, checked against the suite's signed lists."""
+        """Fetch the .deb files of these packages, checked against the suite's signed lists."""
         self._run("apt-get", "download", "-qq", *packages, cwd=directory)
         return sorted(directory.glob("*.deb"))

@@ -26,8 +26,8 @@ class ViewError(Exception):
 
 def _checked(result: int, what: str) -> None:
     if result:
-        code = ctypes.get_errno()
-        raise ViewError(f"{what}: {os.strerror(code)}; the VM runner needs root with CAP_SYS_ADMIN, Linux 5.12 or later")
+        reason = os.strerror(ctypes.get_errno())
+        raise ViewError(f"{what}: {reason}; the VM runner needs root with CAP_SYS_ADMIN, on Linux 5.12 or later")
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -62,6 +62,8 @@ def make() -> Path:
     return view
 
 
-def die_with_parent() -> None:
-    """Called in a child before exec: the kernel kills it when this runner ends, even by SIGKILL."""
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends, even by SIGKILL. For a child, before exec."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)
