@@ -118,6 +118,8 @@ class Machine:
                 words += ["-f", "-o", f"source={directory},cache={cache},sandbox=chroot,log_level=err"]
             else:
                 words += [f"--shared-dir={directory}", f"--cache={cache}", "--sandbox=chroot", "--log-level=error"]
+                # Overlayfs refuses directories that FUSE would mount on first use.
+                words += ["--no-announce-submounts"]
             self._start(words, listener.fileno())
         return [
             *("-chardev", f"socket,id={tag},path={path}"),
