@@ -128,7 +128,11 @@ def newest_image(names: list[str], series: str) -> str | None:
     """
     pattern = re.compile(rf"linux-image-{re.escape(series)}\.[0-9.]+([-+][a-z0-9.]+)?-cloud-amd64")
     images = [name for name in names if pattern.fullmatch(name)]
-    return max(images, key=lambda name: [int(number) for number in re.findall(r"\d+", name)], default=None)
+    return max(images, key=_version, default=None)
+
+
+def _version(image: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", image.removesuffix("-cloud-amd64"))]
 
 
 def _parts(suite: Suite, image: str, release: str) -> list[str]:

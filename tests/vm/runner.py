@@ -168,9 +168,9 @@ def boot(kernel: kernels.Kernel, given: argparse.Namespace) -> int:
     else:
         return NO_BOOT
     code = judge(outcome, console, given)
-    if given.console or code:
+    if code:
         say(f"console: {console}")
-    else:
+    elif not given.console:
         console.unlink()
     return code
 
