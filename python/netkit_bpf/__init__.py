@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Linux netkit devices and their eBPF hooks from Python.
+
+>>> import netkit_bpf as nk
+>>> with nk.NetNS.create() as ns, nk.NetkitPair.create("nk0", peer_netns=ns) as pair:  # doctest: +SKIP
+...     with nk.Monitor(pair) as monitor:
+...         for event in monitor.events(timeout=1.0):
+...             print(event)
+
+Importing this package asks nothing of the kernel.
+"""
+
+from __future__ import annotations
+
+try:
+    from netkit_bpf import _core as _core
+except ImportError as error:  # say which interpreter could not load what, for a wheel in the wrong place
+    import sys as _sys
+
+    raise ImportError(
+        f"netkit_bpf's extension module does not load in Python {_sys.version.split()[0]} ({_sys.executable}): {error}"
+    ) from error
+
+from netkit_bpf.device import Device
+from netkit_bpf.enums import Mode, Policy, Scrub, Side
+from netkit_bpf.errors import NotSupportedError, VerifierError
+from netkit_bpf.event import Fragment, PacketEvent
+from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
+from netkit_bpf.netns import NetNS
+from netkit_bpf.pair import NetkitPair
+
+__all__ = [
+    "Device",
+    "Fragment",
+    "Mode",
+    "Monitor",
+    "MonitorStats",
+    "NetNS",
+    "NetkitPair",
+    "NotSupportedError",
+    "PacketEvent",
+    "Policy",
+    "Scrub",
+    "Side",
+    "SideStats",
+    "VerifierError",
+]

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The words of netkit: each enumeration's members are their lower-case names, as ip-link(8) writes them."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+
+class _Word(str, enum.Enum):
+    """A member is a str: it equals its name, formats as it and goes into JSON as it."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Mode(_Word):
+    """What a pair carries: Ethernet frames (l2) or IP packets without addresses of a link layer (l3)."""
+
+    L2 = "l2"
+    L3 = "l3"
+
+
+class Policy(_Word):
+    """What becomes of a packet on a side without a program: it passes, or it is dropped."""
+
+    FORWARD = "forward"
+    BLACKHOLE = "blackhole"
+
+
+class Scrub(_Word):
+    """What a packet loses as it crosses namespaces: nothing (none), or its mark and priority (default)."""
+
+    NONE = "none"
+    DEFAULT = "default"
+
+
+class Side(_Word):
+    """An end of a pair, or the hook that sees what this end sends."""
+
+    PRIMARY = "primary"
+    PEER = "peer"
+
+
+_W = TypeVar("_W", bound=_Word)
+
+
+def parse(kind: type[_W], value: str, argument: str) -> _W:
+    """Return the member that `value` names; ValueError names the argument and the choices."""
+    try:
+        return kind(value)
+    except ValueError:
+        choices = " or ".join(repr(member.value) for member in kind)
+        raise ValueError(f"{argument} must be {choices}, not {value!r}") from None

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""The packet monitor."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from netkit_bpf import _core
+from netkit_bpf.enums import Side, parse
+from netkit_bpf.event import PacketEvent
+from netkit_bpf.pair import NetkitPair
+
+_MIB = 1 << 20
+_LARGEST_RING = 1 << 30
+_SIDES = {Side.PRIMARY: 0, Side.PEER: 1}
+
+
+class SideStats(NamedTuple):
+    """What became of the packets of one side. At a quiet moment `seen == delivered + lost + pending`.
+
+    Attributes:
+        seen: packets that reached the hook.
+        delivered: events handed out.
+        lost: packets that found the ring full; they went their way unrecorded.
+        pending: events that wait to be read.
+    """
+
+    seen: int
+    delivered: int
+    lost: int
+    pending: int
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self._asdict().items())
+
+
+class MonitorStats(NamedTuple):
+    """The account of a monitor, a side each."""
+
+    primary: SideStats
+    peer: SideStats
+
+    @property
+    def total(self) -> SideStats:
+        """Both sides together."""
+        return SideStats(*map(sum, zip(self.primary, self.peer, strict=True)))
+
+    def __str__(self) -> str:
+        return f"primary: {self.primary} | peer: {self.peer}"
+
+
+class Monitor:
+    """Watches every packet on the hooks of one or more netkit pairs, and alters none.
+
+    It is attached from its construction until `close`, before all other programs of the hooks. A side
+    whose policy is blackhole stays one.
+
+    One thread at a time may read; `close` and `stats` may be called from any. Signal handlers run while it
+    waits. Iterating waits for ever; `events(timeout=…)` ends in silence.
+
+    Args:
+        pair: the pair to watch.
+        pairs: more pairs.
+        sides: which hooks: "primary", "peer" or both.
+        ring_size: bytes of the ring buffer that all hooks share: a power of two, 4096 to 1 GiB. A packet
+            takes 80 bytes until the reader's thread has it.
+        queue_size: bytes of events that may wait for Python behind the ring.
+
+    Raises:
+        ValueError: an argument is not possible, whatever the kernel.
+        PermissionError: CAP_BPF or CAP_NET_ADMIN is missing.
+        OSError: ENODEV, a pair is gone.
+
+    >>> with Monitor(pair) as monitor:  # doctest: +SKIP
+    ...     for event in monitor.events(timeout=1.0):
+    ...         print(event)
+    """
+
+    def __init__(
+        self,
+        pair: NetkitPair,
+        *pairs: NetkitPair,
+        sides: Sequence[Side | str] = (Side.PRIMARY, Side.PEER),
+        ring_size: int = 4 * _MIB,
+        queue_size: int = 16 * _MIB,
+    ) -> None:
+        numbers = _check_sides(sides)
+        _check_ring_size(ring_size)
+        if queue_size < mmap.PAGESIZE:
+            raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {queue_size}")
+
+        attachments: list[_core.Attachment] = []
+        names: list[str] = []
+        shared: _core.Object | None = None
+        try:
+            for index, each in enumerate((pair, *pairs)):
+                names.append(each.primary.name)
+                program = _load(index, ring_size, shared)
+                shared = shared or program
+                device = each.primary
+                attachments.append(
+                    _core.Attachment(program, names[-1], device.ifindex, device.netns.path, numbers)
+                )
+            assert shared is not None
+            self._stream = _core.Stream(shared, ring_size, queue_size, tuple(names), attachments)
+        except BaseException:
+            for attachment in attachments:
+                attachment.close()
+            raise
+        self._names = names
+        self._final: MonitorStats | None = None
+        # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
+        self._closer = weakref.finalize(self, _close, self._stream, attachments)
+
+    def events(self, timeout: float | None = None) -> Iterator[PacketEvent]:
+        """Iterate over the events; the iterator ends after `timeout` seconds without one, or on `close`.
+
+        Raises:
+            ValueError: the monitor is closed.
+            OSError: ENODEV, from the iterator: the device or its namespace was deleted, and all events
+                from before that are delivered.
+        """
+        self._check_open()
+        return self._stream.events(_check_timeout(timeout))
+
+    def __iter__(self) -> Iterator[PacketEvent]:
+        return self.events()
+
+    def read(self, timeout: float | None = None) -> PacketEvent | None:
+        """Return one event; None after `timeout` seconds without one, or when the monitor is closed meanwhile.
+
+        Raises what `events` raises. A timeout of 0 only looks.
+        """
+        self._check_open()
+        return self._stream.read(_check_timeout(timeout))
+
+    @property
+    def stats(self) -> MonitorStats:
+        """The account up to now; after `close`, the final one."""
+        if self._final is not None:
+            return self._final
+        return _stats(self._stream)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._closer.alive
+
+    def close(self) -> None:
+        """Detach the programs, end the reader's thread and wake whoever waits. Idempotent.
+
+        Events that nobody has read are dropped; the final `stats` count them as pending.
+        """
+        if self._closer.alive:
+            self._closer()
+            self._final = _stats(self._stream)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Monitor {', '.join(self._names)} {'closed' if self.closed else 'open'}>"
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("the monitor is closed")
+
+
+def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Object:
+    """Load the programs for the pair number `index`; all after the first share its ring and counters."""
+    image = (Path(_core.__file__).parent / "monitor.bpf.o").read_bytes()
+    program = _core.Object(image, "monitor")
+    program.set_variable("pair_index", struct.pack("=H", index))
+    program.set_max_entries("events", ring_size)
+    if shared is not None:
+        for name in ("events", "counts"):
+            program.reuse_map(name, shared.map(name))
+    program.load()
+    return program
+
+
+def _close(stream: _core.Stream, attachments: list[_core.Attachment]) -> None:
+    for attachment in attachments:
+        attachment.close()
+    stream.close()
+
+
+def _stats(stream: _core.Stream) -> MonitorStats:
+    primary, peer = stream.stats()
+    return MonitorStats(SideStats(*primary), SideStats(*peer))
+
+
+def _check_sides(sides: Sequence[Side | str]) -> list[int]:
+    if isinstance(sides, str):
+        sides = (sides,)
+    parsed = [parse(Side, side, "sides") for side in sides]
+    if not parsed or len(set(parsed)) != len(parsed):
+        raise ValueError("sides must name one or both sides, each once")
+    return [_SIDES[side] for side in parsed]
+
+
+def _check_ring_size(ring_size: int) -> None:
+    if not isinstance(ring_size, int):
+        raise TypeError(f"ring_size must be an int, not {type(ring_size).__name__}")
+    if not mmap.PAGESIZE <= ring_size <= _LARGEST_RING or ring_size & (ring_size - 1):
+        raise ValueError(f"ring_size must be a power of two from {mmap.PAGESIZE} to {_LARGEST_RING}, not {ring_size}")
+
+
+def _check_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if not timeout >= 0:  # refuses NaN too
+        raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
+    return float(timeout)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""Network namespaces: network_namespaces(7), ip-netns(8)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from netkit_bpf import _core
+
+_T = TypeVar("_T")
+_DIRECTORY = Path("/run/netns")
+
+
+class NetNS:
+    """A network namespace.
+
+    Made by `create`, `open` or `current`. As a context manager, a namespace that was created is deleted
+    on exit, one that was opened is left alone. Any thread may use it; no thread is ever left in it.
+
+    >>> with NetNS.create() as ns:  # doctest: +SKIP
+    ...     ns.run(["ip", "link"])
+    """
+
+    def __init__(self, path: str, *, name: str | None = None, fd: int | None = None, owned: bool = False) -> None:
+        """Not for callers: use `create`, `open` or `current`."""
+        self._path = path
+        self._name = name
+        self._fd = fd
+        self._owned = owned
+        self._deleted = False
+
+    @classmethod
+    def create(cls, name: str | None = None) -> NetNS:
+        """Make a new namespace, its loopback device down as the kernel makes it.
+
+        Args:
+            name: makes it a named one, under /run/netns, as ip-netns(8) makes it, for all processes to see.
+                Without a name it lives as long as this object and what runs inside.
+
+        Raises:
+            ValueError: the name is empty, or not the name of a file.
+            FileExistsError: the name is taken.
+            PermissionError: CAP_SYS_ADMIN is missing.
+        """
+        if name is None:
+            return cls._from_fd(_core.netns_create(), owned=True)
+        _check_name(name)
+        _core.netns_create_named(name)
+        return cls(str(_DIRECTORY / name), name=name, owned=True)
+
+    @classmethod
+    def open(cls, which: str | os.PathLike[str] | int) -> NetNS:
+        """Take a namespace that is there.
+
+        Args:
+            which: the name of a named one, the path of one (anything with a "/"), or a process's id.
+
+        Raises:
+            FileNotFoundError: there is no such name, path or process.
+            PermissionError: the process belongs to somebody else, and CAP_SYS_PTRACE is missing.
+        """
+        if isinstance(which, int):
+            return cls._from_fd(os.open(f"/proc/{which}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        path = os.fspath(which)
+        if "/" in path:
+            return cls(str(Path(path).resolve(strict=True)))
+        _check_name(path)
+        return cls(str((_DIRECTORY / path).resolve(strict=True)), name=path)
+
+    @classmethod
+    def current(cls) -> NetNS:
+        """The namespace of the calling thread."""
+        return cls._from_fd(_core.netns_current())
+
+    @classmethod
+    def _from_fd(cls, fd: int, *, owned: bool = False) -> NetNS:
+        return cls(f"/proc/self/fd/{fd}", fd=fd, owned=owned)
+
+    @property
+    def name(self) -> str | None:
+        """The name under /run/netns, or None."""
+        return self._name
+
+    @property
+    def path(self) -> str:
+        """A path that opens the namespace in this process."""
+        if self._deleted:
+            raise ValueError("this network namespace is deleted")
+        return self._path
+
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - as subprocess.run() names it
+        timeout: float | None = None,
+        check: bool = False,
+        capture_output: bool = False,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run a program inside and wait for it; arguments and errors are those of `subprocess.run`.
+
+        >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
+        """
+        if capture_output:
+            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if input is not None:
+            options["stdin"] = subprocess.PIPE
+        with self.popen(argv, **options) as process:
+            try:
+                stdout, stderr = process.communicate(input, timeout=timeout)
+            except BaseException:
+                process.kill()  # as subprocess.run() does, then __exit__ waits
+                raise
+        if check and process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args, stdout, stderr)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
+        """Start a program inside; arguments and errors are those of `subprocess.Popen`."""
+        return self.call(subprocess.Popen, argv, **options)
+
+    def socket(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,  # noqa: A002 - as socket.socket() names it
+        proto: int = 0,
+    ) -> socket.socket:
+        """Make a Python socket that belongs to the namespace for its whole life, whoever uses it."""
+        return self.call(socket.socket, family, type, proto)
+
+    def call(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+        """Call a function on a new thread inside the namespace and return what it returns, or raises.
+
+        The thread ends with the call. Ctrl-C interrupts the wait; the function then still runs to its end.
+        """
+        path = self.path
+        outcome: Future[_T] = Future()
+
+        def inside() -> None:
+            try:
+                _core.netns_enter(path)
+                outcome.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - it is raised again, in the caller's thread
+                outcome.set_exception(error)
+
+        thread = threading.Thread(target=inside, name=f"netns-{self._name or 'unnamed'}")
+        thread.start()
+        thread.join()
+        return outcome.result()
+
+    def delete(self) -> None:
+        """Delete the namespace: at once if nothing runs inside, else with the last process inside. Idempotent.
+
+        Of an opened namespace with no name only this object's hold on it is dropped.
+        """
+        if self._deleted:
+            return
+        if self._name is not None:
+            try:
+                _core.netns_delete_named(self._name)
+            except FileNotFoundError:
+                pass  # somebody was faster
+        self._drop()
+
+    def _drop(self) -> None:
+        self._deleted = True
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> NetNS:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._owned:
+            self.delete()
+        else:
+            self._drop()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            self._drop()
+
+    def __repr__(self) -> str:
+        state = "deleted" if self._deleted else self._name or self._path
+        return f"<NetNS {state}>"
+
+
+def _check_name(name: str) -> None:
+    """Refuse what cannot be the name of a file under /run/netns."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a network namespace must be a str, not {type(name).__name__}")
+    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
+        raise ValueError(f"{name!r} cannot be the name of a network namespace: it must be the name of a file")
+
+
+def find_netns(netns: NetNS, nsid: int) -> NetNS | None:
+    """The namespace that `netns` knows by the number `nsid`, among the named ones and those of processes."""
+    names = sorted(_DIRECTORY.iterdir()) if _DIRECTORY.is_dir() else []
+    processes = [path / "ns" / "net" for path in Path("/proc").iterdir() if path.name.isdigit()]
+    for path in [*names, *processes]:
+        try:
+            if _core.netns_id(netns.path, str(path)) != nsid:
+                continue
+            if path.parent == _DIRECTORY:
+                return NetNS(str(path), name=path.name)
+            return NetNS._from_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            continue  # a name without a namespace, a process that ended, somebody else's
+    return None

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// An observer's programs on the hooks of one pair.
+//
+// A policy holds only while no program is attached, and when every program says NEXT the packet passes.
+// So an observer that is alone on the hook of a blackhole side must say DROP, and NEXT when other
+// programs are there to decide. Both can change while it is attached: check() looks again.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "handle.hpp"
+#include "hook.hpp"
+
+namespace netkit_bpf {
+
+class Object;
+
+class Attachment {
+ public:
+  // `object` is loaded and has the programs monitor_primary and monitor_peer and the verdicts of both
+  // sides in its section .data. Throws with nothing attached.
+  Attachment(std::shared_ptr<Object> object, std::string device, int ifindex, std::string netns,
+             const std::vector<Side>& sides);
+
+  // Sets the verdicts anew. Throws ENODEV once the device is gone. Any thread may call.
+  void check();
+
+  // Detaches: once this returns no packet is seen any more. Idempotent; any thread may call.
+  void close();
+
+ private:
+  void set_verdicts(size_t own_programs);
+
+  std::shared_ptr<Object> object_;
+  std::string device_;
+  int ifindex_;
+  std::string netns_;
+  std::vector<Side> sides_;
+  std::vector<uint8_t> verdicts_;
+  std::mutex mutex_;
+  std::vector<Fd> links_;
+};
+
+}  // namespace netkit_bpf

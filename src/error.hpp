@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// What the kernel refused, with everything a user needs to act on it.
+#pragma once
+
+#include <string>
+#include <system_error>
+
+namespace netkit_bpf {
+
+// what() reads "operation: the errno's text (detail)".
+class Error : public std::system_error {
+ public:
+  Error(int code, const std::string& operation, const std::string& detail = {});
+
+  [[nodiscard]] const char* what() const noexcept override { return text_.c_str(); }
+  [[nodiscard]] int number() const noexcept { return code().value(); }
+
+ private:
+  std::string text_;
+};
+
+// A feature that this kernel does not have.
+class NotSupported : public Error {
+ public:
+  NotSupported(const std::string& feature, const std::string& needs, const std::string& detail = {});
+
+  std::string feature;
+  std::string needs;    // the first kernel release that has it, "6.7"
+  std::string running;  // the release of the kernel that runs
+};
+
+// The verifier refused a program. The log is libbpf's and the verifier's own text, whole.
+class VerifierError : public Error {
+ public:
+  VerifierError(int code, const std::string& program, std::string verifier_log);
+
+  std::string log;
+};
+
+// The release of the running kernel, as uname(2) gives it.
+std::string kernel_release();
+
+}  // namespace netkit_bpf

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// A packet event as a line of text.
+#pragma once
+
+#include <string>
+
+#include "../bpf/event.h"
+
+namespace netkit_bpf {
+
+// An address of the event, of its family; the record says which.
+std::string format_address(const nk_event& event, const __u8 (&address)[16]);
+
+// "[peer] IPv6: fd00::2 -> fd00::1 | next=58 len=64 ttl=64", or "[peer] Ethernet: ARP (0x0806) | len=42".
+std::string format_line(const nk_event& event);
+
+}  // namespace netkit_bpf

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include "netns.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <exception>
+#include <thread>
+
+#include "error.hpp"
+
+namespace netkit_bpf::netns {
+
+namespace {
+
+constexpr const char* own = "/proc/thread-self/ns/net";
+constexpr const char* directory = "/run/netns";
+
+bool is_own(const std::string& path) {
+  struct stat mine {};
+  struct stat other {};
+  if (::stat(own, &mine) != 0 || ::stat(path.c_str(), &other) != 0) return false;
+  return mine.st_dev == other.st_dev && mine.st_ino == other.st_ino;
+}
+
+void on_new_thread(const std::function<void()>& f) {
+  std::exception_ptr failure;
+  std::thread([&] {
+    try {
+      f();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }).join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+void unshare_or_throw() {
+  if (::unshare(CLONE_NEWNET) != 0)
+    throw Error(errno, "create network namespace", errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+}
+
+// Names bound into the directory must be seen in every mount namespace, so it is a shared mount, as
+// ip-netns(8) makes it: the first bind makes it a mount, and only a mount can be made shared.
+void prepare_directory() {
+  if (::mkdir(directory, 0755) != 0 && errno != EEXIST) throw Error(errno, "make directory /run/netns");
+  if (::mount("", directory, "none", MS_SHARED | MS_REC, nullptr) == 0) return;
+  if (errno != EINVAL || ::mount(directory, directory, "none", MS_BIND | MS_REC, nullptr) != 0 ||
+      ::mount("", directory, "none", MS_SHARED | MS_REC, nullptr) != 0)
+    throw Error(errno, "share /run/netns between mount namespaces", errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+}
+
+}  // namespace
+
+Fd open_path(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) throw Error(errno, "open network namespace " + path);
+  return fd;
+}
+
+Fd current() { return open_path(own); }
+
+Fd create() {
+  Fd fd;
+  on_new_thread([&] {
+    unshare_or_throw();
+    fd = open_path(own);
+  });
+  return fd;
+}
+
+void create_named(const std::string& name) {
+  const std::string path = std::string(directory) + "/" + name;
+  prepare_directory();
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0));
+  if (!file) throw Error(errno, "create network namespace " + name);
+  try {
+    on_new_thread([&] {
+      unshare_or_throw();
+      if (::mount(own, path.c_str(), "none", MS_BIND, nullptr) != 0)
+        throw Error(errno, "bind network namespace to " + path);
+    });
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
+}
+
+void delete_named(const std::string& name) {
+  const std::string path = std::string(directory) + "/" + name;
+  // EINVAL: a name without a mount, left by a process that was killed between the two steps.
+  if (::umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL)
+    throw Error(errno, "delete network namespace " + name, errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+  if (::unlink(path.c_str()) != 0) throw Error(errno, "delete network namespace " + name);
+}
+
+void enter(const std::string& path) {
+  const Fd fd = open_path(path);
+  if (::setns(fd.get(), CLONE_NEWNET) != 0)
+    throw Error(errno, "enter network namespace " + path, errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+}
+
+void run_inside(const std::string& path, const std::function<void()>& f) {
+  if (path.empty() || is_own(path)) return f();
+  on_new_thread([&] {
+    enter(path);
+    f();
+  });
+}
+
+}  // namespace netkit_bpf::netns

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// A BPF object file: opened, configured, loaded.
+#pragma once
+
+#include <bpf/libbpf.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+
+namespace netkit_bpf {
+
+struct TestRun {
+  uint32_t retval = 0;
+  uint32_t duration_ns = 0;  // of one run, the mean of all
+  std::vector<uint8_t> data;  // the packet afterwards
+};
+
+// Not for use from two threads at once.
+class Object {
+ public:
+  // Parses an ELF image. Throws Error with libbpf's own words where it is none.
+  Object(std::span<const uint8_t> image, const std::string& name);
+
+  // Before load.
+  void set_max_entries(const std::string& map, uint32_t entries);
+  void reuse_map(const std::string& map, int fd);
+  // The whole of a section of global variables: ".rodata" before load, ".data" or ".bss" at any time.
+  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const;
+  void set_section(const std::string& name, std::span<const uint8_t> value);
+  // Where a global variable lies in its section, from BTF.
+  struct Variable {
+    std::string section;
+    uint32_t offset;
+    uint32_t size;
+  };
+  [[nodiscard]] Variable variable(const std::string& name) const;
+
+  // Throws VerifierError, or Error with what the kernel refused.
+  void load();
+
+  // After load. The descriptors belong to the object.
+  [[nodiscard]] int program(const std::string& name) const;
+  [[nodiscard]] int map(const std::string& name) const;
+  [[nodiscard]] TestRun test_run(const std::string& program, std::span<const uint8_t> packet, uint32_t repeat) const;
+
+ private:
+  bpf_map* find_map(const std::string& name) const;
+  bpf_map* find_section(const std::string& name) const;
+
+  std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
+  std::string name_;
+  bool loaded_ = false;
+};
+
+}  // namespace netkit_bpf

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// The table of contents of the private extension module. Docstrings live in Python.
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_core, module) {
+  using namespace netkit_bpf::python;
+  bind_errors();
+  bind_netns(module);
+  bind_devices(module);
+  bind_object(module);
+  bind_event(module);
+  bind_stream(module);
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include "../netns.hpp"
+
+#include <fcntl.h>
+#include <pybind11/stl.h>
+
+#include "../device.hpp"
+
+#include "bindings.hpp"
+
+namespace py = pybind11;
+
+namespace netkit_bpf::python {
+
+namespace {
+
+// The descriptor's new owner is Python.
+int release(Fd fd) { return ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0); }
+
+}  // namespace
+
+void bind_netns(py::module_& module) {
+  using no_gil = py::call_guard<py::gil_scoped_release>;
+  module.def("netns_current", [] { return release(netns::current()); }, no_gil());
+  module.def("netns_create", [] { return release(netns::create()); }, no_gil());
+  module.def("netns_create_named", &netns::create_named, py::arg("name"), no_gil());
+  module.def("netns_delete_named", &netns::delete_named, py::arg("name"), no_gil());
+  module.def(
+      "netns_id",
+      [](const std::string& netns, const std::string& other) {
+        const Fd fd = netns::open_path(other);
+        Netlink netlink(netns);
+        return device::netns_id(netlink, fd.get());
+      },
+      py::arg("netns"), py::arg("other"), no_gil());
+  module.def("netns_enter", &netns::enter, py::arg("path"), no_gil());
+}
+
+}  // namespace netkit_bpf::python

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "../object.hpp"
+
+#include <string_view>
+
+#include "bindings.hpp"
+
+namespace py = pybind11;
+
+namespace netkit_bpf::python {
+
+namespace {
+
+std::span<const uint8_t> view(const py::bytes& bytes) {
+  const std::string_view text(bytes);
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+py::bytes to_bytes(const std::vector<uint8_t>& data) {
+  return {reinterpret_cast<const char*>(data.data()), data.size()};
+}
+
+// Replaces one variable in its section, which libbpf takes only whole.
+void set_variable(Object& object, const std::string& name, const py::bytes& value) {
+  const Object::Variable variable = object.variable(name);
+  const auto data = view(value);
+  if (data.size() != variable.size)
+    throw py::value_error("variable '" + name + "' takes " + std::to_string(variable.size) + " bytes");
+  std::vector<uint8_t> section = object.section(variable.section);
+  std::copy(data.begin(), data.end(), section.begin() + variable.offset);
+  object.set_section(variable.section, section);
+}
+
+}  // namespace
+
+void bind_object(py::module_& module) {
+  using no_gil = py::call_guard<py::gil_scoped_release>;
+  py::class_<Object, std::shared_ptr<Object>>(module, "Object")
+      .def(py::init([](const py::bytes& image, const std::string& name) {
+             return std::make_shared<Object>(view(image), name);
+           }),
+           py::arg("image"), py::arg("name"))
+      .def("set_max_entries", &Object::set_max_entries, py::arg("map"), py::arg("entries"))
+      .def("reuse_map", &Object::reuse_map, py::arg("map"), py::arg("fd"))
+      .def("set_variable", &set_variable, py::arg("name"), py::arg("value"))
+      .def("load", &Object::load, no_gil())
+      .def("program", &Object::program, py::arg("name"))
+      .def("map", &Object::map, py::arg("name"))
+      .def(
+          "test_run",
+          [](const Object& object, const std::string& program, const py::bytes& packet, uint32_t repeat) {
+            TestRun run;
+            {
+              const py::gil_scoped_release release;  // packet is held by the caller and immutable
+              run = object.test_run(program, view(packet), repeat);
+            }
+            return py::make_tuple(static_cast<int32_t>(run.retval), to_bytes(run.data), run.duration_ns);
+          },
+          py::arg("program"), py::arg("packet"), py::arg("repeat") = 1);
+}
+
+}  // namespace netkit_bpf::python
