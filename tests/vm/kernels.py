@@ -7,13 +7,13 @@ import fcntl
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import child
 from suite import AptError, Suite
 
 # Where a series was last seen, best first: small lists come before large ones. A suite moves on to newer series, so
@@ -85,7 +85,7 @@ def get(series: str) -> Kernel:
         with tempfile.TemporaryDirectory(prefix=f".{series}.tmp-", dir=kernels) as scratch:
             try:
                 entry = _download(series, Path(scratch))
-            except (AptError, OSError, subprocess.CalledProcessError) as error:
+            except (AptError, OSError, child.ChildError) as error:
                 raise KernelError(f"kernel {series}: {error}") from error
             entry.rename(kernel.directory)
     return kernel
@@ -116,7 +116,7 @@ def _download(series: str, scratch: Path) -> Path:
     debs = scratch / "debs"
     debs.mkdir()
     for deb in suite.download(_parts(suite, image, release), debs):
-        subprocess.run(["dpkg-deb", "--extract", deb, scratch / "root"], check=True)
+        child.run("dpkg-deb", "--extract", str(deb), str(scratch / "root"))
     return _arranged(scratch / "root", release, scratch / "entry")
 
 

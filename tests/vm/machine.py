@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import selectors
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import child
 import view
 
 VIRTIOFSD = [Path("/usr/libexec/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"), Path("/usr/lib/virtiofsd")]
@@ -72,9 +72,9 @@ class Machine:
             return self._run()
         finally:
             # QEMU was started last and ends first: a file server that loses it ends by itself.
-            for child in reversed(self._children):
-                child.kill()
-                child.wait()
+            for process in reversed(self._children):
+                process.kill()
+                process.wait()
 
     def _run(self) -> Outcome:
         output, output_guest = socket.socketpair()
@@ -91,16 +91,16 @@ class Machine:
 
     def _start(self, words: list[str], *fds: int, stdin: int = subprocess.DEVNULL) -> None:
         with self.setup.log.open("ab") as log:
-            child = subprocess.Popen(
+            process = subprocess.Popen(
                 words,
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
                 pass_fds=fds,
-                preexec_fn=functools.partial(view.die_with_parent, os.getpid()),  # noqa: PLW1509 - no thread is here
+                preexec_fn=child.bound(),
                 start_new_session=True,  # Ctrl-C is for the runner, which ends them in order
             )
-        self._children.append(child)
+        self._children.append(process)
 
     def _file_server(self, tag: str, directory: Path, cache: str) -> list[str]:
         """Start virtiofsd for the directory and return QEMU's arguments for it."""
@@ -134,8 +134,8 @@ class Machine:
             # What an emulated processor pays for and nobody needs here: a second of four.
             "mitigations=off nokaslr cryptomgr.notests audit=0 selinux=0 apparmor=0 random.trust_cpu=on "
             "tsc=reliable no_timer_check rcupdate.rcu_expedited=1 8250.nr_uarts=1 "
-            # QEMU 7.2 emulates cmpxchg16b (feature 141) wrongly: most 6.12 guests that use it crash. Only the kernel does
-            # without: programs built for x86-64-v2 refuse a processor that lacks it.
+            # QEMU 7.2 emulates cmpxchg16b (feature 141) wrongly: most 6.12 guests that use it crash. Only the kernel
+            # does without: programs built for x86-64-v2 refuse a processor that lacks it.
             "clearcpuid=141 "
             # Emulated time stands still while the host is busy: a stall says nothing about the kernel.
             "nowatchdog rcupdate.rcu_cpu_stall_suppress=1"

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import accelerator
 import initrd
@@ -89,7 +90,7 @@ def main() -> int:
         if given.list:
             return show()
         if not given.fetch and os.geteuid() != 0:
-            return through_sudo(given.env)
+            through_sudo(given.env)
         kernel = kernels.get(given.kernel)
         if given.fetch:
             say(f"kernel {kernel.release} is in {kernel.directory}")
@@ -108,11 +109,10 @@ def show() -> int:
     return 0
 
 
-def through_sudo(extra: list[str]) -> int:
+def through_sudo(extra: list[str]) -> NoReturn:
     """Start again as root: mounts need it. The caller's cache and environment stay in use."""
     if not shutil.which("sudo"):
-        say("needs root for its mounts: run it as root, or install sudo")
-        return NO_BOOT
+        raise MachineError("needs root for its mounts: run it as root, or install sudo")
     names = [*PASSED, "PATH", "XDG_CACHE_HOME", suite.MIRROR_VARIABLE, accelerator.VARIABLE, *extra]
     words = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     os.execvp("sudo", ["sudo", "env", *words, sys.executable, *sys.argv])

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+import child
 
 MIRROR_VARIABLE = "NETKIT_BPF_DEBIAN_MIRROR"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -46,13 +47,9 @@ def mirror() -> str:
         codename = fields.get("VERSION_CODENAME", "")
         releases = {f"{codename}{part}" for part in ("", "-updates", "-backports")}
         releases |= {"stable", "oldstable", "testing", "unstable", "sid"}
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        for line in listed.stdout.splitlines():
+        targets = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+        listed = child.run("apt-get", "indextargets", "--format", targets, "Created-By: Packages")
+        for line in listed.splitlines():
             uri, release, component = line.rsplit(" ", 2)
             if release in releases and component == "main":
                 return uri
@@ -96,17 +93,10 @@ class Suite:
             "Acquire::Retries": "3",
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        done = subprocess.run(
-            [tool, *options, *arguments],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            reason = done.stderr.strip() or done.stdout.strip()
-            raise AptError(f"{tool} {arguments[0]} failed for Debian's {self.name}: {reason}")
-        return done.stdout
+        try:
+            return child.run(tool, *options, *arguments, cwd=cwd)
+        except child.ChildError as error:
+            raise AptError(f"{arguments[0]} of Debian's {self.name}: {error}") from error
 
     def names(self, prefix: str) -> list[str]:
         """The names of all packages that start so."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import struct
 from pathlib import Path
 
@@ -17,7 +16,6 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _SYS_MOUNT_SETATTR = 442
 _MOUNT_ATTR_RDONLY = 1
-_PR_SET_PDEATHSIG = 1
 
 
 class ViewError(Exception):
@@ -60,10 +58,3 @@ def make() -> Path:
     )
     _checked(result, "make the view read-only")
     return view
-
-
-def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends, even by SIGKILL. For a child, before exec."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the call
-        os._exit(1)
