@@ -89,12 +89,12 @@ def main() -> int:
     try:
         if given.list:
             return show()
-        if not given.fetch and os.geteuid() != 0:
-            through_sudo(given.env)
         kernel = kernels.get(given.kernel)
         if given.fetch:
             say(f"kernel {kernel.release} is in {kernel.directory}")
             return 0
+        if os.geteuid() != 0:  # not before: what the caller owns stays the caller's
+            through_sudo(given.env)
         return boot(kernel, given)
     except (kernels.KernelError, suite.AptError, initrd.InitrdError, view.ViewError, MachineError) as error:
         say(str(error))
