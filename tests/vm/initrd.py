@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import lzma
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,13 +57,19 @@ class Archive:
 
 
 def unpacked(path: Path) -> bytes:
-    """A module's content, whatever it is compressed with: busybox loads plain ones only."""
+    """Return a module's content, whatever it is compressed with: busybox loads plain ones only."""
+    tool = {".xz": "xz", ".zst": "zstd"}.get(path.suffix)
     content = path.read_bytes()
-    if path.suffix == ".xz":
-        return lzma.decompress(content)
-    if path.suffix == ".zst":
-        return subprocess.run(["zstd", "-dc"], input=content, stdout=subprocess.PIPE, check=True).stdout
-    return content
+    if tool is None:
+        return content
+    if tool == "xz":
+        with contextlib.suppress(ImportError):  # a Python built by hand may lack it
+            import lzma
+
+            return lzma.decompress(content)
+    if not shutil.which(tool):
+        raise InitrdError(f"{tool} is missing, which {path.name} needs: run tools/setup, or install it")
+    return subprocess.run([tool, "-dc"], input=content, stdout=subprocess.PIPE, check=True).stdout
 
 
 def modules(kernel: Kernel, wanted: Sequence[str]) -> dict[str, bytes]:

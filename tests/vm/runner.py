@@ -99,6 +99,8 @@ def main() -> int:
     except (kernels.KernelError, suite.AptError, initrd.InitrdError, view.ViewError, MachineError) as error:
         say(str(error))
         return NO_BOOT
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE  # the reader of the output went away
 
 
 def show() -> int:
