@@ -15,7 +15,7 @@ const volatile __u16 pair_index;
 /*
  * What to say once the packet is recorded, per side. NEXT (-1) leaves the decision to later programs,
  * and to "pass" when there are none. That opens a blackhole, as a policy holds only while no program is
- * attached: so on a side that is one the reader puts DROP here for as long as this is the last program.
+ * attached: so on a side that is one, DROP stands here for as long as this is the last program.
  */
 volatile __s32 verdict[NK_SIDES] SEC(".data") = { -1, -1 };
 

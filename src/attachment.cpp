@@ -23,25 +23,35 @@ constexpr int32_t verdict_drop = 2;
 
 Attachment::Attachment(std::shared_ptr<Object> object, std::string device, int ifindex, std::string netns,
                        const std::vector<Side>& sides)
-    : object_(std::move(object)), device_(std::move(device)), ifindex_(ifindex), netns_(std::move(netns)), sides_(sides) {
+    : object_(std::move(object)),
+      device_(std::move(device)),
+      ifindex_(ifindex),
+      netns_(std::move(netns)),
+      sides_(sides) {
   netns::run_inside(netns_, [&] {
-    set_verdicts(0);
+    Netlink netlink("");
+    family_ = hook::family_of(device::get(netlink, ifindex_).kind);
+    set_verdicts();
     for (const Side side : sides_) {
-      const int program = object_->program(std::string("monitor_") + name_of(side));
-      links_.push_back(hook::attach_first(program, ifindex_, side, device_));
+      links_.push_back(hook::attach_first(program(side), ifindex_, family_, side, device_));
     }
-    set_verdicts(1);  // somebody may have come between
+    set_verdicts();  // somebody may have come between
   });
 }
 
-void Attachment::set_verdicts(size_t own_programs) {
+// The program of this side, which is on its hook or about to be its first.
+int Attachment::program(Side side) const { return object_->program(std::string("monitor_") + name_of(side)); }
+
+void Attachment::set_verdicts() {
   Netlink netlink("");
   const NetkitAttributes netkit = device::get(netlink, ifindex_).netkit;
   constexpr auto blackhole = static_cast<uint32_t>(netkit::Policy::blackhole);
   std::array<int32_t, 2> verdicts{verdict_next, verdict_next};
   for (const Side side : sides_) {
     const auto policy = side == Side::primary ? netkit.policy : netkit.peer_policy;
-    if (policy == blackhole && hook::query(ifindex_, side).ids.size() <= own_programs)
+    if (policy != blackhole) continue;
+    const std::vector<uint32_t> ids = hook::query(ifindex_, family_, side).ids;
+    if (ids.empty() || ids.back() == hook::program_id(program(side)))
       verdicts[static_cast<size_t>(side)] = verdict_drop;
   }
   std::vector<uint8_t> bytes(sizeof(verdicts));
@@ -64,7 +74,7 @@ void Attachment::check() {
       throw Error(ENODEV, "monitor " + device_, "the device or its network namespace was deleted");
   }
   try {
-    netns::run_inside(netns_, [&] { set_verdicts(1); });
+    netns::run_inside(netns_, [&] { set_verdicts(); });
   } catch (const Error&) {
     // The primary was moved, or its namespace lost its name: still attached, and the last verdicts stand.
   }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// An observer's programs on the hooks of one pair.
+// An observer's programs on the two hooks of one pair.
 //
 // A policy holds only while no program is attached, and when every program says NEXT the packet passes.
-// So an observer that is alone on the hook of a blackhole side must say DROP, and NEXT when other
-// programs are there to decide. Both can change while it is attached: check() looks again.
+// So an observer that is the last on the hook of a blackhole side must say DROP, and NEXT while other
+// programs follow that may decide. Both can change while it is attached: check() looks again.
 #pragma once
 
 #include <cstdint>
@@ -33,11 +33,13 @@ class Attachment {
   void close();
 
  private:
-  void set_verdicts(size_t own_programs);
+  [[nodiscard]] int program(Side side) const;
+  void set_verdicts();
 
   std::shared_ptr<Object> object_;
   std::string device_;
   int ifindex_;
+  hook::Family family_ = hook::Family::netkit;
   std::string netns_;
   std::vector<Side> sides_;
   std::vector<uint8_t> verdicts_;

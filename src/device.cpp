@@ -24,7 +24,8 @@ using Attributes = std::vector<nlattr*>;
 
 Attributes parse_nest(const nlattr* nest, int highest) {
   Attributes table(static_cast<size_t>(highest) + 1);
-  if (nest != nullptr && nla_parse_nested(table.data(), highest, const_cast<nlattr*>(nest), nullptr) < 0) table.assign(table.size(), nullptr);
+  if (nest != nullptr && nla_parse_nested(table.data(), highest, const_cast<nlattr*>(nest), nullptr) < 0)
+    table.assign(table.size(), nullptr);
   return table;
 }
 
@@ -59,10 +60,10 @@ ifinfomsg info_of(int ifindex) {
 
 std::string numbered(int ifindex) { return "device " + std::to_string(ifindex); }
 
-std::string advice(int error) {
+const char* advice(int error) {
   if (error == EPERM || error == EACCES) return "needs CAP_NET_ADMIN in the device's network namespace";
-  if (error == ENODEV) return "no such device in this network namespace";
-  return {};
+  if (error == ENODEV) return "looked for in the network namespace that was given, or else in the caller's";
+  return "";
 }
 
 Message address_message(int type, int flags, int ifindex, const Address& address) {
@@ -133,25 +134,23 @@ void set_automatic_link_local(Netlink& netlink, int ifindex, bool automatic) {
       inet6.put_u8(IFLA_INET6_ADDR_GEN_MODE, automatic ? IN6_ADDR_GEN_MODE_EUI64 : IN6_ADDR_GEN_MODE_NONE);
     });
   });
-  netlink.request(message, "set addrgenmode of " + numbered(ifindex), {}, [](int error) {
-    return error == EAFNOSUPPORT ? std::string("this kernel runs without IPv6") : advice(error);
-  });
+  netlink.request(message, "set addrgenmode of " + numbered(ifindex), {},
+                  [](int error) { return error == EAFNOSUPPORT ? "this kernel runs without IPv6" : advice(error); });
 }
 
 void add_address(Netlink& netlink, int ifindex, const Address& address, const std::string& text) {
   const Message message = address_message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, ifindex, address);
   netlink.request(message, "add address " + text + " to " + numbered(ifindex), {}, [](int error) {
-    if (error == EEXIST) return std::string("the device has this address already");
-    if (error == EACCES) return std::string("IPv6 is disabled on the device or in its namespace");
+    if (error == EEXIST) return "the device has this address already";
+    if (error == EACCES) return "IPv6 is disabled on the device or in its namespace";
     return advice(error);
   });
 }
 
 void remove_address(Netlink& netlink, int ifindex, const Address& address, const std::string& text) {
   const Message message = address_message(RTM_DELADDR, NLM_F_REQUEST, ifindex, address);
-  netlink.request(message, "remove address " + text + " from " + numbered(ifindex), {}, [](int error) {
-    return error == EADDRNOTAVAIL ? std::string("the device has no such address") : advice(error);
-  });
+  netlink.request(message, "remove address " + text + " from " + numbered(ifindex), {},
+                  [](int error) { return error == EADDRNOTAVAIL ? "the device has no such address" : advice(error); });
 }
 
 std::vector<Address> addresses(Netlink& netlink, int ifindex) {

@@ -31,14 +31,14 @@ struct DeviceInfo {
   uint32_t flags = 0;
   uint32_t mtu = 0;
   std::vector<uint8_t> mac;
-  int link = 0;               // the other end's ifindex
+  int link = 0;                     // the other end's ifindex
   std::optional<int> link_netnsid;  // the other end's namespace, where it is another one
   NetkitAttributes netkit;
 };
 
 struct Address {
-  int family = 0;                      // AF_INET or AF_INET6
-  std::array<uint8_t, 16> bytes{};     // network byte order; IPv4 takes the first four
+  int family = 0;                   // AF_INET or AF_INET6
+  std::array<uint8_t, 16> bytes{};  // network byte order; IPv4 takes the first four
   uint8_t prefix_len = 0;
   bool nodad = false;  // IPv6: usable at once, without duplicate address detection
 };

@@ -22,7 +22,7 @@ class Error : public std::system_error {
 // A feature that this kernel does not have.
 class NotSupported : public Error {
  public:
-  NotSupported(const std::string& feature, const std::string& needs, const std::string& detail = {});
+  NotSupported(const std::string& what, const std::string& since, const std::string& detail = {});
 
   std::string feature;
   std::string needs;    // the first kernel release that has it, "6.7"

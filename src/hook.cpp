@@ -19,18 +19,26 @@ namespace {
 
 constexpr size_t most_programs = 64;  // BPF_MPROG_MAX
 
-// By number: the system's linux/bpf.h may be older than netkit (enum bpf_attach_type, enum bpf_link_type).
-bpf_attach_type attach_type(Side side) { return static_cast<bpf_attach_type>(side == Side::primary ? 54 : 55); }
+// By number: the system's linux/bpf.h may be older than these members of enum bpf_attach_type.
+bpf_attach_type attach_type(Family family, Side side) {
+  constexpr int tcx_ingress = 46;
+  constexpr int tcx_egress = 47;
+  constexpr int netkit_primary = 54;
+  constexpr int netkit_peer = 55;
+  const bool is_primary = side == Side::primary;
+  if (family == Family::tcx) return static_cast<bpf_attach_type>(is_primary ? tcx_egress : tcx_ingress);
+  return static_cast<bpf_attach_type>(is_primary ? netkit_primary : netkit_peer);
+}
 constexpr uint32_t flag_before = 1U << 3;  // BPF_F_BEFORE; with no anchor: before all
 
-std::string advice(int error) {
+const char* advice(int error) {
   switch (error) {
     case EPERM:
       return "needs CAP_BPF and CAP_NET_ADMIN";
     case EACCES:
       return "hooks are reached through the primary; this is the peer's ifindex";
     case ENODEV:
-      return "no such device in the network namespace of the pair";
+      return "not in the network namespace of the pair";
     case ENXIO:
       return "the device is not a netkit device";
     case EINVAL:
@@ -38,26 +46,35 @@ std::string advice(int error) {
     case ERANGE:
       return "there are 63 programs on this hook, more do not fit";
     default:
-      return {};
+      return "";
   }
 }
 
 }  // namespace
 
-Programs query(int ifindex, Side side) {
+Family family_of(const std::string& kind) { return kind == "netkit" ? Family::netkit : Family::tcx; }
+
+Programs query(int ifindex, Family family, Side side) {
   std::array<uint32_t, most_programs> ids{};
   LIBBPF_OPTS(bpf_prog_query_opts, options);
   options.prog_ids = ids.data();
   options.count = ids.size();
-  if (const int error = -bpf_prog_query_opts(ifindex, attach_type(side), &options); error != 0)
+  if (const int error = -bpf_prog_query_opts(ifindex, attach_type(family, side), &options); error != 0)
     throw Error(error, std::string("list the programs on the ") + name_of(side) + " hook", advice(error));
   return {options.revision, {ids.begin(), ids.begin() + options.count}};
 }
 
-Fd attach_first(int program, int ifindex, Side side, const std::string& device) {
+uint32_t program_id(int program) {
+  bpf_prog_info info{};
+  uint32_t size = sizeof(info);
+  if (bpf_obj_get_info_by_fd(program, &info, &size) != 0) throw Error(errno, "read a program's id");
+  return info.id;
+}
+
+Fd attach_first(int program, int ifindex, Family family, Side side, const std::string& device) {
   LIBBPF_OPTS(bpf_link_create_opts, options);
   options.flags = flag_before;
-  Fd link(bpf_link_create(program, ifindex, attach_type(side), &options));
+  Fd link(bpf_link_create(program, ifindex, attach_type(family, side), &options));
   if (!link) {
     const int error = errno;
     throw Error(error, "attach a program to " + device + " (" + name_of(side) + ")", advice(error));

@@ -129,4 +129,19 @@ Pair create(const Spec& spec) {
   return pair;
 }
 
+void set_policy(Netlink& netlink, int ifindex, Policy policy, bool of_peer) {
+  ifinfomsg header{};
+  header.ifi_index = ifindex;
+  Message message(RTM_NEWLINK, NLM_F_REQUEST);
+  message.header(header).nest(IFLA_LINKINFO, [&](Message& info) {
+    info.put_string(IFLA_INFO_KIND, "netkit");
+    info.nest(IFLA_INFO_DATA, [&](Message& data) {
+      data.put_u32(of_peer ? attribute::peer_policy : attribute::policy, static_cast<uint32_t>(policy));
+    });
+  });
+  netlink.request(message, "set the policy of device " + std::to_string(ifindex), {}, [](int error) {
+    return std::string(error == EPERM ? "needs CAP_NET_ADMIN in the device's network namespace" : "");
+  });
+}
+
 }  // namespace netkit_bpf::netkit

@@ -61,4 +61,7 @@ struct Pair {
 // Creates a pair. On any failure nothing remains of it, and nothing that was there before is touched.
 Pair create(const Spec& spec);
 
+// Changes one side's policy, through the primary; a change through the peer is refused with EACCES.
+void set_policy(Netlink& netlink, int ifindex, Policy policy, bool of_peer);
+
 }  // namespace netkit_bpf::netkit

@@ -144,7 +144,8 @@ void Netlink::request(const Message& message, const std::string& operation,
   if (result < 0) throw Error(to_errno(result), operation, nl_geterror(result));
   while (!answer.done) {
     result = nl_recvmsgs(socket_.get(), callbacks.get());
-    if (result < 0 && !answer.done && result != -NLE_INTR) throw Error(to_errno(result), operation, nl_geterror(result));
+    if (result < 0 && !answer.done && result != -NLE_INTR)
+      throw Error(to_errno(result), operation, nl_geterror(result));
   }
   if (answer.thrown) std::rethrow_exception(answer.thrown);
   if (answer.error != 0) {

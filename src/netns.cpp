@@ -20,8 +20,8 @@ constexpr const char* own = "/proc/thread-self/ns/net";
 constexpr const char* directory = "/run/netns";
 
 bool is_own(const std::string& path) {
-  struct stat mine {};
-  struct stat other {};
+  struct stat mine{};
+  struct stat other{};
   if (::stat(own, &mine) != 0 || ::stat(path.c_str(), &other) != 0) return false;
   return mine.st_dev == other.st_dev && mine.st_ino == other.st_ino;
 }
@@ -104,7 +104,10 @@ void enter(const std::string& path) {
 }
 
 void run_inside(const std::string& path, const std::function<void()>& f) {
-  if (path.empty() || is_own(path)) return f();
+  if (path.empty() || is_own(path)) {
+    f();
+    return;
+  }
   on_new_thread([&] {
     enter(path);
     f();

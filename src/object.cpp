@@ -30,20 +30,21 @@ std::string refused_program(const std::string& log) {
   return start == std::string::npos ? std::string() : log.substr(start + 1, end - start - 1);
 }
 
-std::string load_advice(int error) {
+const char* load_advice(int error) {
   switch (error) {
     case EPERM:
       return "needs CAP_BPF and CAP_NET_ADMIN";
     case ENOMEM:
       return "not enough memory for a map";
     default:
-      return {};
+      return "";
   }
 }
 
 }  // namespace
 
-Object::Object(std::span<const uint8_t> image, const std::string& name) : object_(nullptr, bpf_object__close), name_(name) {
+Object::Object(std::span<const uint8_t> image, const std::string& name)
+    : object_(nullptr, bpf_object__close), name_(name) {
   const LibbpfLog log;
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name.c_str());
   object_.reset(bpf_object__open_mem(image.data(), image.size(), &options));
@@ -70,11 +71,12 @@ void Object::set_max_entries(const std::string& map, uint32_t entries) {
 }
 
 void Object::reuse_map(const std::string& map, int fd) {
-  if (const int error = bpf_map__reuse_fd(find_map(map), fd); error != 0) throw Error(-error, "reuse map '" + map + "'");
+  if (const int error = bpf_map__reuse_fd(find_map(map), fd); error != 0)
+    throw Error(-error, "reuse map '" + map + "'");
 }
 
 std::vector<uint8_t> Object::section(const std::string& name) const {
-  bpf_map* map = find_section(name);
+  bpf_map* const map = find_section(name);
   if (!loaded_) {
     size_t size = 0;
     const auto* start = static_cast<const uint8_t*>(bpf_map__initial_value(map, &size));
@@ -87,11 +89,14 @@ std::vector<uint8_t> Object::section(const std::string& name) const {
 }
 
 void Object::set_section(const std::string& name, std::span<const uint8_t> value) {
-  bpf_map* map = find_section(name);
-  const uint32_t key = 0;
-  const int error = !loaded_ ? -bpf_map__set_initial_value(map, value.data(), value.size())
-                    : bpf_map_update_elem(bpf_map__fd(map), &key, value.data(), BPF_ANY) != 0 ? errno
-                                                                                              : 0;
+  bpf_map* const map = find_section(name);
+  int error = 0;
+  if (!loaded_) {
+    error = -bpf_map__set_initial_value(map, value.data(), value.size());
+  } else {
+    const uint32_t key = 0;
+    if (bpf_map_update_elem(bpf_map__fd(map), &key, value.data(), BPF_ANY) != 0) error = errno;
+  }
   if (error != 0) throw Error(error, "write section '" + name + "'");
 }
 
@@ -137,8 +142,8 @@ TestRun Object::test_run(const std::string& name, std::span<const uint8_t> packe
   TestRun run;
   run.data.resize(packet.size() + test_run_slack);
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet.data(), .data_out = run.data.data(),
-              .data_size_in = static_cast<uint32_t>(packet.size()), .data_size_out = static_cast<uint32_t>(run.data.size()),
-              .repeat = static_cast<int>(repeat));
+              .data_size_in = static_cast<uint32_t>(packet.size()),
+              .data_size_out = static_cast<uint32_t>(run.data.size()), .repeat = static_cast<int>(repeat));
   if (const int error = -bpf_prog_test_run_opts(program(name), &options); error != 0)
     throw Error(error, "run program '" + name + "' on a packet of " + std::to_string(packet.size()) + " bytes");
   run.retval = options.retval;

@@ -10,12 +10,11 @@
 #include <string>
 #include <vector>
 
-
 namespace netkit_bpf {
 
 struct TestRun {
   uint32_t retval = 0;
-  uint32_t duration_ns = 0;  // of one run, the mean of all
+  uint32_t duration_ns = 0;   // of one run, the mean of all
   std::vector<uint8_t> data;  // the packet afterwards
 };
 
@@ -45,11 +44,11 @@ class Object {
   // After load. The descriptors belong to the object.
   [[nodiscard]] int program(const std::string& name) const;
   [[nodiscard]] int map(const std::string& name) const;
-  [[nodiscard]] TestRun test_run(const std::string& program, std::span<const uint8_t> packet, uint32_t repeat) const;
+  [[nodiscard]] TestRun test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const;
 
  private:
-  bpf_map* find_map(const std::string& name) const;
-  bpf_map* find_section(const std::string& name) const;
+  [[nodiscard]] bpf_map* find_map(const std::string& name) const;
+  [[nodiscard]] bpf_map* find_section(const std::string& name) const;
 
   std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
   std::string name_;

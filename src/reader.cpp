@@ -41,7 +41,10 @@ int64_t now(clockid_t clock) {
 }  // namespace
 
 Reader::Reader(Ring ring, size_t queue_size, std::function<void()> check)
-    : ring_(std::move(ring)), queue_size_(queue_size), check_(std::move(check)), kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : ring_(std::move(ring)),
+      queue_size_(queue_size),
+      check_(std::move(check)),
+      kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!kick_) throw Error(errno, "make an eventfd");
   // Signals are the application's: none is delivered to this thread.
   sigset_t all;

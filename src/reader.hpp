@@ -24,7 +24,7 @@
 namespace netkit_bpf {
 
 struct Block {
-  std::vector<std::byte> run;  // records with their headers, as they stood in the ring
+  std::vector<std::byte> run;   // records with their headers, as they stood in the ring
   int64_t clock_offset_ns = 0;  // CLOCK_REALTIME minus CLOCK_MONOTONIC when it was read
 };
 

@@ -104,9 +104,7 @@ class Monitor:
                 program = _load(index, ring_size, shared)
                 shared = shared or program
                 device = each.primary
-                attachments.append(
-                    _core.Attachment(program, names[-1], device.ifindex, device.netns.path, numbers)
-                )
+                attachments.append(_core.Attachment(program, names[-1], device.ifindex, device.netns.path, numbers))
             assert shared is not None
             self._stream = _core.Stream(shared, ring_size, queue_size, tuple(names), attachments)
         except BaseException:
@@ -114,7 +112,6 @@ class Monitor:
                 attachment.close()
             raise
         self._names = names
-        self._final: MonitorStats | None = None
         # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
         self._closer = weakref.finalize(self, _close, self._stream, attachments)
 
@@ -143,9 +140,8 @@ class Monitor:
     @property
     def stats(self) -> MonitorStats:
         """The account up to now; after `close`, the final one."""
-        if self._final is not None:
-            return self._final
-        return _stats(self._stream)
+        primary, peer = self._stream.stats()
+        return MonitorStats(SideStats(*primary), SideStats(*peer))
 
     @property
     def closed(self) -> bool:
@@ -157,9 +153,7 @@ class Monitor:
 
         Events that nobody has read are dropped; the final `stats` count them as pending.
         """
-        if self._closer.alive:
-            self._closer()
-            self._final = _stats(self._stream)
+        self._closer()
 
     def __enter__(self) -> Monitor:
         return self
@@ -190,15 +184,15 @@ def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Obje
     return program
 
 
+def probe_load() -> None:
+    """Load the programs and let them go again; raises what loading raises."""
+    _load(0, mmap.PAGESIZE, None)
+
+
 def _close(stream: _core.Stream, attachments: list[_core.Attachment]) -> None:
     for attachment in attachments:
         attachment.close()
     stream.close()
-
-
-def _stats(stream: _core.Stream) -> MonitorStats:
-    primary, peer = stream.stats()
-    return MonitorStats(SideStats(*primary), SideStats(*peer))
 
 
 def _check_sides(sides: Sequence[Side | str]) -> list[int]:

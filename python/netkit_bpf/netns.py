@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -149,7 +150,7 @@ class NetNS:
             try:
                 _core.netns_enter(path)
                 outcome.set_result(function(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - it is raised again, in the caller's thread
+            except BaseException as error:
                 outcome.set_exception(error)
 
         thread = threading.Thread(target=inside, name=f"netns-{self._name or 'unnamed'}")
@@ -165,10 +166,8 @@ class NetNS:
         if self._deleted:
             return
         if self._name is not None:
-            try:
+            with contextlib.suppress(FileNotFoundError):  # somebody was faster
                 _core.netns_delete_named(self._name)
-            except FileNotFoundError:
-                pass  # somebody was faster
         self._drop()
 
     def _drop(self) -> None:
@@ -206,10 +205,11 @@ def _check_name(name: str) -> None:
 
 
 def find_netns(netns: NetNS, nsid: int) -> NetNS | None:
-    """The namespace that `netns` knows by the number `nsid`, among the named ones and those of processes."""
+    """The namespace that `netns` knows by the number `nsid`: a named one, a process's, or one held open here."""
     names = sorted(_DIRECTORY.iterdir()) if _DIRECTORY.is_dir() else []
     processes = [path / "ns" / "net" for path in Path("/proc").iterdir() if path.name.isdigit()]
-    for path in [*names, *processes]:
+    held = [path for path in Path("/proc/self/fd").iterdir() if _is_namespace(path)]
+    for path in [*names, *held, *processes]:
         try:
             if _core.netns_id(netns.path, str(path)) != nsid:
                 continue
@@ -219,3 +219,10 @@ def find_netns(netns: NetNS, nsid: int) -> NetNS | None:
         except OSError:
             continue  # a name without a namespace, a process that ended, somebody else's
     return None
+
+
+def _is_namespace(path: Path) -> bool:
+    try:
+        return os.readlink(path).startswith("net:[")
+    except OSError:
+        return False  # closed meanwhile

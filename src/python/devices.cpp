@@ -14,9 +14,7 @@ namespace netkit_bpf::python {
 
 namespace {
 
-py::bytes mac_of(const DeviceInfo& info) {
-  return {reinterpret_cast<const char*>(info.mac.data()), info.mac.size()};
-}
+py::bytes mac_of(const DeviceInfo& info) { return {reinterpret_cast<const char*>(info.mac.data()), info.mac.size()}; }
 
 Address to_address(int family, const std::string& bytes, uint8_t prefix_len, bool nodad) {
   Address address{family, {}, prefix_len, nodad};
@@ -72,10 +70,17 @@ void bind_devices(py::module_& module) {
   module.def(
       "pair_create",
       [](const netkit::Spec& spec) {
-        netkit::Pair pair = netkit::create(spec);
+        const netkit::Pair pair = netkit::create(spec);
         return std::pair(pair.primary, pair.peer);
       },
       py::arg("spec"), no_gil());
+  module.def(
+      "pair_set_policy",
+      [](const std::string& netns, int ifindex, uint32_t policy, bool of_peer) {
+        Netlink netlink(netns);
+        netkit::set_policy(netlink, ifindex, netkit::Policy{policy}, of_peer);
+      },
+      py::arg("netns"), py::arg("ifindex"), py::arg("policy"), py::arg("of_peer"), no_gil());
   module.def(
       "device_get",
       [](const std::string& netns, const std::variant<int, std::string>& which) {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The error border: each C++ error becomes one Python exception, and its errno survives the crossing.
-#include "../error.hpp"
-
 #include <exception>
 
+#include "../error.hpp"
 #include "bindings.hpp"
 
 namespace py = pybind11;

@@ -48,7 +48,8 @@ PyObject* make_address(PyObject* self, const __u8 (&address)[16]) {
   static py::gil_safe_call_once_and_store<py::object> ipv4;
   static py::gil_safe_call_once_and_store<py::object> ipv6;
   try {
-    PyObject* type = is_ipv4(self) ? imported(ipv4, "ipaddress", "IPv4Address") : imported(ipv6, "ipaddress", "IPv6Address");
+    PyObject* type =
+        is_ipv4(self) ? imported(ipv4, "ipaddress", "IPv4Address") : imported(ipv6, "ipaddress", "IPv6Address");
     return PyObject_CallFunction(type, "y#", &address[0], Py_ssize_t{is_ipv4(self) ? 4 : 16});
   } catch (py::error_already_set& error) {
     error.restore();
@@ -132,7 +133,8 @@ std::array<PyGetSetDef, 23> fields{{
      "packet too large for that field. None if not IP.",
      nullptr},
     {"hop_limit", get_hop_limit, nullptr, "The hop limit, or the time to live of IPv4, or None.", nullptr},
-    {"traffic_class", get_traffic_class, nullptr, "The traffic class, or the type of service of IPv4, or None.", nullptr},
+    {"traffic_class", get_traffic_class, nullptr, "The traffic class, or the type of service of IPv4, or None.",
+     nullptr},
     {"flow_label", get_flow_label, nullptr, "The IPv6 flow label, or None.", nullptr},
     {"fragment", get_fragment, nullptr, "A Fragment(offset, more) if the packet is one, else None.", nullptr},
     {"length", get_length, nullptr, "Bytes of the skb, Ethernet header included, before segmentation.", nullptr},

@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 
 #include "../device.hpp"
-
 #include "bindings.hpp"
 
 namespace py = pybind11;

@@ -35,39 +35,33 @@ Deadline deadline_after(std::optional<double> seconds) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*seconds));
 }
 
-// An event stream with what its events refer to, and what must live as long as its thread.
+// An event stream with what its events refer to, until close(); afterwards only its final account.
 class PyStream {
  public:
   PyStream(const std::shared_ptr<Object>& object, size_t ring_size, size_t queue_size, const py::tuple& names,
            const std::vector<std::shared_ptr<Attachment>>& attachments)
-      : object_(object),
-        names_(names),
-        stream_(object->map("events"), ring_size, queue_size, object->map("counts"), [attachments] {
-          for (const auto& attachment : attachments) attachment->check();
-        }) {}
-
-  ~PyStream() { close(); }
-  PyStream(const PyStream&) = delete;
-  PyStream& operator=(const PyStream&) = delete;
+      : names_(names), open_(std::make_shared<Open>(object, ring_size, queue_size, attachments)) {}
 
   // The next event, waiting for it; null with no exception set on time-out and at the end.
   PyObject* next(const Deadline& deadline) {
-    for (;;) {
-      if (const std::optional<Stream::Event> event = stream_.next()) {
+    while (open_) {
+      if (const std::optional<Stream::Event> event = open_->stream.next()) {
         PyObject* name = PyTuple_GetItem(names_.ptr(), event->record->pair);
         return name == nullptr ? nullptr : make_event(*event->record, event->clock_offset_ns, name);
       }
-      if (stream_.ended()) return nullptr;
+      if (open_->stream.ended()) return nullptr;
       auto timeout = slice;
       if (deadline) timeout = std::min(timeout, std::chrono::nanoseconds(*deadline - Clock::now()));
       if (timeout <= 0ns) return nullptr;
       // wait() touches nothing of Python. By hand: a thread that the interpreter's exit ends in here is
       // unwound by force, which the noexcept destructor of gil_scoped_release would turn into an abort.
+      const std::shared_ptr<Open> waiting = open_;  // whoever closes meanwhile leaves it to us
       PyThreadState* const thread = PyEval_SaveThread();
-      stream_.wait(timeout);
+      waiting->stream.wait(timeout);
       PyEval_RestoreThread(thread);
       if (PyErr_CheckSignals() != 0) return nullptr;
     }
+    return nullptr;
   }
 
   py::object read(std::optional<double> timeout) {
@@ -77,21 +71,40 @@ class PyStream {
   }
 
   py::tuple stats() {
-    const Stats stats = stream_.stats();
+    const Stats stats = open_ ? open_->stream.stats() : final_;
     py::list sides;
-    for (const SideStats& side : stats) sides.append(py::make_tuple(side.seen, side.delivered, side.lost, side.pending));
+    for (const SideStats& side : stats)
+      sides.append(py::make_tuple(side.seen, side.delivered, side.lost, side.pending));
     return py::tuple(sides);
   }
 
   void close() {
-    const py::gil_scoped_release release;  // joins the reader's thread, which never takes the GIL
-    stream_.close();
+    const std::shared_ptr<Open> closing = open_;
+    if (!closing) return;
+    {
+      const py::gil_scoped_release release;  // joins the reader's thread, which never takes the GIL
+      closing->stream.close();
+    }
+    if (!open_) return;  // another thread was faster
+    final_ = closing->stream.stats();
+    open_.reset();
   }
 
  private:
-  std::shared_ptr<Object> object_;
+  struct Open {
+    Open(const std::shared_ptr<Object>& object_, size_t ring_size, size_t queue_size,
+         const std::vector<std::shared_ptr<Attachment>>& attachments)
+        : object(object_), stream(object->map("events"), ring_size, queue_size, object->map("counts"), [attachments] {
+            for (const auto& attachment : attachments) attachment->check();
+          }) {}
+
+    std::shared_ptr<Object> object;  // holds the maps that the stream reads
+    Stream stream;
+  };
+
   py::tuple names_;
-  Stream stream_;
+  std::shared_ptr<Open> open_;
+  Stats final_{};
 };
 
 struct EventIterator {
@@ -108,7 +121,8 @@ PyObject* iterator_next(PyObject* self) {
   if (iterator->stream == nullptr) return nullptr;
   PyObject* event = nullptr;
   try {
-    event = iterator->stream->next(deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)));
+    event =
+        iterator->stream->next(deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)));
   } catch (...) {
     py::detail::try_translate_exceptions();
   }

@@ -1,0 +1,21 @@
+# An index: each target is one command, whose file says what it does. Start with `make demo`.
+.PHONY: setup build demo test bench lint wheel clean vm
+
+setup:
+	@tools/setup
+build: setup
+	@tools/build
+demo: build
+	@tools/demo
+test: build
+	@tools/test
+bench: build
+	@tools/bench
+lint: build
+	@tools/lint
+wheel: setup
+	@tools/wheel
+clean:
+	rm -rf build dist .venv
+vm: build  # make vm KERNEL=7.2 CMD='ip link'
+	@tests/vm/run --kernel $(or $(KERNEL),7.2) -- sh -c '$(CMD)'

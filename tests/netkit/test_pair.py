@@ -1,0 +1,176 @@
+"""Making, opening and deleting pairs; what the kernel refuses leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from netkit_bpf import Mode, NetkitPair, NetNS, NotSupportedError, Policy, Scrub
+
+
+@pytest.fixture
+def here() -> Iterator[NetNS]:
+    with NetNS.create() as made:
+        yield made
+
+
+def names(netns: NetNS) -> set[str]:
+    import socket
+
+    return {name for _, name in netns.call(socket.if_nameindex)}
+
+
+def test_a_new_pair_is_as_asked(here: NetNS) -> None:
+    with NetkitPair.create(
+        "nk0",
+        peer_name="other",
+        mode="l2",
+        policy="blackhole",
+        peer_policy="forward",
+        scrub="default",
+        peer_scrub="none",
+        mtu=9000,
+        peer_mtu=8000,
+        mac="02:00:00:00:00:01",
+        peer_mac="02:00:00:00:00:02",
+        netns=here,
+    ) as pair:
+        assert pair.mode is Mode.L2
+        assert (pair.policy, pair.peer_policy) == (Policy.BLACKHOLE, Policy.FORWARD)
+        assert (pair.scrub, pair.peer_scrub) == (Scrub.DEFAULT, Scrub.NONE)
+        assert (pair.primary.name, pair.peer.name) == ("nk0", "other")
+        assert (pair.primary.mtu, pair.peer.mtu) == (9000, 8000)
+        assert (pair.primary.mac, pair.peer.mac) == ("02:00:00:00:00:01", "02:00:00:00:00:02")
+        assert pair.primary.is_up
+        assert pair.peer.is_up
+        pair.peer.down()
+        assert not pair.peer.is_up
+
+
+def test_the_defaults_are_the_documented_ones(here: NetNS) -> None:
+    with NetkitPair.create(netns=here) as pair:
+        assert (pair.primary.name, pair.peer.name) == ("nk0", "nk0p")
+        assert pair.mode is Mode.L3
+        assert (pair.policy, pair.peer_policy) == (Policy.FORWARD, Policy.FORWARD)
+        assert (pair.scrub, pair.peer_scrub) == (Scrub.NONE, Scrub.NONE)
+        assert pair.peer.mtu == pair.primary.mtu
+        assert pair.primary.mac == "00:00:00:00:00:00"
+
+
+def test_a_pair_made_down_stays_down(here: NetNS) -> None:
+    with NetkitPair.create(netns=here, up=False) as pair:
+        assert not pair.primary.is_up
+        assert not pair.peer.is_up
+
+
+@pytest.mark.parametrize("taken", ["nk0", "nk0p"])
+def test_a_taken_name_is_refused_and_nothing_harmed(here: NetNS, taken: str) -> None:
+    with NetkitPair.create(taken, peer_name="unrelated", netns=here) as before:
+        with pytest.raises(FileExistsError, match="nk0 or nk0p is there already"):
+            NetkitPair.create("nk0", netns=here)
+        assert names(here) == {"lo", taken, "unrelated"}
+        assert before.primary.is_up
+
+
+def test_a_peer_name_that_is_taken_in_the_other_namespace_is_refused(here: NetNS) -> None:
+    with NetNS.create() as there, NetkitPair.create("x0", peer_name="nk0p", netns=there):
+        with pytest.raises(FileExistsError):
+            NetkitPair.create("nk0", netns=here, peer_netns=there)
+        assert names(here) == {"lo"}
+        assert names(there) == {"lo", "x0", "nk0p"}
+
+
+def test_deletion_is_idempotent_and_takes_both_ends(here: NetNS) -> None:
+    with NetNS.create() as there:
+        pair = NetkitPair.create(netns=here, peer_netns=there)
+        assert names(there) == {"lo", "nk0p"}
+        pair.delete()
+        pair.delete()
+        assert names(here) == names(there) == {"lo"}
+        with pytest.raises(OSError, match="No such device") as caught:
+            _ = pair.primary.mtu
+        assert caught.value.errno == errno.ENODEV
+
+
+def test_a_pair_whose_namespace_is_gone_deletes_quietly() -> None:
+    with NetNS.create("nk-test-gone") as there:
+        pair = NetkitPair.create(netns=there)
+        there.delete()
+        pair.delete()
+    with NetNS.create() as here:
+        again = NetNS.create()
+        pair = NetkitPair.create(netns=here, peer_netns=again)
+        again.delete()
+        pair.delete()
+
+
+@pytest.mark.parametrize("by", ["name", "peer's name", "ifindex"])
+def test_open_finds_a_pair_from_either_end(here: NetNS, by: str) -> None:
+    with NetkitPair.create(netns=here, policy="blackhole") as made:
+        key = {"name": "nk0", "peer's name": "nk0p", "ifindex": made.peer.ifindex}[by]
+        assert isinstance(key, (str, int))
+        with NetkitPair.open(key, here) as pair:
+            assert (pair.primary.ifindex, pair.peer.ifindex) == (made.primary.ifindex, made.peer.ifindex)
+            assert (pair.policy, pair.peer_policy) == (Policy.BLACKHOLE, Policy.FORWARD)
+        assert made.primary.is_up  # an opened pair is left
+
+
+def test_open_finds_the_other_end_in_a_named_namespace(here: NetNS) -> None:
+    with NetNS.create("nk-test-open") as there, NetkitPair.create(netns=here, peer_netns=there) as made:
+        pair = NetkitPair.open("nk0", here)
+        assert pair.peer.name == "nk0p"
+        assert pair.peer.ifindex == made.peer.ifindex
+        assert NetkitPair.open("nk0p", there).primary.name == "nk0"
+
+
+def test_open_refuses_what_is_no_netkit_device(here: NetNS) -> None:
+    with pytest.raises(ValueError, match="lo is a plain device, not a netkit device"):
+        NetkitPair.open("lo", here)
+    with pytest.raises(OSError, match="No such device"):
+        NetkitPair.open("nk0", here)
+
+
+def test_link_local_addresses_are_random_and_usable_at_once(here: NetNS) -> None:
+    for mode in ("l2", "l3"):
+        with NetkitPair.create(netns=here, mode=mode) as pair:
+            first, second = pair.add_link_local()
+            assert first != second
+            assert str(first.network) == str(second.network) == "fe80::/64"
+            assert first in pair.primary.addresses
+            assert second in pair.peer.addresses
+            import socket
+
+            with here.socket(socket.AF_INET6, socket.SOCK_DGRAM) as bound:  # EADDRNOTAVAIL while it is tentative
+                bound.bind((str(first.ip), 0, 0, pair.primary.ifindex))
+
+
+def test_link_local_addresses_are_added_to_both_ends_or_to_none(here: NetNS) -> None:
+    with NetkitPair.create(netns=here) as pair:
+        here.call(_write, "/proc/sys/net/ipv6/conf/nk0p/disable_ipv6", "1")
+        with pytest.raises(PermissionError, match="IPv6 is disabled"):
+            pair.add_link_local()
+        assert pair.primary.addresses == []
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def test_headroom_is_taken_or_refused_by_name(here: NetNS) -> None:
+    release = tuple(int(part) for part in _release().split(".")[:2])
+    if release >= (6, 14):
+        with NetkitPair.create(netns=here, headroom=32, tailroom=8) as pair:
+            assert (pair.headroom, pair.tailroom) == (32, 8)
+    else:
+        with pytest.raises(NotSupportedError, match=r"headroom.*needs Linux 6\.14.*this kernel is") as caught:
+            NetkitPair.create(netns=here, headroom=32)
+        assert (caught.value.feature, caught.value.needs) == ("netkit attribute headroom", "6.14")
+        assert names(here) == {"lo"}
+
+
+def _release() -> str:
+    return subprocess.run(["uname", "-r"], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,69 @@
+"""An observer alters nothing: neither a blackhole nor what other programs decide."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from netkit_bpf import Monitor, NetkitPair, NetNS, Policy, Side
+from traffic import End, Wire, collect, ping, send_datagrams
+
+# What the reader needs at most to notice a change, with much to spare for an emulated machine.
+SETTLED = 1.0
+SHORT = 0.3  # to wait for a reply that must not come
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    with NetNS.create() as here, NetNS.create() as there:
+        with NetkitPair.create("nk0", netns=here, peer_netns=there) as pair:
+            pair.primary.add_address("fd00::1/64")
+            pair.peer.add_address("fd00::2/64")
+            yield Wire(pair, End(here, "fd00::1"), End(there, "fd00::2"))
+
+
+def test_a_blackhole_stays_one_while_it_is_watched(wire: Wire) -> None:
+    wire.pair.set_policy("blackhole", side="peer")
+    assert wire.pair.peer_policy is Policy.BLACKHOLE
+    assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+    with Monitor(wire.pair) as monitor:
+        assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+        replies = [event for event in collect(monitor) if event.icmp_type == 129]
+        assert [event.side for event in replies] == [Side.PEER]  # seen, and dropped all the same
+    assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+
+
+def test_a_policy_that_changes_under_a_monitor_is_followed(wire: Wire) -> None:
+    with Monitor(wire.pair):
+        assert ping(wire.left, wire.right, [56]) == 1
+        wire.pair.set_policy("blackhole")
+        _until(lambda: ping(wire.left, wire.right, [56], timeout=SHORT) == 0)
+        wire.pair.set_policy("forward")
+        _until(lambda: ping(wire.left, wire.right, [56], timeout=SHORT) == 1)
+
+
+def test_two_monitors_on_a_blackhole_both_see_and_neither_opens_it(wire: Wire) -> None:
+    wire.pair.set_policy("blackhole", side="peer")
+    with Monitor(wire.pair) as first:
+        with Monitor(wire.pair) as second:
+            assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+            for monitor in (first, second):
+                assert [event.icmp_type for event in collect(monitor)].count(128) == 1
+        time.sleep(SETTLED)
+        assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+
+
+def test_two_monitors_at_once_both_see_everything(wire: Wire) -> None:
+    with Monitor(wire.pair) as first, Monitor(wire.pair) as second:
+        send_datagrams(wire.left, wire.right, [10] * 30)
+        for monitor in (first, second):
+            assert [event.protocol for event in collect(monitor)].count(17) == 30
+
+
+def _until(holds: object) -> None:
+    assert callable(holds)
+    end = time.monotonic() + 10 * SETTLED
+    while not holds():
+        assert time.monotonic() < end
