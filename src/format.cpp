@@ -32,8 +32,10 @@ std::string format_line(const nk_event& event) {
                   format_address(event, event.dst).c_str(), unsigned{event.next_header}, event.payload_len,
                   unsigned{event.hop_limit});
   } else {
-    std::snprintf(line.data(), line.size(), "[%s] Ethernet: %s(0x%04x) | len=%u", side,
-                  event.ethertype == ETH_P_ARP ? "ARP " : "", unsigned{event.ethertype}, event.length);
+    const bool is_arp = event.ethertype == ETH_P_ARP;
+    std::snprintf(line.data(), line.size(),
+                  is_arp ? "[%s] Ethernet: ARP (0x%04x) | len=%u" : "[%s] Ethernet: 0x%04x | len=%u", side,
+                  unsigned{event.ethertype}, event.length);
   }
   return line.data();
 }

@@ -66,7 +66,7 @@ def ping(sender: End, receiver: End, sizes: Iterable[int], *, hop_limit: int = 6
     version = sender.ip.version
     request, reply = ECHO[version]
     protocol = socket.IPPROTO_ICMPV6 if version == 6 else socket.IPPROTO_ICMP
-    answered = 0
+    answered: int = 0
     with sender.socket(socket.SOCK_RAW, protocol) as raw:
         raw.settimeout(timeout)
         if version == 6:
@@ -150,4 +150,4 @@ def _checksum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return 0xFFFF - total

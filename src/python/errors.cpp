@@ -18,7 +18,7 @@ void raise(const char* name, const py::args& arguments) {
   PyErr_SetObject(type.ptr(), error.ptr());
 }
 
-void translate(std::exception_ptr thrown) {
+void translate(std::exception_ptr thrown) {  // NOLINT(performance-unnecessary-value-param): pybind11's signature
   try {
     if (thrown) std::rethrow_exception(thrown);
   } catch (const VerifierError& error) {

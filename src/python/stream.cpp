@@ -173,6 +173,7 @@ void bind_stream(py::module_& module) {
       .def(py::init([](const std::shared_ptr<Object>& object, const std::string& device, int ifindex,
                        const std::string& netns, const std::vector<int>& sides) {
              std::vector<Side> parsed;
+             parsed.reserve(sides.size());
              for (const int side : sides) parsed.push_back(static_cast<Side>(side));
              return std::make_shared<Attachment>(object, device, ifindex, netns, parsed);
            }),

@@ -1,0 +1,100 @@
+"""Bad input is refused before the kernel is asked: these run without any privilege."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from netkit_bpf import Device, Monitor, NetkitPair, NetNS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": ""}, "name is empty: a device needs a name"),
+        ({"name": "a" * 16}, "has 16 bytes, a device name at most 15"),
+        ({"name": "é" * 8}, "has 16 bytes, a device name at most 15"),
+        ({"name": "a" * 15}, "leaves no room for a 'p' behind it: give peer_name"),
+        ({"name": "a b"}, "must not contain"),
+        ({"name": "a/b"}, "must not contain"),
+        ({"name": "a:b"}, "must not contain"),
+        ({"name": "a\0b"}, "must not contain"),
+        ({"name": "nk%d"}, "must not contain"),
+        ({"name": "."}, "must not contain"),
+        ({"name": ".."}, "must not contain"),
+        ({"peer_name": ""}, "peer_name is empty"),
+        ({"peer_name": "nk0"}, "peer_name is 'nk0' as well: the two ends need two names"),
+        ({"mode": "l4"}, "mode must be 'l2' or 'l3', not 'l4'"),
+        ({"policy": "drop"}, "policy must be 'forward' or 'blackhole', not 'drop'"),
+        ({"peer_policy": ""}, "peer_policy must be"),
+        ({"scrub": "all"}, "scrub must be 'none' or 'default', not 'all'"),
+        ({"peer_scrub": 0}, "peer_scrub must be"),
+        ({"mtu": 67}, "mtu must be 68 to 65535, not 67"),
+        ({"peer_mtu": 65536}, "peer_mtu must be 68 to 65535, not 65536"),
+        ({"headroom": -1}, "headroom must be 0 to 65535, not -1"),
+        ({"tailroom": 65536}, "tailroom must be 0 to 65535, not 65536"),
+        ({"mac": "02:00:00:00:00:01"}, "an L3 device has no MAC address; use mode='l2'"),
+        ({"mac": "02:00:00:00:00", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
+        ({"mac": "0200:00:00:00:0001", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
+        ({"mac": "01:00:5e:00:00:01", "mode": "l2"}, "is a group address or zero"),
+        ({"peer_mac": "00:00:00:00:00:00", "mode": "l2"}, "is a group address or zero"),
+    ],
+)
+def test_a_pair_that_cannot_be_is_a_value_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        NetkitPair.create(**options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": b"nk0"}, {"name": 3}, {"peer_name": 3}, {"mtu": "1500"}, {"headroom": 1.5}]
+)
+def test_an_argument_of_the_wrong_type_is_a_type_error(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="must be"):
+        NetkitPair.create(**options)
+
+
+@pytest.fixture
+def pair() -> Iterator[NetkitPair]:
+    """Ends that nobody made: whoever asks the kernel about them fails with another error."""
+    with NetNS.current() as here:
+        yield NetkitPair(Device(2**30, "nk0", here), Device(2**30 + 1, "nk0p", here), owned=False)
+
+
+@pytest.mark.parametrize("ring_size", [0, -1, 1, 4095, 4097, 12288, 2**31, 2**40])
+def test_an_absurd_ring_size_is_a_value_error(pair: NetkitPair, ring_size: int) -> None:
+    with pytest.raises(ValueError, match=f"ring_size must be a power of two from 4096 to 1073741824, not {ring_size}"):
+        Monitor(pair, ring_size=ring_size)
+
+
+@pytest.mark.parametrize("sides", [[], ["both"], ["peer", "peer"], "left"])
+def test_absurd_sides_are_a_value_error(pair: NetkitPair, sides: Any) -> None:
+    with pytest.raises(ValueError, match="sides must"):
+        Monitor(pair, sides=sides)
+
+
+def test_an_absurd_queue_size_is_a_value_error(pair: NetkitPair) -> None:
+    with pytest.raises(ValueError, match="queue_size must be at least 4096 bytes, not 1"):
+        Monitor(pair, queue_size=1)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 256])
+def test_the_name_of_a_namespace_must_be_one_of_a_file(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name of a network namespace"):
+        NetNS.create(name)
+
+
+def test_a_namespace_that_is_not_there_is_not_found() -> None:
+    for which in ("nk-test-missing", "/run/netns/nk-test-missing"):
+        with pytest.raises(FileNotFoundError):
+            NetNS.open(which)
+    with pytest.raises(FileNotFoundError):
+        NetNS.open(2**30)
+
+
+@pytest.mark.parametrize("cidr", ["fd00::1", "fd00::1/129", "10.0.0.1/33", "x/1", ""])
+def test_an_address_needs_its_prefix_length(pair: NetkitPair, cidr: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        pair.primary.add_address(cidr)

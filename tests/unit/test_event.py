@@ -1,0 +1,141 @@
+"""Packet events, made from records without a kernel."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from netkit_bpf import Fragment, PacketEvent, Side
+
+IP, PROTOCOL, PORTS, TCP, ICMP, FRAGMENT, VLAN = (1 << bit for bit in range(7))
+LAYOUT = "=Q16s16sIIIHHHHHHBBBBBBH"  # struct nk_event
+
+
+def event(**changes: object) -> PacketEvent:
+    """A TCP segment over IPv6, with changes."""
+    values: dict[str, object] = {
+        "timestamp": 1_700_000_000_123_456_789,
+        "src": IPv6Address("fd00::2").packed,
+        "dst": IPv6Address("fd00::1").packed,
+        "length": 118,
+        "payload_len": 64,
+        "ip_word": 6 << 28 | 0xB8 << 20 | 0x12345,
+        "src_port": 40000,
+        "dst_port": 443,
+        "gso_segs": 0,
+        "ethertype": 0x86DD,
+        "fragment": 0,
+        "vlan_tci": 0,
+        "next_header": 6,
+        "protocol": 6,
+        "hop_limit": 64,
+        "tcp_flags": 0x12,
+        "side": 1,
+        "flags": IP | PROTOCOL | PORTS | TCP,
+        "pair": 0,
+    }
+    assert changes.keys() <= values.keys()
+    return PacketEvent._from_record(struct.pack(LAYOUT, *(values | changes).values()), "nk0")
+
+
+def test_fields_of_an_ipv6_segment() -> None:
+    assert event().asdict() == {
+        "timestamp_ns": 1_700_000_000_123_456_789,
+        "pair": "nk0",
+        "side": Side.PEER,
+        "family": 6,
+        "src": IPv6Address("fd00::2"),
+        "dst": IPv6Address("fd00::1"),
+        "next_header": 6,
+        "protocol": 6,
+        "src_port": 40000,
+        "dst_port": 443,
+        "tcp_flags": 0x12,
+        "icmp_type": None,
+        "icmp_code": None,
+        "payload_len": 64,
+        "hop_limit": 64,
+        "traffic_class": 0xB8,
+        "flow_label": 0x12345,
+        "fragment": None,
+        "length": 118,
+        "gso_segs": 1,
+        "ethertype": 0x86DD,
+        "vlan_id": None,
+    }
+
+
+def test_text_forms() -> None:
+    assert str(event(next_header=58)) == "[peer] IPv6: fd00::2 -> fd00::1 | next=58 len=64 ttl=64"
+    assert repr(event()) == "<PacketEvent nk0 [peer] IPv6: fd00::2 -> fd00::1 | next=6 len=64 ttl=64>"
+    four = event(
+        ip_word=4 << 28, src=bytes([10, 0, 0, 1]), dst=bytes([10, 0, 0, 2]), side=0, ethertype=0x0800, next_header=17
+    )
+    assert str(four) == "[primary] IPv4: 10.0.0.1 -> 10.0.0.2 | next=17 len=64 ttl=64"
+    assert four.src == IPv4Address("10.0.0.1")
+    assert four.flow_label is None
+    assert str(event(flags=0, ethertype=0x0806, length=42)) == "[peer] Ethernet: ARP (0x0806) | len=42"
+    assert str(event(flags=0, ethertype=0x88CC)) == "[peer] Ethernet: 0x88cc | len=118"
+
+
+def test_what_does_not_apply_is_none() -> None:
+    bare = event(flags=0)
+    applies = {name for name, value in bare.asdict().items() if value is not None}
+    assert applies == {"timestamp_ns", "pair", "side", "length", "gso_segs", "ethertype"}
+
+
+def test_fields_that_share_room_are_told_apart() -> None:
+    icmp = event(flags=IP | PROTOCOL | ICMP, src_port=129, dst_port=3)
+    assert (icmp.icmp_type, icmp.icmp_code, icmp.src_port, icmp.tcp_flags) == (129, 3, None, None)
+    assert event(flags=IP | FRAGMENT, fragment=1448 | 1).fragment == Fragment(offset=1448, more=True)
+    assert event(flags=IP | FRAGMENT, fragment=0).fragment == Fragment(offset=0, more=False)
+    assert event(flags=IP | VLAN, vlan_tci=0xE064).vlan_id == 100
+    assert event(gso_segs=31).gso_segs == 31
+
+
+def test_json_is_one_line_with_the_same_fields() -> None:
+    text = event(flags=IP | PROTOCOL | PORTS | TCP | FRAGMENT, fragment=9).to_json()
+    assert "\n" not in text
+    parsed = json.loads(text)
+    assert list(parsed) == list(event().asdict())
+    assert (parsed["src"], parsed["side"], parsed["vlan_id"]) == ("fd00::2", "peer", None)
+    assert parsed["fragment"] == {"offset": 8, "more": True}
+
+
+def test_events_are_immutable_values() -> None:
+    first, second = event(), event()
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != event(hop_limit=63)
+    assert first != "an event"
+    assert copy.copy(first) == copy.deepcopy(first) == pickle.loads(pickle.dumps(first)) == first
+    with pytest.raises(AttributeError):
+        first.length = 1  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        first.anything = 1  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="cannot create"):
+        PacketEvent()
+
+
+def test_events_can_be_matched() -> None:
+    match event():
+        case PacketEvent(side="peer", dst_port=443, src=source):
+            assert source == IPv6Address("fd00::2")
+        case _:
+            pytest.fail("no match")
+
+
+def test_a_record_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="a record has 72 bytes, not 71"):
+        PacketEvent._from_record(bytes(71), "nk0")
+
+
+def test_the_longest_line_is_not_cut() -> None:
+    long = event(src=b"\xff" * 16, dst=b"\xff" * 16, payload_len=0xFFFFFFFF, hop_limit=255, next_header=255, side=0)
+    ones = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+    assert str(long) == f"[primary] IPv6: {ones} -> {ones} | next=255 len=4294967295 ttl=255"
