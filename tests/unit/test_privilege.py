@@ -21,7 +21,7 @@ def unprivileged() -> None:
 
 
 def test_making_a_pair_needs_cap_net_admin() -> None:
-    with pytest.raises(PermissionError, match="create netkit pair nk0: .*needs CAP_NET_ADMIN"):
+    with pytest.raises(PermissionError, match=r"create netkit pair nk0: .*needs CAP_NET_ADMIN"):
         NetkitPair.create()
 
 
@@ -31,7 +31,7 @@ def test_making_a_namespace_needs_cap_sys_admin() -> None:
 
 
 def test_loading_the_monitor_needs_cap_bpf() -> None:
-    with pytest.raises(PermissionError, match="load BPF object monitor: .*needs CAP_BPF and CAP_NET_ADMIN"):
+    with pytest.raises(PermissionError, match=r"load BPF object monitor: .*needs CAP_BPF and CAP_NET_ADMIN"):
         probe_load()
 
 

@@ -1,0 +1,50 @@
+"""A veth pair dressed as a netkit pair: what the whole path runs on where the kernel has no netkit."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from netkit_bpf import Device, NetkitPair, NetNS, _core
+from traffic import End, Wire
+
+ADDRESSES = {4: ("10.42.0.1/24", "10.42.0.2/24"), 6: ("fd00::1/64", "fd00::2/64")}
+
+
+def has_tcx() -> bool:
+    """tcx hooks came with 6.6."""
+    major, minor = platform.release().split(".")[:2]
+    return (int(major), int(minor)) >= (6, 6)
+
+
+@contextmanager
+def veth_wire(version: int) -> Iterator[Wire]:
+    """Two namespaces and a veth pair between them; the monitor's programs take its tcx hooks."""
+    left, right = ADDRESSES[version]
+    with NetNS.create() as here, NetNS.create() as there:
+        with veth_pair(here, there) as pair:
+            pair.primary.add_address(left)
+            pair.peer.add_address(right)
+            yield Wire(pair, End(here, left.split("/")[0]), End(there, right.split("/")[0]))
+
+
+@contextmanager
+def veth_pair(here: NetNS, there: NetNS) -> Iterator[NetkitPair]:
+    """Only the devices, both up."""
+    link = ["ip", "link", "add", "ve0", "type", "veth", "peer", "name", "ve1", "netns"]
+    with there.popen(["sleep", "60"]) as holder:  # ip names a namespace by a process in it
+        try:
+            here.run([*link, str(holder.pid)], check=True)
+        finally:
+            holder.kill()
+    pair = NetkitPair(_device(here, "ve0"), _device(there, "ve1"), owned=False)
+    pair.primary.up()
+    pair.peer.up()
+    yield pair
+    pair.delete()
+
+
+def _device(netns: NetNS, name: str) -> Device:
+    info = _core.device_get(netns.path, name)
+    return Device(info.ifindex, info.name, netns)
