@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""These tests load BPF programs, so they need root. No netkit device is needed: the kernel runs them on our frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from native import Native, why_no_bpf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def privilege() -> None:
+    """Skip, and say why, where programs cannot be loaded."""
+    if reason := why_no_bpf():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def native(privilege: None) -> Iterator[Native]:
+    """The programs, loaded once for the session, with a ring that loses nothing."""
+    with Native() as loaded:
+        yield loaded
+        for seen, delivered, lost, pending in loaded.stream.stats():
+            assert (lost, pending) == (0, 0)
+            assert seen == delivered
