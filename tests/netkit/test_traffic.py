@@ -139,3 +139,21 @@ def test_several_pairs_share_one_monitor() -> None:
                     send_datagrams(wire.left, wire.right, [100, 200])
                 events = [event for event in collect(monitor) if event.protocol == 17]
     assert [event.pair for event in events] == ["nk0", "nk0", "nk1", "nk1", "nk0", "nk0"]
+
+
+def test_a_vlan_tag_beside_the_packet_is_seen() -> None:
+    """The tag that a VLAN device leaves to its lower device travels in the skb, not in the frame."""
+    for wire in across("l2", 6):
+        ends = []
+        for end, device, address in ((wire.left, "nk0", "fd01::1"), (wire.right, "nk0p", "fd01::2")):
+            name = f"{device}.7"
+            end.netns.run(["ip", "link", "add", "link", device, "name", name, "type", "vlan", "id", "7"], check=True)
+            end.netns.run(["ip", "address", "add", f"{address}/64", "dev", name, "nodad"], check=True)
+            end.netns.run(["ip", "link", "set", name, "up"], check=True)
+            ends.append(End(end.netns, address))
+        with Monitor(wire.pair) as monitor:
+            ports = send_datagrams(*ends, [100])
+            event = next(event for event in collect(monitor) if event.protocol == 17)
+        assert (event.vlan_id, event.ethertype, event.family) == (7, 0x86DD, 6)
+        assert (event.src_port, event.dst_port) == ports
+        assert event.length == 14 + 40 + 108  # the tag is not in the frame
