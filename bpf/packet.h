@@ -132,7 +132,7 @@ struct nk_chain {
 };
 
 /* One extension header; returns 1 to stop. */
-static long nk_next_extension(__u32 index __attribute__((unused)), void *ctx)
+static long nk_next_extension(__u32 index, void *ctx)
 {
 	struct nk_chain *chain = ctx;
 	struct nk_extension extension;
@@ -144,15 +144,18 @@ static long nk_next_extension(__u32 index __attribute__((unused)), void *ctx)
 		return 1;
 	}
 	/* no extension header is shorter than eight bytes */
-	if (chain->cursor.offset + 8 > chain->cursor.end ||
+	if (index == NK_MAX_EXTENSIONS || chain->cursor.offset + 8 > chain->cursor.end ||
 	    bpf_skb_load_bytes(chain->skb, chain->cursor.offset, &extension, sizeof(extension)))
 		return 1;
 
 	length = (extension.length + 1) * 8;
 	if (chain->next_header == IPPROTO_AH)
 		length = (extension.length + 2) * 4;
-	if (chain->next_header == IPPROTO_FRAGMENT) {
+	if (chain->next_header == IPPROTO_FRAGMENT)
 		length = 8;
+	if (chain->cursor.offset + length > chain->cursor.end)	/* cut: what would follow it is not there */
+		return 1;
+	if (chain->next_header == IPPROTO_FRAGMENT) {
 		chain->fragment = bpf_ntohs(extension.fragment) & 0xfff9;
 		chain->flags |= NK_FRAGMENT;
 	}
