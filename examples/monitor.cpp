@@ -1,0 +1,71 @@
+// Prints the packets on both hooks of a device, in C++ without Python. Needs root.
+//
+//   cmake -B build/core && cmake --build build/core
+//   build/core/monitor build/core/monitor.bpf.o nk0 10
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attachment.hpp"
+#include "device.hpp"
+#include "format.hpp"
+#include "netlink.hpp"
+#include "object.hpp"
+#include "stream.hpp"
+
+namespace nk = netkit_bpf;
+
+namespace {
+
+std::vector<uint8_t> read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("cannot read " + path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void watch(const std::string& object_path, const std::string& name, unsigned long count) {
+  constexpr size_t ring_size = 1 << 20;
+  const auto image = read_file(object_path);
+  const auto object = std::make_shared<nk::Object>(image, "monitor");
+  object->set_max_entries("events", ring_size);
+  object->load();
+
+  nk::Netlink netlink("");
+  const int ifindex = nk::device::get(netlink, name).ifindex;
+  const auto attachment =
+      std::make_shared<nk::Attachment>(object, name, ifindex, "", std::vector{nk::Side::primary, nk::Side::peer});
+  nk::Stream stream(object->map("events"), ring_size, 16 * ring_size, object->map("counts"),
+                    [attachment] { attachment->check(); });
+  std::puts("attached");
+  std::fflush(stdout);
+  while (count > 0) {
+    if (const auto event = stream.next()) {
+      std::puts(nk::format_line(*event->record).c_str());
+      --count;
+    } else {
+      stream.wait(std::chrono::seconds(1));
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: %s OBJECT DEVICE COUNT\n", argv[0]);
+    return 2;
+  }
+  try {
+    watch(argv[1], argv[2], std::strtoul(argv[3], nullptr, 10));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,27 @@
+"""The core is a C++ library of its own: it compiles, links and runs without Python."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_core_knows_no_python() -> None:
+    for path in [*ROOT.glob("src/*.cpp"), *ROOT.glob("src/*.hpp"), *ROOT.glob("bpf/*.h")]:
+        assert not re.search(r"#include.*(pybind11|Python\.h)", path.read_text()), path
+
+
+def test_a_cpp_program_builds_on_it(tmp_path: Path) -> None:
+    bin_ = Path(sys.executable).parent
+    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={bin_ / 'ninja'}"]
+    subprocess.run([bin_ / "cmake", "-S", ROOT, "-B", tmp_path, *generator], check=True, capture_output=True)
+    built = subprocess.run([bin_ / "cmake", "--build", tmp_path], check=True, capture_output=True, text=True)
+    assert "warning:" not in built.stdout
+    arguments = [tmp_path / "monitor.bpf.o", "nk-no-such", "1"]
+    done = subprocess.run([tmp_path / "monitor", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.match("load BPF object monitor: .*needs CAP_BPF|look up device nk-no-such: No such device", done.stderr)
