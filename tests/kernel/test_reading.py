@@ -65,7 +65,16 @@ class _Later:
         return now - self.at
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a process that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("wait", ["read", "iterate", "iterate with time-out"])
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_a_blocked_read(monitor: Monitor, wait: str) -> None:
     later = _Later(lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
