@@ -152,7 +152,7 @@ def test_a_vlan_tag_beside_the_packet_is_seen() -> None:
             end.netns.run(["ip", "link", "set", name, "up"], check=True)
             ends.append(End(end.netns, address))
         with Monitor(wire.pair) as monitor:
-            ports = send_datagrams(*ends, [100])
+            ports = send_datagrams(ends[0], ends[1], [100])
             event = next(event for event in collect(monitor) if event.protocol == 17)
         assert (event.vlan_id, event.ethertype, event.family) == (7, 0x86DD, 6)
         assert (event.src_port, event.dst_port) == ports

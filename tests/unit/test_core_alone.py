@@ -16,12 +16,12 @@ def test_the_core_knows_no_python() -> None:
 
 
 def test_a_cpp_program_builds_on_it(tmp_path: Path) -> None:
-    bin_ = Path(sys.executable).parent
-    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={bin_ / 'ninja'}"]
-    subprocess.run([bin_ / "cmake", "-S", ROOT, "-B", tmp_path, *generator], check=True, capture_output=True)
-    built = subprocess.run([bin_ / "cmake", "--build", tmp_path], check=True, capture_output=True, text=True)
+    bin_, build = Path(sys.executable).parent, str(tmp_path)
+    configure = [f"{bin_}/cmake", "-S", str(ROOT), "-B", build, "-G", "Ninja"]
+    subprocess.run([*configure, f"-DCMAKE_MAKE_PROGRAM={bin_}/ninja"], check=True, capture_output=True)
+    built = subprocess.run([f"{bin_}/cmake", "--build", build], check=True, capture_output=True, text=True)
     assert "warning:" not in built.stdout
-    arguments = [tmp_path / "monitor.bpf.o", "nk-no-such", "1"]
-    done = subprocess.run([tmp_path / "monitor", *arguments], capture_output=True, text=True, check=False)
+    command = [f"{build}/monitor", f"{build}/monitor.bpf.o", "nk-no-such", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert re.match("load BPF object monitor: .*needs CAP_BPF|look up device nk-no-such: No such device", done.stderr)
