@@ -14,7 +14,7 @@
 #include <cstring>
 
 #include "error.hpp"
-#include "netkit.hpp"
+#include "netkit_attributes.hpp"
 
 namespace netkit_bpf::device {
 

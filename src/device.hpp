@@ -8,21 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "netkit_attributes.hpp"
 #include "netlink.hpp"
 
 namespace netkit_bpf {
-
-// The netkit attributes of a device as its own side sees them; empty where this kernel has no such attribute.
-struct NetkitAttributes {
-  std::optional<bool> primary;
-  std::optional<uint32_t> mode;
-  std::optional<uint32_t> policy;
-  std::optional<uint32_t> peer_policy;
-  std::optional<uint32_t> scrub;
-  std::optional<uint32_t> peer_scrub;
-  std::optional<uint16_t> headroom;
-  std::optional<uint16_t> tailroom;
-};
 
 struct DeviceInfo {
   int ifindex = 0;

@@ -12,23 +12,6 @@
 
 namespace netkit_bpf::netkit {
 
-// IFLA_NETKIT_*, by number because the system's headers may be older than the attributes.
-namespace attribute {
-enum : int {
-  peer_info = 1,
-  primary = 2,
-  policy = 3,
-  peer_policy = 4,
-  mode = 5,
-  scrub = 6,
-  peer_scrub = 7,
-  headroom = 8,
-  tailroom = 9,
-  pairing = 10,
-  last = pairing,
-};
-}  // namespace attribute
-
 enum class Mode : uint32_t { l2 = 0, l3 = 1 };
 enum class Policy : uint32_t { forward = 0, blackhole = 2 };
 enum class Scrub : uint32_t { none = 0, standard = 1 };

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// The attributes of a netkit device: their numbers on the wire, and their values as they were read.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace netkit_bpf {
+
+namespace netkit {
+
+// IFLA_NETKIT_*, by number because the system's headers may be older than the attributes.
+namespace attribute {
+enum : int {
+  peer_info = 1,
+  primary = 2,
+  policy = 3,
+  peer_policy = 4,
+  mode = 5,
+  scrub = 6,
+  peer_scrub = 7,
+  headroom = 8,
+  tailroom = 9,
+  pairing = 10,
+  last = pairing,
+};
+}  // namespace attribute
+
+}  // namespace netkit
+
+// The netkit attributes of a device as its own side sees them; empty where this kernel has no such attribute.
+struct NetkitAttributes {
+  std::optional<bool> primary;
+  std::optional<uint32_t> mode;
+  std::optional<uint32_t> policy;
+  std::optional<uint32_t> peer_policy;
+  std::optional<uint32_t> scrub;
+  std::optional<uint32_t> peer_scrub;
+  std::optional<uint16_t> headroom;
+  std::optional<uint16_t> tailroom;
+};
+
+}  // namespace netkit_bpf
