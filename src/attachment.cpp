@@ -63,7 +63,8 @@ void Attachment::set_verdicts() {
 
 void Attachment::close() {
   const std::lock_guard lock(mutex_);
-  links_.clear();
+  const std::vector<Fd> links = std::exchange(links_, {});
+  for (const Fd& link : links) hook::detach(link.get());
 }
 
 void Attachment::check() {

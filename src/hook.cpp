@@ -82,6 +82,10 @@ Fd attach_first(int program, int ifindex, Family family, Side side, const std::s
   return link;
 }
 
+void detach(int link) {
+  if (bpf_link_detach(link) != 0 && errno != ENOLINK) throw Error(errno, "detach a program");
+}
+
 bool is_attached(int link) {
   // struct bpf_link_info of older headers has no netkit member; tcx's, of the same shape, begins where it does.
   union {

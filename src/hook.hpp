@@ -38,6 +38,10 @@ uint32_t program_id(int program);
 // returned link detaches it when it is closed.
 Fd attach_first(int program, int ifindex, Family family, Side side, const std::string& device);
 
+// Takes the link's program off its hook at once, even if a forked child holds the link too. A device that
+// is gone is no error.
+void detach(int link);
+
 // False once the device is gone: the link is still there, and holds nothing.
 bool is_attached(int link);
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "error.hpp"
 #include "libbpf_log.hpp"
@@ -49,6 +50,7 @@ Object::Object(std::span<const uint8_t> image, const std::string& name)
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name.c_str());
   object_.reset(bpf_object__open_mem(image.data(), image.size(), &options));
   if (!object_) throw Error(errno, "open BPF object " + name, without_newline(log.text()));
+  messages_ = log.text();
 }
 
 bpf_map* Object::find_map(const std::string& name) const {
@@ -121,6 +123,7 @@ void Object::load() {
   const int error = -bpf_object__load(object_.get());
   if (error == 0) {
     loaded_ = true;
+    messages_ += log.text();
     return;
   }
   const std::string program = refused_program(log.text());
@@ -129,6 +132,8 @@ void Object::load() {
   const std::string advice = load_advice(error);
   throw Error(error, "load BPF object " + name_, advice.empty() ? without_newline(log.text()) : advice);
 }
+
+std::string Object::take_messages() { return without_newline(std::exchange(messages_, {})); }
 
 int Object::program(const std::string& name) const {
   const bpf_program* program = bpf_object__find_program_by_name(object_.get(), name.c_str());

@@ -41,6 +41,9 @@ class Object {
   // Throws VerifierError, or Error with what the kernel refused.
   void load();
 
+  // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
+  std::string take_messages();
+
   // After load. The descriptors belong to the object.
   [[nodiscard]] int program(const std::string& name) const;
   [[nodiscard]] int map(const std::string& name) const;
@@ -52,6 +55,7 @@ class Object {
 
   std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
   std::string name_;
+  std::string messages_;
   bool loaded_ = false;
 };
 

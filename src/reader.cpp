@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -27,6 +28,8 @@ constexpr auto idle_timeout = 200ms;
 constexpr auto nap = 200us;
 constexpr size_t records_that_are_load = 4;
 constexpr size_t record_estimate = 80;  // bytes
+// A block is at most this large: copying it holds up whoever asks for the account for about a millisecond.
+constexpr size_t largest_block = 4 << 20;
 
 timespec to_timespec(std::chrono::nanoseconds duration) {
   return {static_cast<time_t>(duration / 1s), static_cast<long>((duration % 1s).count())};
@@ -44,7 +47,8 @@ Reader::Reader(Ring ring, size_t queue_size, std::function<void()> check)
     : ring_(std::move(ring)),
       queue_size_(queue_size),
       check_(std::move(check)),
-      kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      owner_(::getpid()) {
   if (!kick_) throw Error(errno, "make an eventfd");
   // Signals are the application's: none is delivered to this thread.
   sigset_t all;
@@ -64,6 +68,10 @@ Reader::Reader(Ring ring, size_t queue_size, std::function<void()> check)
 Reader::~Reader() { close(); }
 
 void Reader::close() {
+  if (::getpid() != owner_) {
+    if (thread_.joinable()) thread_.detach();
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -128,7 +136,7 @@ size_t Reader::drain() {
   size_t room = 0;
   {
     const std::lock_guard lock(mutex_);
-    room = queue_size_ - std::min(queued_, queue_size_);
+    room = std::min(queue_size_ - std::min(queued_, queue_size_), largest_block);
   }
   Block block;
   const size_t drained = ring_.drain(block.run, room);

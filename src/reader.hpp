@@ -5,6 +5,8 @@
 // consuming, the ring fills, and the BPF program counts what found no room.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -47,7 +49,8 @@ class Reader {
   // Calls f for every run of records that was not popped yet, in the queue and in the ring.
   void each_pending(const std::function<void(std::span<const std::byte>)>& f);
 
-  // Stops the thread and wakes everybody who waits. Idempotent.
+  // Stops the thread and wakes everybody who waits. Idempotent. In a forked child, which has no such thread,
+  // it touches nothing that the parent uses.
   void close();
 
  private:
@@ -72,6 +75,7 @@ class Reader {
   bool finished_ = false;
   std::exception_ptr failure_;
 
+  const pid_t owner_;
   std::mutex joining_;
   std::thread thread_;  // last: what it uses is made before it
 };

@@ -147,10 +147,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage."""
+    """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage, 130 for an early Ctrl-C."""
     arguments = _parser().parse_args()
     try:
         status: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130  # before there was anything to end
     except BrokenPipeError:
         return 0  # whoever read our lines has enough
     except (OSError, ValueError, LookupError) as error:

@@ -52,7 +52,7 @@ def _kernel() -> tuple[bool, str]:
     if (major, minor) < (6, 7):
         return False, f"Linux {release}; netkit needs 6.7 or later: boot a newer kernel"
     if release.startswith(("6.11.0", "6.11.1")) and release[6:7] in {"", "-"}:
-        return True, f"Linux {release}; in 6.11.0 and 6.11.1 programs on netkit devices can crash the kernel: update it"
+        return True, f"Linux {release}; programs on netkit devices could crash the kernel before 6.11.2: update it"
     return True, f"Linux {release}"
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import weakref
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,8 @@ class Monitor:
     whose policy is blackhole stays one.
 
     One thread at a time may read; `close` and `stats` may be called from any. Signal handlers run while it
-    waits. Iterating waits for ever; `events(timeout=…)` ends in silence.
+    waits. Iterating waits for ever; `events(timeout=…)` ends in silence. A forked child can neither use the
+    monitor nor harm it.
 
     Args:
         pair: the pair to watch.
@@ -113,7 +115,8 @@ class Monitor:
             raise
         self._names = names
         # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-        self._closer = weakref.finalize(self, _close, self._stream, attachments)
+        self._closer = weakref.finalize(self, _close, self._stream, attachments, os.getpid())
+        self._process = os.getpid()
 
     def events(self, timeout: float | None = None) -> Iterator[PacketEvent]:
         """Iterate over the events; the iterator ends after `timeout` seconds without one, or on `close`.
@@ -140,6 +143,7 @@ class Monitor:
     @property
     def stats(self) -> MonitorStats:
         """The account up to now; after `close`, the final one."""
+        self._check_process()
         primary, peer = self._stream.stats()
         return MonitorStats(SideStats(*primary), SideStats(*peer))
 
@@ -169,6 +173,11 @@ class Monitor:
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("the monitor is closed")
+        self._check_process()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ValueError("the monitor belongs to the process that made it, not to its forked child")
 
 
 def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Object:
@@ -189,7 +198,9 @@ def probe_load() -> None:
     _load(0, mmap.PAGESIZE, None)
 
 
-def _close(stream: _core.Stream, attachments: list[_core.Attachment]) -> None:
+def _close(stream: _core.Stream, attachments: list[_core.Attachment], process: int) -> None:
+    if os.getpid() != process:
+        return  # a forked child has neither the reader's thread nor anything of its own to detach
     for attachment in attachments:
         attachment.close()
     stream.close()

@@ -20,6 +20,13 @@ py::bytes to_bytes(const std::vector<uint8_t>& data) {
   return {reinterpret_cast<const char*>(data.data()), data.size()};
 }
 
+// Hands libbpf's messages to Python's logging, where the application decides what becomes of them.
+void log_messages(Object& object) {
+  const std::string messages = object.take_messages();
+  if (messages.empty()) return;
+  py::module_::import("logging").attr("getLogger")("netkit_bpf.libbpf").attr("warning")("%s", messages);
+}
+
 // Replaces one variable in its section, which libbpf takes only whole.
 void set_variable(Object& object, const std::string& name, const py::bytes& value) {
   const Object::Variable variable = object.variable(name);
@@ -34,16 +41,24 @@ void set_variable(Object& object, const std::string& name, const py::bytes& valu
 }  // namespace
 
 void bind_object(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
   py::class_<Object, std::shared_ptr<Object>>(module, "Object")
       .def(py::init([](const py::bytes& image, const std::string& name) {
-             return std::make_shared<Object>(view(image), name);
+             auto object = std::make_shared<Object>(view(image), name);
+             log_messages(*object);
+             return object;
            }),
            py::arg("image"), py::arg("name"))
       .def("set_max_entries", &Object::set_max_entries, py::arg("map"), py::arg("entries"))
       .def("reuse_map", &Object::reuse_map, py::arg("map"), py::arg("fd"))
       .def("set_variable", &set_variable, py::arg("name"), py::arg("value"))
-      .def("load", &Object::load, no_gil())
+      .def("load",
+           [](Object& object) {
+             {
+               const py::gil_scoped_release release;  // takes nothing of Python
+               object.load();
+             }
+             log_messages(object);
+           })
       .def("program", &Object::program, py::arg("name"))
       .def("map", &Object::map, py::arg("name"))
       .def(

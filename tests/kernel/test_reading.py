@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -194,6 +195,22 @@ def test_the_interpreter_exits_with(what: str, pair: NetkitPair) -> None:
     netns = pair.primary.netns
     done = netns.run([sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_forked_child_neither_uses_the_monitor_nor_harms_it(monitor: Monitor) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            for use in (monitor.read, monitor.events, lambda: monitor.stats):
+                with pytest.raises(ValueError, match="belongs to the process that made it"):
+                    use()
+            monitor.close()
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not monitor.closed
+    assert monitor.read(timeout=0) is None
 
 
 def test_signal_handlers_run_while_a_read_waits(monitor: Monitor) -> None:
