@@ -35,12 +35,6 @@ timespec to_timespec(std::chrono::nanoseconds duration) {
   return {static_cast<time_t>(duration / 1s), static_cast<long>((duration % 1s).count())};
 }
 
-int64_t now(clockid_t clock) {
-  timespec time{};
-  ::clock_gettime(clock, &time);
-  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
-
 }  // namespace
 
 Reader::Reader(Ring ring, size_t queue_size, std::function<void()> check)
@@ -141,7 +135,7 @@ size_t Reader::drain() {
   Block block;
   const size_t drained = ring_.drain(block.run, room);
   if (drained == 0) return 0;
-  block.clock_offset_ns = now(CLOCK_REALTIME) - now(CLOCK_MONOTONIC);
+  block.clock_offset_ns = clock_offset_.now();
   const std::lock_guard lock(mutex_);
   queue_.push_back(std::move(block));
   queued_ += drained;

@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "clock_offset.hpp"
 #include "handle.hpp"
 #include "ring.hpp"
 
@@ -65,6 +66,8 @@ class Reader {
   const size_t queue_size_;
   const std::function<void()> check_;
   Fd kick_;  // an eventfd: there is room in the queue again, or it is time to stop
+
+  ClockOffset clock_offset_;  // the reader's thread's own
 
   std::mutex draining_;  // taken before mutex_; a record moves from the ring to the queue under it
   std::mutex mutex_;

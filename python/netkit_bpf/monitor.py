@@ -121,6 +121,8 @@ class Monitor:
     def events(self, timeout: float | None = None) -> Iterator[PacketEvent]:
         """Iterate over the events; the iterator ends after `timeout` seconds without one, or on `close`.
 
+        With a timeout of 0 it gives what the reader's thread has fetched so far, and waits for nothing.
+
         Raises:
             ValueError: the monitor is closed.
             OSError: ENODEV, from the iterator: the device or its namespace was deleted, and all events

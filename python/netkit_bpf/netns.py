@@ -109,6 +109,8 @@ class NetNS:
     ) -> subprocess.CompletedProcess[Any]:
         """Run a program inside and wait for it; arguments and errors are those of `subprocess.run`.
 
+        Without `capture_output` it writes where this process does; in a notebook that is not the cell.
+
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
         """
         if capture_output:

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// From the clock that BPF programs read to Unix time.
+#pragma once
+
+#include <cstdint>
+
+namespace netkit_bpf {
+
+// For one thread.
+class ClockOffset {
+ public:
+  // CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds. Stays the same until the clocks have moved against
+  // each other by more than this can be measured, so that times of neighbouring blocks compare.
+  int64_t now();
+
+ private:
+  int64_t offset_ = 0;
+  bool known_ = false;
+};
+
+}  // namespace netkit_bpf
