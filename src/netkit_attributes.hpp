@@ -5,12 +5,9 @@
 #include <cstdint>
 #include <optional>
 
-namespace netkit_bpf {
-
-namespace netkit {
-
 // IFLA_NETKIT_*, by number because the system's headers may be older than the attributes.
-namespace attribute {
+namespace netkit_bpf::netkit::attribute {
+
 enum : int {
   peer_info = 1,
   primary = 2,
@@ -24,9 +21,10 @@ enum : int {
   pairing = 10,
   last = pairing,
 };
-}  // namespace attribute
 
-}  // namespace netkit
+}  // namespace netkit_bpf::netkit::attribute
+
+namespace netkit_bpf {
 
 // The netkit attributes of a device as its own side sees them; empty where this kernel has no such attribute.
 struct NetkitAttributes {
