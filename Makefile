@@ -17,5 +17,7 @@ wheel: setup
 	@tools/wheel
 clean:
 	rm -rf build dist .venv
+vm: export VM_CMD = $(value CMD)
 vm: build  # make vm KERNEL=7.2 CMD='ip link'
-	@tests/vm/run --kernel $(or $(KERNEL),7.2) -- sh -c '$(CMD)'
+	@[ -n "$$VM_CMD" ] || { echo "vm: say what to run: make vm KERNEL=7.2 CMD='ip link'" >&2; exit 2; }
+	@tests/vm/run --kernel $(or $(KERNEL),7.2) -- sh -c "$$VM_CMD"

@@ -62,7 +62,7 @@ std::string numbered(int ifindex) { return "device " + std::to_string(ifindex); 
 
 const char* advice(int error) {
   if (error == EPERM || error == EACCES) return "needs CAP_NET_ADMIN in the device's network namespace";
-  if (error == ENODEV) return "looked for in the network namespace that was given, or else in the caller's";
+  if (error == ENODEV) return "deleted, moved, or never in this network namespace";
   return "";
 }
 

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <exception>
+#include <sstream>
 #include <utility>
 
 #include "error.hpp"
@@ -46,6 +47,19 @@ Message creation(const Spec& spec, int peer_netns) {
     info.nest(IFLA_INFO_DATA, [&](Message& data) { put_ends(data, spec, peer_netns); });
   });
   return message;
+}
+
+// What to look for: a newer kernel, or one of the same age with the driver in it.
+std::string missing_part() {
+  int major = 0;
+  int minor = 0;
+  std::istringstream release(kernel_release());
+  release >> major;
+  release.ignore();
+  release >> minor;
+  const bool new_enough = std::pair(major, minor) >= std::pair(6, 7);
+  return new_enough ? "or later built with CONFIG_NETKIT=y, and this one was built without"
+                    : "or later built with CONFIG_NETKIT=y";
 }
 
 std::string explain_creation(int error, const Spec& spec) {
@@ -112,7 +126,7 @@ Pair create(const Spec& spec) {
         [&](int error) { return explain_creation(error, spec); });
   } catch (const Error& error) {
     if (error.number() == EOPNOTSUPP && std::string(error.what()).find("Unknown device type") != std::string::npos)
-      throw NotSupported("netkit devices", "6.7", "built with CONFIG_NETKIT");
+      throw NotSupported("netkit devices", "6.7", missing_part());
     throw;
   }
   pair.peer.ifindex = pair.primary.link;

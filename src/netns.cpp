@@ -2,7 +2,9 @@
 #include "netns.hpp"
 
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -60,6 +62,8 @@ Fd open_path(const std::string& path) {
   if (!fd) throw Error(errno, "open network namespace " + path);
   return fd;
 }
+
+bool is_one(const std::string& path) { return ::ioctl(open_path(path).get(), NS_GET_NSTYPE) == CLONE_NEWNET; }
 
 Fd current() { return open_path(own); }
 

@@ -16,6 +16,9 @@ namespace netkit_bpf::netns {
 // A descriptor of the namespace that the path names. Throws ENOENT and the like.
 Fd open_path(const std::string& path);
 
+// Whether the path opens a network namespace (ioctl_ns(2)).
+bool is_one(const std::string& path);
+
 // The calling thread's namespace.
 Fd current();
 

@@ -36,7 +36,7 @@ const char* load_advice(int error) {
     case EPERM:
       return "needs CAP_BPF and CAP_NET_ADMIN";
     case ENOMEM:
-      return "not enough memory for a map";
+      return "not enough memory for a map: take a smaller ring_size";
     default:
       return "";
   }

@@ -29,6 +29,16 @@ from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
 from netkit_bpf.netns import NetNS
 from netkit_bpf.pair import NetkitPair
 
+
+def __getattr__(name: str) -> str:
+    """Look the version up when it is asked for (PEP 562): reading the package's metadata takes a while."""
+    if name != "__version__":
+        raise AttributeError(f"module 'netkit_bpf' has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("netkit-bpf")
+
+
 __all__ = [
     "Device",
     "Fragment",

@@ -4,28 +4,32 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
 import os
 import signal
 import sys
 import time
 from contextlib import ExitStack
-from importlib.metadata import version
 from types import FrameType
 
 from netkit_bpf import doctor
+from netkit_bpf.enums import Mode
 from netkit_bpf.monitor import Monitor
 from netkit_bpf.pair import NetkitPair
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM end the monitor and nothing else, so that what was made is removed in order."""
+    """Ctrl-C, SIGTERM and a closed terminal end the monitor and nothing else, so that what was made is removed."""
 
     def __init__(self) -> None:
         self.requested = False
         self.monitor: Monitor | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
+            signal.signal(signal.SIGHUP, self)
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
@@ -40,35 +44,45 @@ def _monitor(arguments: argparse.Namespace) -> int:
         monitor = cleanup.enter_context(Monitor(pair))
         stop.monitor = monitor
         _announce(arguments, pair)
-        _print_events(arguments, monitor, stop)
-        monitor.close()
-        _print_stats(arguments, monitor)
+        try:
+            _print_events(arguments, monitor, stop)
+        finally:
+            monitor.close()
+            _print_stats(arguments, monitor)
     return 0
 
 
 def _pair(arguments: argparse.Namespace) -> NetkitPair:
+    name = arguments.name
     if arguments.existing:
-        return NetkitPair.open(arguments.name)
+        try:
+            return NetkitPair.open(name)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            raise OSError(error.errno, f"there is no device {name} here; without --existing one is made") from None
     try:
-        return NetkitPair.create(arguments.name, mode=arguments.mode)
+        return NetkitPair.create(name, peer_name=arguments.peer_name, mode=arguments.mode or Mode.L3)
     except FileExistsError as error:
-        raise FileExistsError(
-            error.errno,
-            f"{error.strerror}. An earlier run that was killed may have left it: watch it with --existing,"
-            f" or remove it with: ip link delete {arguments.name}",
-        ) from None
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            NetkitPair.open(name)  # a netkit pair: ours, perhaps
+            raise FileExistsError(
+                error.errno,
+                f"{error.strerror}. Another monitor is running, or one was killed: watch the pair with"
+                f" --existing --name {name}, or, if nobody needs it, remove it with: ip link delete {name}",
+            ) from None
+        raise
 
 
 def _announce(arguments: argparse.Namespace, pair: NetkitPair) -> None:
     name = pair.primary.name
     if arguments.existing:
-        print(f"netkit-bpf: watching {name}, {pair.mode}. Ctrl-C ends.", file=sys.stderr)
+        _note(f"watching {name}, {pair.mode}. Ctrl-C ends.")
         return
     primary, peer = pair.add_link_local()
-    print(
-        f"netkit-bpf: made {name} ({primary.ip}) and {pair.peer.name} ({peer.ip}), {pair.mode}."
-        f" Try: ping {peer.ip}%{name}   Ctrl-C ends and removes them.",
-        file=sys.stderr,
+    _note(
+        f"made {name} ({primary.ip}) and {pair.peer.name} ({peer.ip}), {pair.mode}."
+        f" Try: ping {peer.ip}%{name}   Ctrl-C ends and removes them."
     )
 
 
@@ -91,7 +105,14 @@ def _print_stats(arguments: argparse.Namespace, monitor: Monitor) -> None:
     if arguments.json:
         _say(json.dumps({"stats": {side: stats._asdict() for side, stats in monitor.stats._asdict().items()}}))
     else:
-        print(f"netkit-bpf: {monitor.stats}", file=sys.stderr)
+        _note(str(monitor.stats))
+
+
+def _note(text: str) -> None:
+    """Write a diagnostic; to nowhere if there is no standard error, and never among the events."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"netkit-bpf: {text}", file=sys.stderr)
 
 
 def _say(line: str) -> None:
@@ -107,22 +128,31 @@ def _say(line: str) -> None:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be more than 0 seconds")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number of seconds, more than 0, not {text!r}")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that takes longer than everything else at the start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from importlib.metadata import version
+
+        print(f"netkit-bpf {version('netkit-bpf')}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="netkit-bpf", description="Linux netkit devices and their eBPF hooks.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('netkit-bpf')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     monitor = commands.add_parser(
@@ -132,7 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         " remove it on Ctrl-C. Needs root.",
     )
     monitor.add_argument("--name", default="nk0", help="name of the primary (default: %(default)s)")
-    monitor.add_argument("--mode", choices=("l2", "l3"), default="l3", help="of the new pair (default: %(default)s)")
+    monitor.add_argument("--peer-name", metavar="NAME", help="name of the peer (default: the primary's and a p)")
+    monitor.add_argument("--mode", choices=("l2", "l3"), help="of the new pair (default: l3)")
     monitor.add_argument(
         "--existing", action="store_true", help="watch the pair NAME that is there, and leave it as it is"
     )
@@ -148,7 +179,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage, 130 for an early Ctrl-C."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if getattr(arguments, "existing", False) and (arguments.mode or arguments.peer_name):
+        parser.error("--mode and --peer-name are of a new pair: they do not go with --existing")
     try:
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:
@@ -157,6 +191,6 @@ def main() -> int:
         return 0  # whoever read our lines has enough
     except (OSError, ValueError, LookupError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"netkit-bpf: {text}", file=sys.stderr)
+        _note(text)
         return 1
     return status

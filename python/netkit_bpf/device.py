@@ -7,6 +7,7 @@ import ipaddress
 import socket
 
 from netkit_bpf import _core
+from netkit_bpf.arguments import expect
 from netkit_bpf.netns import NetNS
 
 _IFF_UP = 1
@@ -17,8 +18,8 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 class Device:
     """One network device in one namespace. What it tells is read from the kernel at each access.
 
-    Any thread may use it. Every access raises FileNotFoundError-like OSErrors of the kernel: `ENODEV` once
-    the device is gone, PermissionError where CAP_NET_ADMIN is needed and missing.
+    Any thread may use it. Once the device is gone, every access raises an OSError with errno ENODEV; changes
+    raise PermissionError where CAP_NET_ADMIN is missing.
 
     >>> pair.peer.add_address("fd00::2/64")  # doctest: +SKIP
     """
@@ -105,6 +106,8 @@ class Device:
 
 
 def _parse(cidr: str | Interface) -> Interface:
-    if isinstance(cidr, str) and "/" not in cidr:
+    if isinstance(cidr, (ipaddress.IPv4Interface, ipaddress.IPv6Interface)):
+        return cidr
+    if "/" not in expect(cidr, str, "address"):
         raise ValueError(f"{cidr!r} has no prefix length: write it as in 'fd00::1/64'")
     return ipaddress.ip_interface(cidr)

@@ -133,11 +133,15 @@ _ITEMS: list[tuple[str, bool, Callable[[], tuple[bool | None, str]]]] = [
 ]
 
 
+_ADVICE = """netkit-bpf monitor cannot run here; see above.
+In a clone of the project, make demo and make vm run it in a virtual machine."""
+
+
 def main() -> int:
     """Print one line an item; the status is 0 if the monitor can run here, else 1."""
     runs = True
     for finding in examine():
         print(finding)
         runs = runs and not (finding.needed and finding.ok is not True)
-    print("netkit-bpf monitor can run here." if runs else "netkit-bpf monitor cannot run here; see above.")
+    print("netkit-bpf monitor can run here." if runs else _ADVICE)
     return 0 if runs else 1

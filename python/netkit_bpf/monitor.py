@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from netkit_bpf import _core
+from netkit_bpf.arguments import expect
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.event import PacketEvent
 from netkit_bpf.pair import NetkitPair
@@ -62,9 +63,9 @@ class Monitor:
     It is attached from its construction until `close`, before all other programs of the hooks. A side
     whose policy is blackhole stays one.
 
-    One thread at a time may read; `close` and `stats` may be called from any. Signal handlers run while it
-    waits. Iterating waits for ever; `events(timeout=…)` ends in silence. A forked child can neither use the
-    monitor nor harm it.
+    Any thread may read, close it and ask for its stats. Each event goes to one reader, so two readers share the
+    stream. Signal handlers run while a read waits. Iterating waits for ever; `events(timeout=…)` ends in
+    silence. A forked child can neither use the monitor nor harm it.
 
     Args:
         pair: the pair to watch.
@@ -94,18 +95,21 @@ class Monitor:
     ) -> None:
         numbers = _check_sides(sides)
         _check_ring_size(ring_size)
-        if queue_size < mmap.PAGESIZE:
+        if expect(queue_size, int, "queue_size") < mmap.PAGESIZE:
             raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {queue_size}")
+        hint = "several go one by one, Monitor(first, second); NetkitPair.open() takes a name"
+        devices = [expect(each, NetkitPair, "pair", hint).primary for each in (pair, *pairs)]
+        if len({(device.netns.path, device.ifindex) for device in devices}) < len(devices):
+            raise ValueError("a pair is named twice: each can be watched once by a monitor")
 
         attachments: list[_core.Attachment] = []
         names: list[str] = []
         shared: _core.Object | None = None
         try:
-            for index, each in enumerate((pair, *pairs)):
-                names.append(each.primary.name)
+            for index, device in enumerate(devices):
+                names.append(device.name)
                 program = _load(index, ring_size, shared)
                 shared = shared or program
-                device = each.primary
                 attachments.append(_core.Attachment(program, names[-1], device.ifindex, device.netns.path, numbers))
             assert shared is not None
             self._stream = _core.Stream(shared, ring_size, queue_size, tuple(names), attachments)
@@ -211,6 +215,7 @@ def _close(stream: _core.Stream, attachments: list[_core.Attachment], process: i
 def _check_sides(sides: Sequence[Side | str]) -> list[int]:
     if isinstance(sides, str):
         sides = (sides,)
+    expect(sides, Sequence, "sides")  # type: ignore[type-abstract]
     parsed = [parse(Side, side, "sides") for side in sides]
     if not parsed or len(set(parsed)) != len(parsed):
         raise ValueError("sides must name one or both sides, each once")
@@ -218,8 +223,7 @@ def _check_sides(sides: Sequence[Side | str]) -> list[int]:
 
 
 def _check_ring_size(ring_size: int) -> None:
-    if not isinstance(ring_size, int):
-        raise TypeError(f"ring_size must be an int, not {type(ring_size).__name__}")
+    expect(ring_size, int, "ring_size")
     if not mmap.PAGESIZE <= ring_size <= _LARGEST_RING or ring_size & (ring_size - 1):
         raise ValueError(f"ring_size must be a power of two from {mmap.PAGESIZE} to {_LARGEST_RING}, not {ring_size}")
 
@@ -227,6 +231,8 @@ def _check_ring_size(ring_size: int) -> None:
 def _check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
+    if not isinstance(timeout, float):
+        expect(timeout, int, "timeout", "a number of seconds")
     if not timeout >= 0:  # refuses NaN too
         raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
     return float(timeout)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from netkit_bpf import _core
+from netkit_bpf.arguments import expect
 
 _T = TypeVar("_T")
 _DIRECTORY = Path("/run/netns")
@@ -66,13 +67,17 @@ class NetNS:
 
         Raises:
             FileNotFoundError: there is no such name, path or process.
+            ValueError: the path is of something else.
             PermissionError: the process belongs to somebody else, and CAP_SYS_PTRACE is missing.
         """
         if isinstance(which, int):
             return cls._from_fd(os.open(f"/proc/{which}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         path = os.fspath(which)
         if "/" in path:
-            return cls(str(Path(path).resolve(strict=True)))
+            found = str(Path(path).resolve(strict=True))
+            if not _core.netns_is_one(found):
+                raise ValueError(f"{path} is not a network namespace")
+            return cls(found)
         _check_name(path)
         return cls(str((_DIRECTORY / path).resolve(strict=True)), name=path)
 
@@ -200,10 +205,11 @@ class NetNS:
 
 def _check_name(name: str) -> None:
     """Refuse what cannot be the name of a file under /run/netns."""
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a network namespace must be a str, not {type(name).__name__}")
+    expect(name, str, "the name of a network namespace")
     if not name or name in {".", ".."} or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
-        raise ValueError(f"{name!r} cannot be the name of a network namespace: it must be the name of a file")
+        raise ValueError(
+            f"{name!r} cannot be the name of a network namespace: it must be the name of a file, at most 255 bytes"
+        )
 
 
 def find_netns(netns: NetNS, nsid: int) -> NetNS | None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from netkit_bpf import _core
+from netkit_bpf.arguments import expect, expect_in
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.netns import NetNS, find_netns
@@ -17,6 +18,7 @@ from netkit_bpf.netns import NetNS, find_netns
 _NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
 _MTU = range(68, 65536)
 _ROOM = range(65536)
+_IFINDEX = range(1, 1 << 31)
 
 _MODES = {Mode.L2: 0, Mode.L3: 1}
 _POLICIES = {Policy.FORWARD: 0, Policy.BLACKHOLE: 2}
@@ -109,8 +111,9 @@ class NetkitPair:
         spec.peer_mtu = _check_range(peer_mtu, _MTU, "peer_mtu")
         spec.mac = _check_mac(mac, parsed_mode, "mac")
         spec.peer_mac = _check_mac(peer_mac, parsed_mode, "peer_mac")
-        netns = netns or NetNS.current()
-        peer_netns = peer_netns or netns
+        expect(up, bool, "up")
+        netns = _netns(netns, "netns") or NetNS.current()
+        peer_netns = _netns(peer_netns, "peer_netns") or netns
         spec.netns = netns.path
         spec.peer_netns = peer_netns.path
         spec.up = up
@@ -131,8 +134,12 @@ class NetkitPair:
             ValueError: the device is not a netkit device.
             OSError: ENODEV, there is no such device.
         """
-        netns = netns or NetNS.current()
-        info = _core.device_get(netns.path, name if isinstance(name, int) else _check_name(name, "name"))
+        netns = _netns(netns, "netns") or NetNS.current()
+        if isinstance(name, int):
+            which: int | str = expect_in(name, _IFINDEX, "ifindex")
+        else:
+            which = _check_name(name, "name")
+        info = _core.device_get(netns.path, which)
         if info.kind != "netkit":
             raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
         near = Device(info.ifindex, info.name, netns)
@@ -255,14 +262,15 @@ class NetkitPair:
 
 def _check_name(name: str, argument: str) -> str:
     """Refuse what the kernel's dev_valid_name() refuses, and patterns, which name no device."""
-    if not isinstance(name, str):
-        raise TypeError(f"{argument} must be a str, not {type(name).__name__}")
-    if not name:
+    if not expect(name, str, argument):
         raise ValueError(f"{argument} is empty: a device needs a name")
     if len(name.encode()) > _NAME_MAX:
         raise ValueError(f"{argument} {name!r} has {len(name.encode())} bytes, a device name at most {_NAME_MAX}")
-    if name in {".", ".."} or any(c in "/:%" or c.isspace() or c == "\0" for c in name):
-        raise ValueError(f"{argument} {name!r} must not contain '/', ':', '%' or white space, nor be '.' or '..'")
+    if name in {".", "..", "all", "default"} or any(c in "/:%\0" or c.isspace() for c in name):
+        raise ValueError(
+            f"{argument} {name!r} must not contain '/', ':', '%', NUL or white space,"
+            " nor be '.', '..', 'all' or 'default'"
+        )
     return name
 
 
@@ -277,13 +285,13 @@ def _peer_name(name: str, peer_name: str | None) -> str:
 
 
 def _check_range(value: int | None, allowed: range, argument: str) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int):
-        raise TypeError(f"{argument} must be an int, not {type(value).__name__}")
-    if value not in allowed:
-        raise ValueError(f"{argument} must be {allowed.start} to {allowed.stop - 1}, not {value}")
-    return value
+    return None if value is None else expect_in(value, allowed, argument)
+
+
+def _netns(netns: NetNS | None, argument: str) -> NetNS | None:
+    return (
+        None if netns is None else expect(netns, NetNS, argument, "NetNS.open() takes a name, a path or a process id")
+    )
 
 
 def _check_mac(mac: str | None, mode: Mode, argument: str) -> list[int] | None:
@@ -291,6 +299,7 @@ def _check_mac(mac: str | None, mode: Mode, argument: str) -> list[int] | None:
         return None
     if mode is Mode.L3:
         raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+    expect(mac, str, argument)
     try:
         octets = list(bytes.fromhex(mac.replace(":", "")))
     except ValueError:

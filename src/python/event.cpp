@@ -238,7 +238,12 @@ std::array<PyType_Slot, 9> slots{{
     {Py_tp_richcompare, reinterpret_cast<void*>(event_richcompare)},
     {Py_tp_getset, fields.data()},
     {Py_tp_methods, methods.data()},
-    {Py_tp_doc, const_cast<char*>("One packet at a hook of a netkit pair. Immutable; any thread may use it.")},
+    {Py_tp_doc,
+     const_cast<char*>(
+         "One packet at a hook of a netkit pair. Immutable; any thread may use it.\n\n"
+         "str(event) is a summary, \"[side] IPv6: src -> dst | next=… len=… ttl=…\": next is next_header, len is\n"
+         "payload_len and ttl is hop_limit; of a packet that is not IP len is length. asdict() and to_json()\n"
+         "give all fields. A field that does not apply is None.")},
     {},
 }};
 

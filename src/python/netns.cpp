@@ -32,6 +32,7 @@ void bind_netns(py::module_& module) {
         return device::netns_id(netlink, fd.get());
       },
       py::arg("netns"), py::arg("other"), no_gil());
+  module.def("netns_is_one", &netns::is_one, py::arg("path"), no_gil());
   module.def("netns_enter", &netns::enter, py::arg("path"), no_gil());
 }
 

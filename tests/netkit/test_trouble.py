@@ -125,7 +125,7 @@ def test_the_leak_check_notices_a_leak(spaces: tuple[NetNS, NetNS]) -> None:
     assert before.wait_until_back() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_removes_its_pair_when_it_is_stopped(number: signal.Signals) -> None:
     with NetNS.create() as netns:
         argv = [sys.executable, "-m", "netkit_bpf", "monitor", "--mode", "l2"]
@@ -178,7 +178,7 @@ def test_the_command_reports_a_pair_that_is_there_and_watches_it_on_demand() -> 
         command = [sys.executable, "-m", "netkit_bpf", "monitor"]
         refused = netns.run([*command], capture_output=True, text=True)
         assert refused.returncode == 1
-        assert "--existing" in refused.stderr
+        assert "--existing --name nk0" in refused.stderr
         assert "ip link delete nk0" in refused.stderr
         assert refused.stderr.count("\n") == 1
         watched = netns.run([*command, "--existing", "--duration", "0.2"], capture_output=True, text=True)
@@ -186,7 +186,10 @@ def test_the_command_reports_a_pair_that_is_there_and_watches_it_on_demand() -> 
         assert pair.primary.is_up
         missing = netns.run([*command, "--existing", "--name", "nk9"], capture_output=True, text=True)
         assert missing.returncode == 1
-        assert "nk9: No such device" in missing.stderr
+        assert "there is no device nk9 here; without --existing one is made" in missing.stderr
+        stranger = netns.run([*command, "--name", "lo"], capture_output=True, text=True)
+        assert "a device named lo or lop is there already" in stranger.stderr
+        assert "delete" not in stranger.stderr  # not ours to advise on
 
 
 def test_the_command_says_so_when_the_disk_is_full() -> None:

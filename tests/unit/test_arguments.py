@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,7 @@ from netkit_bpf import Device, Monitor, NetkitPair, NetNS
         ({"name": "a:b"}, "must not contain"),
         ({"name": "a\0b"}, "must not contain"),
         ({"name": "nk%d"}, "must not contain"),
+        ({"name": "all"}, "must not contain"),
         ({"name": "."}, "must not contain"),
         ({"name": ".."}, "must not contain"),
         ({"peer_name": ""}, "peer_name is empty"),
@@ -49,7 +52,18 @@ def test_a_pair_that_cannot_be_is_a_value_error(options: dict[str, Any], message
 
 
 @pytest.mark.parametrize(
-    "options", [{"name": b"nk0"}, {"name": 3}, {"peer_name": 3}, {"mtu": "1500"}, {"headroom": 1.5}]
+    "options",
+    [
+        {"name": b"nk0"},
+        {"name": 3},
+        {"peer_name": 3},
+        {"mtu": "1500"},
+        {"headroom": 1.5},
+        {"mac": 1, "mode": "l2"},
+        {"netns": "here"},
+        {"peer_netns": 1},
+        {"up": "yes"},
+    ],
 )
 def test_an_argument_of_the_wrong_type_is_a_type_error(options: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="must be"):
@@ -78,6 +92,48 @@ def test_absurd_sides_are_a_value_error(pair: NetkitPair, sides: Any) -> None:
 def test_an_absurd_queue_size_is_a_value_error(pair: NetkitPair) -> None:
     with pytest.raises(ValueError, match="queue_size must be at least 4096 bytes, not 1"):
         Monitor(pair, queue_size=1)
+
+
+def test_only_a_namespace_can_be_opened_as_one() -> None:
+    with pytest.raises(ValueError, match="/etc/hostname is not a network namespace"):
+        NetNS.open("/etc/hostname")
+
+
+def test_a_monitor_takes_pairs_one_by_one_and_each_once(pair: NetkitPair) -> None:
+    for wrong in ("nk0", [pair], None):
+        with pytest.raises(TypeError, match=r"pair must be a NetkitPair, not .*: several go one by one"):
+            Monitor(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a pair is named twice"):
+        Monitor(pair, pair)
+
+
+def test_a_name_of_a_device_is_no_number_below_one() -> None:
+    with pytest.raises(ValueError, match="ifindex must be 1 to"):
+        NetkitPair.open(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "x"], "must be a whole number, 1 or more, not 'x'"),
+        (["--count", "0"], "must be a whole number, 1 or more, not '0'"),
+        (["--duration", "1s"], "must be a number of seconds, more than 0, not '1s'"),
+        (["--duration", "inf"], "must be a number of seconds, more than 0, not 'inf'"),
+        (["--existing", "--mode", "l2"], "do not go with --existing"),
+    ],
+)
+def test_the_command_explains_a_wrong_argument(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "netkit_bpf", "monitor", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_version_is_one() -> None:
+    import netkit_bpf
+
+    done = subprocess.run([sys.executable, "-m", "netkit_bpf", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"netkit-bpf {netkit_bpf.__version__}\n"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 256])
