@@ -32,6 +32,7 @@ RUNS = 2
 # loopback device of a fresh namespace is down.
 EXECUTE = """
 import sys
+import matplotlib.font_manager  # makes its cache of fonts, which the first cell would announce on a slow machine
 import nbformat
 from nbclient import NotebookClient
 from traitlets.config import Config
