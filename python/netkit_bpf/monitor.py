@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -207,9 +208,10 @@ def probe_load() -> None:
 def _close(stream: _core.Stream, attachments: list[_core.Attachment], process: int) -> None:
     if os.getpid() != process:
         return  # a forked child has neither the reader's thread nor anything of its own to detach
-    for attachment in attachments:
-        attachment.close()
-    stream.close()
+    with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+        last_first.callback(stream.close)
+        for attachment in attachments:
+            last_first.callback(attachment.close)
 
 
 def _check_sides(sides: Sequence[Side | str]) -> list[int]:
