@@ -50,7 +50,7 @@ Message creation(const Spec& spec, int peer_netns) {
 }
 
 // What to look for: a newer kernel, or one of the same age with the driver in it.
-std::string missing_part() {
+const char* missing_part() {
   int major = 0;
   int minor = 0;
   std::istringstream release(kernel_release());
