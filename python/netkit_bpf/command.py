@@ -64,14 +64,21 @@ def _pair(arguments: argparse.Namespace) -> NetkitPair:
     try:
         return NetkitPair.create(name, peer_name=arguments.peer_name, mode=arguments.mode or Mode.L3)
     except FileExistsError as error:
-        with contextlib.suppress(OSError, ValueError, LookupError):
-            NetkitPair.open(name)  # a netkit pair: ours, perhaps
-            raise FileExistsError(
-                error.errno,
-                f"{error.strerror}. Another monitor is running, or one was killed: watch the pair with"
-                f" --existing --name {name}, or, if nobody needs it, remove it with: ip link delete {name}",
-            ) from None
-        raise
+        if not _is_netkit(name):
+            raise  # a stranger's
+        raise FileExistsError(
+            error.errno,
+            f"{error.strerror}. Another monitor is running, or one was killed: watch the pair with"
+            f" --existing --name {name}, or, if nobody needs it, remove it with: ip link delete {name}",
+        ) from None
+
+
+def _is_netkit(name: str) -> bool:
+    try:
+        NetkitPair.open(name)
+    except (OSError, ValueError, LookupError):
+        return False
+    return True
 
 
 def _announce(arguments: argparse.Namespace, pair: NetkitPair) -> None:
