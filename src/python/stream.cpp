@@ -2,6 +2,7 @@
 // The stream of events: iteration without a lock, a thread change or a pybind11 call per event.
 #include "../stream.hpp"
 
+#include <cxxabi.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -123,6 +124,8 @@ PyObject* iterator_next(PyObject* self) {
   try {
     event =
         iterator->stream->next(deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)));
+  } catch (abi::__forced_unwind&) {
+    throw;  // the interpreter's exit ends this thread
   } catch (...) {
     py::detail::try_translate_exceptions();
   }

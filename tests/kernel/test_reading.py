@@ -177,6 +177,11 @@ EXITS = {
     "a blocked daemon thread": "threading.Thread(target=monitor.read, daemon=True).start(); time.sleep(0.2)",
     "a blocked iteration": "threading.Thread(target=list, args=(monitor,), daemon=True).start(); time.sleep(0.2)",
     "a blocked thread": "threading.Thread(target=monitor.read).start(); threading.Timer(0.2, monitor.close).start()",
+    "waits that nobody wakes": (
+        "monitor._closer.atexit = False\n"
+        "for _ in range(3): threading.Thread(target=list, args=(monitor,), daemon=True).start()\n"
+        "time.sleep(0.1)"
+    ),
     "an exception": "raise SystemExit(0)",
     "a reference cycle": "monitor.me = monitor; del monitor",
 }
