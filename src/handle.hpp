@@ -2,9 +2,13 @@
 // A file descriptor with one owner.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
+
+#include "error.hpp"
 
 namespace netkit_bpf {
 
@@ -33,5 +37,12 @@ class Fd {
  private:
   int fd_ = -1;
 };
+
+// A second descriptor of the same thing, with an owner of its own.
+inline Fd duplicate(int fd) {
+  Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy) throw Error(errno, "duplicate a descriptor");
+  return copy;
+}
 
 }  // namespace netkit_bpf

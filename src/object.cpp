@@ -15,8 +15,6 @@ namespace netkit_bpf {
 
 namespace {
 
-constexpr size_t test_run_slack = 512;  // room for a program that grows the packet
-
 std::string without_newline(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
@@ -143,18 +141,29 @@ int Object::program(const std::string& name) const {
 
 int Object::map(const std::string& name) const { return bpf_map__fd(find_map(name)); }
 
+std::vector<ProgramSpec> Object::programs() const {
+  std::vector<ProgramSpec> found;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_.get()) {
+    found.push_back({bpf_program__name(program), bpf_program__section_name(program),
+                     static_cast<uint32_t>(bpf_program__type(program))});
+  }
+  return found;
+}
+
+std::vector<std::string> Object::maps() const {
+  std::vector<std::string> found;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object_.get()) {
+    if (!bpf_map__is_internal(map)) found.emplace_back(bpf_map__name(map));
+  }
+  return found;
+}
+
+Program Object::open_program(const std::string& name) const { return {duplicate(program(name)), name}; }
+
 TestRun Object::test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const {
-  TestRun run;
-  run.data.resize(packet.size() + test_run_slack);
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet.data(), .data_out = run.data.data(),
-              .data_size_in = static_cast<uint32_t>(packet.size()),
-              .data_size_out = static_cast<uint32_t>(run.data.size()), .repeat = static_cast<int>(repeat));
-  if (const int error = -bpf_prog_test_run_opts(program(name), &options); error != 0)
-    throw Error(error, "run program '" + name + "' on a packet of " + std::to_string(packet.size()) + " bytes");
-  run.retval = options.retval;
-  run.duration_ns = options.duration;
-  run.data.resize(options.data_size_out);
-  return run;
+  return open_program(name).test_run(packet, repeat);
 }
 
 }  // namespace netkit_bpf

@@ -10,12 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "program.hpp"
+
 namespace netkit_bpf {
 
-struct TestRun {
-  uint32_t retval = 0;
-  uint32_t duration_ns = 0;   // of one run, the mean of all
-  std::vector<uint8_t> data;  // the packet afterwards
+// What an object file says of a program.
+struct ProgramSpec {
+  std::string name;
+  std::string section;  // "netkit/primary"
+  uint32_t type = 0;    // enum bpf_prog_type
 };
 
 // Not for use from two threads at once.
@@ -43,6 +46,12 @@ class Object {
 
   // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
   std::string take_messages();
+
+  [[nodiscard]] std::vector<ProgramSpec> programs() const;
+  [[nodiscard]] std::vector<std::string> maps() const;
+
+  // After load. It outlives the object.
+  [[nodiscard]] Program open_program(const std::string& name) const;
 
   // After load. The descriptors belong to the object.
   [[nodiscard]] int program(const std::string& name) const;

@@ -22,12 +22,14 @@ except ImportError as error:  # say which interpreter could not load what, for a
     ) from error
 
 from netkit_bpf.device import Device
-from netkit_bpf.enums import Mode, Policy, Scrub, Side
+from netkit_bpf.enums import Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
 from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
 from netkit_bpf.netns import NetNS
+from netkit_bpf.object import BPFObject
 from netkit_bpf.pair import NetkitPair
+from netkit_bpf.program import Program, TestRun
 
 
 def __getattr__(name: str) -> str:
@@ -40,6 +42,7 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "BPFObject",
     "Device",
     "Fragment",
     "Mode",
@@ -50,8 +53,11 @@ __all__ = [
     "NotSupportedError",
     "PacketEvent",
     "Policy",
+    "Program",
     "Scrub",
     "Side",
     "SideStats",
+    "TestRun",
+    "Verdict",
     "VerifierError",
 ]

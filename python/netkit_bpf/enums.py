@@ -42,6 +42,15 @@ class Side(_Word):
     PEER = "peer"
 
 
+class Verdict(_Word):
+    """What a program says of a packet: leave it to the next one, or settle it."""
+
+    NEXT = "next"
+    PASS = "pass"
+    DROP = "drop"
+    REDIRECT = "redirect"
+
+
 _W = TypeVar("_W", bound=_Word)
 
 

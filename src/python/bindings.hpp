@@ -4,11 +4,20 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+#include <span>
+#include <vector>
+
 namespace netkit_bpf::python {
+
+// The bytes of an object that the caller holds.
+std::span<const uint8_t> view(const pybind11::bytes& bytes);
+pybind11::bytes to_bytes(std::span<const uint8_t> data);
 
 void bind_errors();
 void bind_netns(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
+void bind_program(pybind11::module_& module);
 void bind_object(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);

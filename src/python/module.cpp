@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module) {
   bind_errors();
   bind_netns(module);
   bind_devices(module);
+  bind_program(module);
   bind_object(module);
   bind_event(module);
   bind_stream(module);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "../object.hpp"
 
-#include <string_view>
+#include <pybind11/stl.h>
+
+#include <memory>
 
 #include "bindings.hpp"
 
@@ -10,15 +12,6 @@ namespace py = pybind11;
 namespace netkit_bpf::python {
 
 namespace {
-
-std::span<const uint8_t> view(const py::bytes& bytes) {
-  const std::string_view text(bytes);
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
-
-py::bytes to_bytes(const std::vector<uint8_t>& data) {
-  return {reinterpret_cast<const char*>(data.data()), data.size()};
-}
 
 // Hands libbpf's messages to Python's logging, where the application decides what becomes of them.
 void log_messages(Object& object) {
@@ -61,6 +54,20 @@ void bind_object(py::module_& module) {
            })
       .def("program", &Object::program, py::arg("name"))
       .def("map", &Object::map, py::arg("name"))
+      .def("programs",
+           [](const Object& object) {
+             py::list found;
+             for (const ProgramSpec& program : object.programs())
+               found.append(py::make_tuple(program.name, program.section, program.type));
+             return found;
+           })
+      .def("maps", &Object::maps)
+      .def(
+          "open_program",
+          [](const Object& object, const std::string& name) {
+            return std::make_shared<Program>(object.open_program(name));
+          },
+          py::arg("name"))
       .def(
           "test_run",
           [](const Object& object, const std::string& program, const py::bytes& packet, uint32_t repeat) {
