@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
-from typing import Any
 
 import pytest
 
-from leaks import Resources
+from pytest_netkit_bpf.leaks import Resources
 
-# Where a machine is known to have what the tests need, nothing may be skipped.
-REQUIRE = os.environ.get("NETKIT_BPF_REQUIRE") == "1"
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say of all tests in tests/netkit that they need it; the plugin says why it is missing."""
+    for item in items:
+        if item.path.parent.name == "netkit":
+            item.add_marker("netkit")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With --netkit=require nothing at all may be skipped, not only what lacks a netkit kernel."""
     report = yield
-    if REQUIRE and report.skipped:
+    if report.skipped and item.config.getoption("netkit") == "require":
         report.outcome = "failed"
-        report.longrepr = f"skipped, though NETKIT_BPF_REQUIRE=1 says that nothing is missing here: {report.longrepr}"
+        report.longrepr = f"skipped, though --netkit=require says that nothing is missing here: {report.longrepr}"
     return report
 
 
@@ -29,9 +32,10 @@ def pytest_runtest_makereport(
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test there is no descriptor, thread, device, namespace or BPF object more than before.
 
+    The plugin looks at what is its own; these tests have the machine for themselves, and look at everything.
     Set up first and so finished last: fixtures of the test itself are gone by then.
     """
     before = Resources.now()
     yield
-    left: Any = before.wait_until_back()
+    left = before.wait_until_back()
     assert not left, f"left behind by {request.node.name}: {left}"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from veth import has_tcx, veth_pair
 
-from leaks import Resources
 from netkit_bpf import Monitor, NetkitPair, NetNS
+from pytest_netkit_bpf.leaks import Resources
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
 

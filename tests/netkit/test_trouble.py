@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from leaks import Resources
 from netkit_bpf import Monitor, NetkitPair, NetNS, PacketEvent
+from pytest_netkit_bpf.leaks import Resources
 from traffic import End, send_datagrams
 
 # One second is what is promised; reading begins before the deletion, which itself takes a while in a VM.

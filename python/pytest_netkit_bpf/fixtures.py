@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""The fixtures. Everything lives in namespaces of the test's own, and is gone after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from netkit_bpf import Monitor, NetkitPair, NetNS
+
+PRIMARY_ADDRESSES = ("10.42.0.1/24", "fd42::1/64")
+PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
+
+
+@pytest.fixture
+def netkit_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail if the test leaves a namespace, a device, a BPF object or a thread of this package behind.
+
+    All other fixtures of this plugin bring it along; tests without them can ask for it.
+    """
+    from pytest_netkit_bpf.leaks import Resources
+
+    before = Resources.own()
+    yield
+    left = before.wait_until_back(1.0, look=Resources.own)
+    if left:
+        pytest.fail(f"left behind by {request.node.name}: {', '.join(left)}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def netkit_name() -> Callable[[], str]:
+    """A function that returns a new name for a device or a namespace, unlike those of other workers and runs."""
+    from pytest_netkit_bpf.names import names
+
+    return names()
+
+
+@pytest.fixture
+def netns_factory(request: pytest.FixtureRequest, netkit_leak_check: None) -> Iterator[Callable[..., NetNS]]:
+    """A function that makes a namespace; its arguments are those of `NetNS.create`."""
+    from netkit_bpf import NetNS
+    from pytest_netkit_bpf import requirements
+
+    if reason := requirements.why_no_netns():
+        requirements.missing(request.config, reason)
+    with ExitStack() as stack:
+        yield lambda name=None: stack.enter_context(NetNS.create(name))
+
+
+@pytest.fixture
+def netns(netns_factory: Callable[..., NetNS]) -> NetNS:
+    """A namespace of the test's own."""
+    return netns_factory()
+
+
+@pytest.fixture
+def netkit_pair_factory(
+    request: pytest.FixtureRequest, netns_factory: Callable[..., NetNS], netkit_name: Callable[[], str]
+) -> Iterator[Callable[..., NetkitPair]]:
+    """A function that makes a pair; its arguments are those of `NetkitPair.create`.
+
+    Not given: a name unlike all others, the mode of the test's marker, and a namespace of its own for each end.
+    """
+    from netkit_bpf import NetkitPair
+    from pytest_netkit_bpf import requirements
+
+    if reason := requirements.why_no_netkit():
+        requirements.missing(request.config, reason)
+    with ExitStack() as stack:
+
+        def create(name: str | None = None, **options: Any) -> NetkitPair:
+            options = {"mode": _mode(request), **options}
+            for end in ("netns", "peer_netns"):
+                if options.get(end) is None:
+                    options[end] = netns_factory()
+            return stack.enter_context(NetkitPair.create(name or netkit_name(), **options))
+
+        yield create
+
+
+@pytest.fixture
+def netkit_pair(netkit_pair_factory: Callable[..., NetkitPair], netns: NetNS) -> NetkitPair:
+    """A pair, its primary in the namespace `netns`, its peer in another one.
+
+    The primary is 10.42.0.1/24 and fd42::1/64, the peer 10.42.0.2/24 and fd42::2/64.
+    """
+    pair = netkit_pair_factory(netns=netns)
+    for address in PRIMARY_ADDRESSES:
+        pair.primary.add_address(address)
+    for address in PEER_ADDRESSES:
+        pair.peer.add_address(address)
+    return pair
+
+
+@pytest.fixture
+def netkit_monitor_factory(request: pytest.FixtureRequest, netkit_leak_check: None) -> Iterator[Callable[..., Monitor]]:
+    """A function that makes a monitor; its arguments are those of `Monitor`."""
+    from netkit_bpf import Monitor
+    from pytest_netkit_bpf import requirements
+
+    if reason := requirements.why_no_monitor():
+        requirements.missing(request.config, reason)
+    with ExitStack() as stack:
+        yield lambda *pairs, **options: stack.enter_context(Monitor(*pairs, **options))
+
+
+@pytest.fixture
+def netkit_monitor(netkit_pair: NetkitPair, netkit_monitor_factory: Callable[..., Monitor]) -> Monitor:
+    """A monitor of `netkit_pair`."""
+    return netkit_monitor_factory(netkit_pair)
+
+
+def _mode(request: pytest.FixtureRequest) -> str:
+    marker = request.node.get_closest_marker("netkit")
+    return str(marker.kwargs.get("mode", "l3")) if marker else "l3"

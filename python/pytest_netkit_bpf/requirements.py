@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""What a test may need, and why it is missing here: each probe tries it once a run, in a namespace of its own."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+
+import pytest
+
+import netkit_bpf as nk
+from netkit_bpf.monitor import probe_load
+
+
+def missing(config: pytest.Config, reason: str) -> NoReturn:
+    """Skip the test, or let it fail where --netkit=require says that nothing is missing."""
+    if config.getoption("netkit") == "require":
+        pytest.fail(f"--netkit=require, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def why_no_kernel(needed: Iterable[str], running: str = platform.release()) -> str | None:
+    """Why this kernel is too old for one of the releases, "6.14" or "6.12.4"; None if it is not."""
+    for release in needed:
+        if not re.fullmatch(r"\d+\.\d+(\.\d+)?", release):
+            pytest.fail(f"min_kernel must be written as '6.14' or '6.12.4', not {release!r}", pytrace=False)
+        if _numbers(running) < _numbers(release):
+            return f"this needs Linux {release}, and this kernel is {running}"
+    return None
+
+
+@functools.cache
+def why_no_netns() -> str | None:
+    """Why no namespace can be made here; None if one can."""
+    try:
+        nk.NetNS.create().delete()
+    except PermissionError as error:
+        return f"{error.strerror}"
+    return None
+
+
+@functools.cache
+def why_no_netkit() -> str | None:
+    """Why no pair can be made here; None if one can."""
+    if reason := why_no_netns():
+        return reason
+    try:
+        with nk.NetNS.create() as netns, nk.NetkitPair.create(netns=netns):
+            return None
+    except (PermissionError, nk.NotSupportedError) as error:
+        return f"{error.strerror}"
+
+
+@functools.cache
+def why_no_monitor() -> str | None:
+    """Why no pair can be monitored here; None if one can."""
+    if reason := why_no_netkit():
+        return reason
+    try:
+        probe_load()
+    except PermissionError as error:
+        return f"{error.strerror}"
+    return None
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """The release's numbers: (6, 12, 4); what a distribution writes behind them does not count."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    return tuple(int(number or 0) for number in found.groups()) if found else ()

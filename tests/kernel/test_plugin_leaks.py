@@ -1,0 +1,75 @@
+"""The pytest plugin with privilege, on any kernel: namespaces, and what tests leave behind."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netkit_bpf import NetNS
+
+pytest_plugins = ["pytester"]
+
+
+class Keeper:
+    """A plugin for the inner run, whose fixture lets a test keep something alive beyond its end."""
+
+    def __init__(self) -> None:
+        self.kept: list[NetNS] = []
+
+    @pytest.fixture
+    def keep(self) -> Callable[[NetNS], None]:
+        return self.kept.append
+
+
+@pytest.fixture
+def keeper() -> Iterator[Keeper]:
+    keeper = Keeper()
+    yield keeper
+    while keeper.kept:
+        keeper.kept.pop().delete()
+
+
+def test_namespaces_are_made_and_gone_after_the_test(netns: NetNS, netns_factory: Callable[..., NetNS]) -> None:
+    other = netns_factory()
+    assert Path(netns.path).stat().st_ino != Path(other.path).stat().st_ino
+    assert netns.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout.startswith("lo ")
+
+
+def test_a_named_namespace_is_seen_by_others(
+    netns_factory: Callable[..., NetNS], netkit_name: Callable[[], str]
+) -> None:
+    name = netkit_name()
+    netns_factory(name)
+    assert name in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_test_that_leaves_a_namespace_behind_is_reported(pytester: pytest.Pytester, keeper: Keeper) -> None:
+    pytester.makepyfile(
+        """
+        from netkit_bpf import NetNS
+
+        def test_tidy(netns_factory):
+            netns_factory()
+
+        def test_careless(netns, keep):
+            keep(NetNS.create())
+
+        def test_careless_with_a_name(netkit_name, netkit_leak_check, keep):
+            name = netkit_name()
+            keep(NetNS.create(name))
+        """
+    )
+    done = pytester.runpytest("--netkit=require", plugins=[keeper])
+    done.assert_outcomes(passed=3, errors=2)
+    done.stdout.fnmatch_lines(
+        ["left behind by test_careless: * -> net:*", f"left behind by test_careless_with_a_name: {keeper.kept[1].name}"]
+    )
+
+
+def test_what_was_there_before_the_test_is_no_leak(pytester: pytest.Pytester, keeper: Keeper) -> None:
+    keeper.kept.append(NetNS.create())
+    pytester.makepyfile("def test_tidy(netns): ...")
+    pytester.runpytest("--netkit=require", plugins=[keeper]).assert_outcomes(passed=1)

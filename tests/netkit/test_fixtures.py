@@ -1,0 +1,45 @@
+"""The pytest plugin where there is netkit: its fixtures, used here and in a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from netkit_bpf import Mode, Monitor, NetkitPair, NetNS
+from traffic import End, ping
+
+pytest_plugins = ["pytester"]
+
+
+def ends(pair: NetkitPair, version: int) -> tuple[End, End]:
+    addresses = {4: ("10.42.0.1", "10.42.0.2"), 6: ("fd42::1", "fd42::2")}[version]
+    return End(pair.primary.netns, addresses[0]), End(pair.peer.netns, addresses[1])
+
+
+def test_the_pair_has_addresses_and_its_primary_is_in_the_namespace(
+    netns: NetNS, netkit_pair: NetkitPair, netkit_monitor: Monitor
+) -> None:
+    assert netkit_pair.primary.netns is netns
+    assert netkit_pair.mode is Mode.L3
+    for version in (4, 6):
+        left, right = ends(netkit_pair, version)
+        assert ping(left, right, [56]) == ping(right, left, [56]) == 1
+    assert {event.family for event in netkit_monitor.events(timeout=0.5)} == {4, 6}
+
+
+@pytest.mark.netkit(mode="l2")
+def test_the_marker_says_the_mode(netkit_pair: NetkitPair, netkit_pair_factory: Callable[..., NetkitPair]) -> None:
+    assert netkit_pair.mode is Mode.L2
+    assert netkit_pair_factory().mode is Mode.L2
+    assert netkit_pair_factory(mode="l3").mode is Mode.L3
+
+
+def test_pairs_of_the_factory_may_live_in_the_namespace_of_the_run(
+    netkit_pair_factory: Callable[..., NetkitPair],
+) -> None:
+    here = NetNS.current()
+    first = netkit_pair_factory(netns=here, peer_netns=here)
+    second = netkit_pair_factory(netns=here, peer_netns=here, policy="blackhole")
+    assert first.primary.name != second.primary.name
+    assert second.peer.name == second.primary.name + "p"
