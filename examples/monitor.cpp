@@ -2,6 +2,7 @@
 //
 //   cmake -B build/core && cmake --build build/core
 //   build/core/monitor build/core/monitor.bpf.o nk0 10
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,8 +40,11 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
 
   nk::Netlink netlink("");
   const int ifindex = nk::device::get(netlink, name).ifindex;
-  const auto attachment =
-      std::make_shared<nk::Attachment>(object, name, ifindex, "", std::vector{nk::Side::primary, nk::Side::peer});
+  const nk::Object::Variable verdict = object->variable("verdict");
+  const auto attachment = std::make_shared<nk::Attachment>(
+      "monitor", nk::Attachment::Place{name, ifindex, ""},
+      std::array<std::optional<int>, 2>{object->program("monitor_primary"), object->program("monitor_peer")},
+      nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::Stream stream(object->map("events"), ring_size, 16 * ring_size, object->map("counts"),
                     [attachment] { attachment->check(); });
   std::puts("attached");

@@ -7,7 +7,11 @@
 #include <array>
 #include <cerrno>
 
+#include "device.hpp"
 #include "error.hpp"
+#include "netlink.hpp"
+#include "netns.hpp"
+#include "program_info.hpp"
 
 namespace netkit_bpf {
 
@@ -17,85 +21,104 @@ namespace hook {
 
 namespace {
 
-constexpr size_t most_programs = 64;  // BPF_MPROG_MAX
+struct Known {
+  Hook::Kind kind;
+  uint32_t attach_type;
+  const char* name;
+};
 
 // By number: the system's linux/bpf.h may be older than these members of enum bpf_attach_type.
-bpf_attach_type attach_type(Family family, Side side) {
-  constexpr int tcx_ingress = 46;
-  constexpr int tcx_egress = 47;
-  constexpr int netkit_primary = 54;
-  constexpr int netkit_peer = 55;
-  const bool is_primary = side == Side::primary;
-  if (family == Family::tcx) return static_cast<bpf_attach_type>(is_primary ? tcx_egress : tcx_ingress);
-  return static_cast<bpf_attach_type>(is_primary ? netkit_primary : netkit_peer);
-}
-constexpr uint32_t flag_before = 1U << 3;  // BPF_F_BEFORE; with no anchor: before all
+constexpr std::array<Known, 4> known{{{Hook::Kind::netkit_primary, 54, "primary"},
+                                      {Hook::Kind::netkit_peer, 55, "peer"},
+                                      {Hook::Kind::tcx_ingress, 46, "ingress"},
+                                      {Hook::Kind::tcx_egress, 47, "egress"}}};
 
-const char* advice(int error) {
+const Known& entry_of(Hook::Kind kind) { return known.at(static_cast<size_t>(kind)); }
+
+std::string not_netkit(const Hook& hook) {
+  Netlink netlink("");
+  const DeviceInfo device = device::get(netlink, hook.ifindex);
+  return device.name + " is a " + (device.kind.empty() ? "plain" : device.kind) + " device, not a netkit device";
+}
+
+}  // namespace
+
+Hook::Kind of_side(Side side, const std::string& kind) {
+  const bool is_primary = side == Side::primary;
+  if (kind == "netkit") return is_primary ? Hook::Kind::netkit_primary : Hook::Kind::netkit_peer;
+  return is_primary ? Hook::Kind::tcx_egress : Hook::Kind::tcx_ingress;
+}
+
+bool is_netkit(Hook::Kind kind) { return kind == Hook::Kind::netkit_primary || kind == Hook::Kind::netkit_peer; }
+
+uint32_t attach_type(Hook::Kind kind) { return entry_of(kind).attach_type; }
+
+std::optional<Hook::Kind> from_attach_type(uint32_t number) {
+  for (const Known& each : known) {
+    if (each.attach_type == number) return each.kind;
+  }
+  return std::nullopt;
+}
+
+std::string describe(const Hook& hook) { return hook.device + " (" + entry_of(hook.kind).name + ")"; }
+
+std::string advice(int error, const Hook& hook) {
+  const std::string number = std::to_string(hook.ifindex);
   switch (error) {
     case EPERM:
       return "needs CAP_BPF and CAP_NET_ADMIN";
     case EACCES:
-      return "hooks are reached through the primary; this is the peer's ifindex";
+      return "hooks are reached through the primary; ifindex " + number + " is the peer's";
     case ENODEV:
-      return "not in the network namespace of the pair";
+      return "no device with ifindex " + number + " in network namespace " + netns::describe_current();
     case ENXIO:
-      return "the device is not a netkit device";
-    case EINVAL:
-      return "the kernel may be built without CONFIG_NETKIT";
-    case ERANGE:
-      return "there are 63 programs on this hook, more do not fit";
+      return not_netkit(hook);
+    case EOPNOTSUPP:
+      return "a single netkit device has no peer";
     default:
       return "";
   }
 }
 
-}  // namespace
-
-Family family_of(const std::string& kind) { return kind == "netkit" ? Family::netkit : Family::tcx; }
-
-Programs query(int ifindex, Family family, Side side) {
-  std::array<uint32_t, most_programs> ids{};
+Programs query(const Hook& hook) {
   LIBBPF_OPTS(bpf_prog_query_opts, options);
-  options.prog_ids = ids.data();
-  options.count = ids.size();
-  if (const int error = -bpf_prog_query_opts(ifindex, attach_type(family, side), &options); error != 0)
-    throw Error(error, std::string("list the programs on the ") + name_of(side) + " hook", advice(error));
-  return {options.revision, {ids.begin(), ids.begin() + options.count}};
+  std::vector<uint32_t> programs;
+  std::vector<uint32_t> links;
+  uint32_t room = 16;
+  int error = 0;
+  do {
+    programs.resize(room);
+    links.resize(room);
+    options.prog_ids = programs.data();
+    options.link_ids = links.data();
+    options.count = room;
+    error = -bpf_prog_query_opts(hook.ifindex, static_cast<bpf_attach_type>(attach_type(hook.kind)), &options);
+    room *= 2;
+  } while (error == ENOSPC);
+  if (error == EINVAL && is_netkit(hook.kind))
+    throw NotSupported("list the programs on " + describe(hook), "6.7", "with CONFIG_NETKIT");
+  if (error == EINVAL) throw NotSupported("list the programs on " + describe(hook), "6.6", "for tcx hooks");
+  if (error != 0) throw Error(error, "list the programs on " + describe(hook), advice(error, hook));
+  Programs found;
+  if (options.count > 0) found.revision = options.revision;
+  for (uint32_t i = 0; i < options.count; ++i) found.entries.push_back({programs[i], links[i]});
+  return found;
 }
 
-uint32_t program_id(int program) {
-  bpf_prog_info info{};
-  uint32_t size = sizeof(info);
-  if (bpf_obj_get_info_by_fd(program, &info, &size) != 0) throw Error(errno, "read a program's id");
-  return info.id;
-}
-
-Fd attach_first(int program, int ifindex, Family family, Side side, const std::string& device) {
-  LIBBPF_OPTS(bpf_link_create_opts, options);
-  options.flags = flag_before;
-  Fd link(bpf_link_create(program, ifindex, attach_type(family, side), &options));
-  if (!link) {
-    const int error = errno;
-    throw Error(error, "attach a program to " + device + " (" + name_of(side) + ")", advice(error));
+void detach(const Hook& hook, int program) {
+  LIBBPF_OPTS(bpf_prog_detach_opts, options);
+  const auto type = static_cast<bpf_attach_type>(attach_type(hook.kind));
+  const int error = -bpf_prog_detach_opts(program, hook.ifindex, type, &options);
+  if (error == 0) return;
+  const ProgramInfo info = program::info(program);
+  std::string reason = advice(error, hook);
+  if (error == ENOENT) reason = "it is not on this hook";
+  if (error == EBUSY) {
+    for (const Entry& entry : query(hook).entries) {
+      if (entry.program_id == info.id) reason = "link " + std::to_string(entry.link_id) + " holds it: detach the link";
+    }
   }
-  return link;
-}
-
-void detach(int link) {
-  if (bpf_link_detach(link) != 0 && errno != ENOLINK) throw Error(errno, "detach a program");
-}
-
-bool is_attached(int link) {
-  // struct bpf_link_info of older headers has no netkit member; tcx's, of the same shape, begins where it does.
-  union {
-    bpf_link_info info;
-    std::array<uint8_t, 256> room;
-  } answer{};
-  answer.room.fill(0);
-  uint32_t size = sizeof(answer);
-  if (bpf_obj_get_info_by_fd(link, &answer, &size) != 0) throw Error(errno, "read what a link is attached to");
-  return answer.info.xdp.ifindex != 0;  // the first member of every link to a device
+  throw Error(error, "detach program '" + info.name + "' from " + describe(hook), reason);
 }
 
 }  // namespace hook

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
-// The two hooks of a pair, and the links that hold programs on them.
+// The places of a device where programs run, in order.
 //
-// Both hooks of a netkit pair are reached through the primary's ifindex. Of any other device the same two
-// sides are its tcx hooks: egress for what it sends, ingress for what its other end sent. All calls are
+// Both hooks of a netkit pair are reached through the primary's ifindex. Every device, a netkit one too,
+// also has the two tcx hooks. Where a pair of other devices stands in for a netkit pair, its two sides are
+// the tcx hooks of one end: egress for what it sends, ingress for what its other end sent. All calls are
 // made from inside the device's network namespace: the caller sees to that (netns::run_inside).
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
-
-#include "handle.hpp"
 
 namespace netkit_bpf {
 
@@ -18,32 +18,46 @@ enum class Side : uint8_t { primary = 0, peer = 1 };
 
 const char* name_of(Side side);
 
-namespace hook {
+struct Hook {
+  enum class Kind : uint8_t { netkit_primary, netkit_peer, tcx_ingress, tcx_egress };
 
-enum class Family : uint8_t { netkit, tcx };
-
-// Which hooks a device of this kind (IFLA_INFO_KIND) has.
-Family family_of(const std::string& kind);
-
-struct Programs {
-  uint64_t revision = 0;
-  std::vector<uint32_t> ids;  // in the order in which they run
+  Kind kind;
+  int ifindex;
+  std::string device;  // its name, for errors
 };
 
-Programs query(int ifindex, Family family, Side side);
+namespace hook {
 
-uint32_t program_id(int program);
+// The hook that sees what this side of the device sends. `kind` is the device's (IFLA_INFO_KIND).
+Hook::Kind of_side(Side side, const std::string& kind);
 
-// Attaches a program as the first of the hook, where it sees what later ones will decide on. The
-// returned link detaches it when it is closed.
-Fd attach_first(int program, int ifindex, Family family, Side side, const std::string& device);
+bool is_netkit(Hook::Kind kind);
+// enum bpf_attach_type, and back. Empty for a number that is no hook's.
+uint32_t attach_type(Hook::Kind kind);
+std::optional<Hook::Kind> from_attach_type(uint32_t number);
 
-// Takes the link's program off its hook at once, even if a forked child holds the link too. A device that
-// is gone is no error.
-void detach(int link);
+// "nk0 (peer)"
+std::string describe(const Hook& hook);
 
-// False once the device is gone: the link is still there, and holds nothing.
-bool is_attached(int link);
+struct Entry {
+  uint32_t program_id = 0;
+  uint32_t link_id = 0;  // 0: attached without a link
+};
+
+struct Programs {
+  // Counts the changes of the hook. Empty where the hook is: once the last program has left it, the kernel
+  // says 1, whatever the real counter is.
+  std::optional<uint64_t> revision;
+  std::vector<Entry> entries;  // in the order in which they run
+};
+
+Programs query(const Hook& hook);
+
+// Takes a program off that no link holds (BPF_PROG_DETACH). Throws EBUSY with the link's id where one does.
+void detach(const Hook& hook, int program);
+
+// What to do about an errno of any request on a hook; asks the kernel for what the errno does not tell.
+std::string advice(int error, const Hook& hook);
 
 }  // namespace hook
 }  // namespace netkit_bpf

@@ -7,7 +7,9 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <exception>
 #include <thread>
@@ -66,6 +68,12 @@ Fd open_path(const std::string& path) {
 bool is_one(const std::string& path) { return ::ioctl(open_path(path).get(), NS_GET_NSTYPE) == CLONE_NEWNET; }
 
 Fd current() { return open_path(own); }
+
+std::string describe_current() {
+  std::array<char, 64> target{};
+  const ssize_t size = ::readlink(own, target.data(), target.size());
+  return size < 0 ? "of this thread" : std::string(target.data(), static_cast<size_t>(size));
+}
 
 Fd create() {
   Fd fd;

@@ -22,6 +22,9 @@ bool is_one(const std::string& path);
 // The calling thread's namespace.
 Fd current();
 
+// How an error names the calling thread's namespace: by its inode, as lsns(8) does. "net:[4026531840]"
+std::string describe_current();
+
 // A new namespace that lives as long as the descriptor.
 Fd create();
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect
+from netkit_bpf.device import Device
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.event import PacketEvent
 from netkit_bpf.pair import NetkitPair
@@ -111,7 +112,7 @@ class Monitor:
                 names.append(device.name)
                 program = _load(index, ring_size, shared)
                 shared = shared or program
-                attachments.append(_core.Attachment(program, names[-1], device.ifindex, device.netns.path, numbers))
+                attachments.append(_attach(program, device, names[-1], numbers))
             assert shared is not None
             self._stream = _core.Stream(shared, ring_size, queue_size, tuple(names), attachments)
         except BaseException:
@@ -198,6 +199,15 @@ def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Obje
             program.reuse_map(name, shared.map(name))
     program.load()
     return program
+
+
+def _attach(program: _core.Object, device: Device, name: str, sides: list[int]) -> _core.Attachment:
+    programs = [program.program(word) for word in ("monitor_primary", "monitor_peer")]
+    primary, peer = (fd if side in sides else None for side, fd in enumerate(programs))
+    section, offset, _ = program.variable("verdict")
+    return _core.Attachment(
+        "monitor", device.netns.path, name, device.ifindex, (primary, peer), program.map(section), offset
+    )
 
 
 def probe_load() -> None:

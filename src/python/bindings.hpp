@@ -19,6 +19,7 @@ void bind_netns(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
 void bind_program(pybind11::module_& module);
 void bind_object(pybind11::module_& module);
+void bind_link(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
 

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   bind_devices(module);
   bind_program(module);
   bind_object(module);
+  bind_link(module);
   bind_event(module);
   bind_stream(module);
 }

@@ -44,6 +44,13 @@ void bind_object(py::module_& module) {
       .def("set_max_entries", &Object::set_max_entries, py::arg("map"), py::arg("entries"))
       .def("reuse_map", &Object::reuse_map, py::arg("map"), py::arg("fd"))
       .def("set_variable", &set_variable, py::arg("name"), py::arg("value"))
+      .def(
+          "variable",
+          [](const Object& object, const std::string& name) {
+            const Object::Variable variable = object.variable(name);
+            return py::make_tuple(variable.section, variable.offset, variable.size);
+          },
+          py::arg("name"))
       .def("load",
            [](Object& object) {
              {

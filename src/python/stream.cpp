@@ -166,23 +166,9 @@ py::object make_iterator(const py::object& stream, std::optional<double> timeout
 }  // namespace
 
 void bind_stream(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
-
   const auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&iterator_spec));
   if (!type) throw py::error_already_set();
   iterator_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
-
-  py::class_<Attachment, std::shared_ptr<Attachment>>(module, "Attachment")
-      .def(py::init([](const std::shared_ptr<Object>& object, const std::string& device, int ifindex,
-                       const std::string& netns, const std::vector<int>& sides) {
-             std::vector<Side> parsed;
-             parsed.reserve(sides.size());
-             for (const int side : sides) parsed.push_back(static_cast<Side>(side));
-             return std::make_shared<Attachment>(object, device, ifindex, netns, parsed);
-           }),
-           py::arg("object"), py::arg("device"), py::arg("ifindex"), py::arg("netns"), py::arg("sides"), no_gil())
-      .def("check", &Attachment::check, no_gil())
-      .def("close", &Attachment::close, no_gil());
 
   py::class_<PyStream>(module, "Stream")
       .def(py::init<const std::shared_ptr<Object>&, size_t, size_t, const py::tuple&,
