@@ -10,7 +10,6 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,10 +39,12 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
 
   nk::Netlink netlink("");
   const int ifindex = nk::device::get(netlink, name).ifindex;
+  const nk::Program primary = object->open_program("monitor_primary");
+  const nk::Program peer = object->open_program("monitor_peer");
   const nk::Object::Variable verdict = object->variable("verdict");
   const auto attachment = std::make_shared<nk::Attachment>(
       "monitor", nk::Attachment::Place{name, ifindex, ""},
-      std::array<std::optional<int>, 2>{object->program("monitor_primary"), object->program("monitor_peer")},
+      std::array<const nk::Program*, 2>{&primary, &peer},
       nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::Stream stream(object->map("events"), ring_size, 16 * ring_size, object->map("counts"),
                     [attachment] { attachment->check(); });

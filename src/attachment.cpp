@@ -14,7 +14,7 @@
 #include "error.hpp"
 #include "netkit.hpp"
 #include "netns.hpp"
-#include "program_info.hpp"
+#include "program.hpp"
 
 namespace netkit_bpf {
 
@@ -51,19 +51,19 @@ void VerdictCells::set(Side side, int32_t verdict) {
   std::atomic_ref<int32_t>(cells_[static_cast<size_t>(side)]).store(verdict, std::memory_order_relaxed);
 }
 
-Attachment::Attachment(std::string observer, Place place, const std::array<std::optional<int>, 2>& programs,
+Attachment::Attachment(std::string observer, Place place, const std::array<const Program*, 2>& programs,
                        VerdictCells verdicts)
     : observer_(std::move(observer)), place_(std::move(place)), verdicts_(std::move(verdicts)) {
   netns::run_inside(place_.netns, [&] {
     Netlink netlink("");
     kind_ = device::get(netlink, place_.ifindex).kind;
     for (const Side side : {Side::primary, Side::peer}) {
-      if (const auto program = programs.at(static_cast<size_t>(side)))
-        attached_.push_back({side, program::info(*program).id, nullptr});
+      if (const Program* program = programs.at(static_cast<size_t>(side)))
+        attached_.push_back({side, program->info().id, nullptr});
     }
     set_verdicts();
     for (Attached& each : attached_) {
-      const int program = *programs.at(static_cast<size_t>(each.side));
+      const Program& program = *programs.at(static_cast<size_t>(each.side));
       each.link = std::make_unique<Link>(hook(each.side), program, Placement{.where = Placement::Where::first});
     }
     set_verdicts();  // somebody may have come between

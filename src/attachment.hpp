@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,10 +48,9 @@ class Attachment {
     std::string netns;
   };
 
-  // Attaches each side's program, given by its descriptor, before all others of its hook. `observer` names
-  // it in errors. Throws with nothing attached.
-  Attachment(std::string observer, Place place, const std::array<std::optional<int>, 2>& programs,
-             VerdictCells verdicts);
+  // Attaches each side's program, if there is one, before all others of its hook. `observer` names it in
+  // errors. Throws with nothing attached.
+  Attachment(std::string observer, Place place, const std::array<const Program*, 2>& programs, VerdictCells verdicts);
 
   // Sets the verdicts anew. Throws ENODEV once the device is gone. Any thread may call.
   void check();

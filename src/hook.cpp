@@ -11,7 +11,7 @@
 #include "error.hpp"
 #include "netlink.hpp"
 #include "netns.hpp"
-#include "program_info.hpp"
+#include "program.hpp"
 
 namespace netkit_bpf {
 
@@ -105,20 +105,20 @@ Programs query(const Hook& hook) {
   return found;
 }
 
-void detach(const Hook& hook, int program) {
+void detach(const Hook& hook, const Program& program) {
   LIBBPF_OPTS(bpf_prog_detach_opts, options);
   const auto type = static_cast<bpf_attach_type>(attach_type(hook.kind));
-  const int error = -bpf_prog_detach_opts(program, hook.ifindex, type, &options);
+  const int error = -bpf_prog_detach_opts(program.fd(), hook.ifindex, type, &options);
   if (error == 0) return;
-  const ProgramInfo info = program::info(program);
   std::string reason = advice(error, hook);
   if (error == ENOENT) reason = "it is not on this hook";
   if (error == EBUSY) {
+    const uint32_t id = program.info().id;
     for (const Entry& entry : query(hook).entries) {
-      if (entry.program_id == info.id) reason = "link " + std::to_string(entry.link_id) + " holds it: detach the link";
+      if (entry.program_id == id) reason = "link " + std::to_string(entry.link_id) + " holds it: detach the link";
     }
   }
-  throw Error(error, "detach program '" + info.name + "' from " + describe(hook), reason);
+  throw Error(error, "detach program '" + program.name() + "' from " + describe(hook), reason);
 }
 
 }  // namespace hook

@@ -14,6 +14,8 @@
 
 namespace netkit_bpf {
 
+class Program;
+
 enum class Side : uint8_t { primary = 0, peer = 1 };
 
 const char* name_of(Side side);
@@ -54,7 +56,7 @@ struct Programs {
 Programs query(const Hook& hook);
 
 // Takes a program off that no link holds (BPF_PROG_DETACH). Throws EBUSY with the link's id where one does.
-void detach(const Hook& hook, int program);
+void detach(const Hook& hook, const Program& program);
 
 // What to do about an errno of any request on a hook; asks the kernel for what the errno does not tell.
 std::string advice(int error, const Hook& hook);

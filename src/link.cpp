@@ -9,7 +9,7 @@
 
 #include "error.hpp"
 #include "pin.hpp"
-#include "program_info.hpp"
+#include "program.hpp"
 
 namespace netkit_bpf {
 
@@ -47,8 +47,8 @@ std::string stale(const Hook& hook, uint64_t expected) {
 }
 
 // EINVAL says least of all: the kernel has no such hooks, or the program is of another type.
-[[noreturn]] void fail_invalid(const std::string& operation, const Hook& hook, const ProgramInfo& program) {
-  if (program.type != BPF_PROG_TYPE_SCHED_CLS) throw Error(EINVAL, operation, programs_that_fit);
+[[noreturn]] void fail_invalid(const std::string& operation, const Hook& hook, const Program& program) {
+  if (program.info().type != BPF_PROG_TYPE_SCHED_CLS) throw Error(EINVAL, operation, programs_that_fit);
   try {
     hook::query(hook);
   } catch (const NotSupported& error) {
@@ -57,15 +57,15 @@ std::string stale(const Hook& hook, uint64_t expected) {
   throw Error(EINVAL, operation, "the anchor is a program of another type, or the flags are not this kernel's");
 }
 
-[[noreturn]] void fail(int error, const Hook& hook, int program, const Placement& placement) {
-  const ProgramInfo info = program::info(program);
-  const std::string operation = "attach program '" + info.name + "' to " + hook::describe(hook);
+[[noreturn]] void fail(int error, const Hook& hook, const Program& program, const Placement& placement) {
+  const std::string operation = "attach program '" + program.name() + "' to " + hook::describe(hook);
   switch (error) {
     case EINVAL:
-      fail_invalid(operation, hook, info);
+      fail_invalid(operation, hook, program);
     case EEXIST:
-      throw Error(error, operation,
-                  program::describe(info.id) + " is on this hook already; load it once more to have it there twice");
+      throw Error(
+          error, operation,
+          program::describe(program.info().id) + " is on this hook already; load it once more to have it there twice");
     case ESTALE:
       throw Error(error, operation, stale(hook, placement.expected_revision));
     case ENOENT:
@@ -79,7 +79,8 @@ std::string stale(const Hook& hook, uint64_t expected) {
 
 }  // namespace
 
-Link::Link(const Hook& hook, int program, const Placement& placement) : place_(" on " + hook::describe(hook)) {
+Link::Link(const Hook& hook, const Program& program, const Placement& placement)
+    : place_(" on " + hook::describe(hook)) {
   LIBBPF_OPTS(bpf_link_create_opts, options);
   options.flags = flags_of(placement);
   const auto fill = [&](auto& family) {
@@ -90,8 +91,8 @@ Link::Link(const Hook& hook, int program, const Placement& placement) : place_("
     fill(options.netkit);
   else
     fill(options.tcx);
-  fd_ =
-      Fd(bpf_link_create(program, hook.ifindex, static_cast<bpf_attach_type>(hook::attach_type(hook.kind)), &options));
+  fd_ = Fd(bpf_link_create(program.fd(), hook.ifindex, static_cast<bpf_attach_type>(hook::attach_type(hook.kind)),
+                           &options));
   if (!fd_) fail(errno, hook, program, placement);
 }
 
@@ -122,22 +123,21 @@ Link::Info Link::info() const {
 
 std::string Link::name() const { return "link " + std::to_string(info().id) + place_; }
 
-void Link::update(int program, std::optional<int> expected) {
+void Link::update(const Program& program, const Program* expected) {
   LIBBPF_OPTS(bpf_link_update_opts, options);
-  if (expected) {
+  if (expected != nullptr) {
     options.flags = BPF_F_REPLACE;
-    options.old_prog_fd = static_cast<uint32_t>(*expected);
+    options.old_prog_fd = static_cast<uint32_t>(expected->fd());
   }
-  if (bpf_link_update(fd_.get(), program, &options) == 0) return;
+  if (bpf_link_update(fd_.get(), program.fd(), &options) == 0) return;
   const int error = errno;
-  const ProgramInfo info = program::info(program);
-  const std::string operation = "put program '" + info.name + "' on " + name();
+  const std::string operation = "put program '" + program.name() + "' on " + name();
   if (error == ENOLINK) throw Error(error, operation, "the device is gone, or the link was detached");
-  if (error == EEXIST) throw Error(error, operation, program::describe(info.id) + " is on this hook already");
+  if (error == EEXIST) throw Error(error, operation, program::describe(program.info().id) + " is on this hook already");
   if (error == EINVAL) throw Error(error, operation, programs_that_fit);
-  if (error == EPERM && expected) {
-    const uint32_t wanted = program::info(*expected).id;
-    const uint32_t found = this->info().program_id;
+  if (error == EPERM && expected != nullptr) {
+    const uint32_t wanted = expected->info().id;
+    const uint32_t found = info().program_id;
     if (wanted != found)
       throw Error(ESTALE, operation,
                   "ESTALE: expected " + program::describe(wanted) + ", found " + program::describe(found));

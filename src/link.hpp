@@ -4,13 +4,14 @@
 
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <string>
 
 #include "handle.hpp"
 #include "hook.hpp"
 
 namespace netkit_bpf {
+
+class Program;
 
 // Where among the programs of a hook a new one goes.
 struct Placement {
@@ -29,7 +30,7 @@ struct Placement {
 class Link {
  public:
   // From inside the hook's network namespace.
-  Link(const Hook& hook, int program, const Placement& placement);
+  Link(const Hook& hook, const Program& program, const Placement& placement);
   // Throws std::invalid_argument where something else is pinned at the path.
   explicit Link(const std::string& path);
 
@@ -46,7 +47,7 @@ class Link {
 
   // Puts another program in the place of the one that is there: each packet meets one of the two. With
   // `expected`, only if that program is the one there; throws ESTALE where it is not.
-  void update(int program, std::optional<int> expected = std::nullopt);
+  void update(const Program& program, const Program* expected = nullptr);
 
   // Takes the program off at once, whoever else holds the link. Nothing happens where it is off already.
   void detach();

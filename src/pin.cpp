@@ -19,9 +19,9 @@ namespace {
 const char* advice(int error) {
   switch (error) {
     case EINVAL:
-      return "pins live on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
     case EPERM:
-      return "needs CAP_BPF, or the path is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
+    case EACCES:
+      return "needs CAP_BPF, and a path on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
     case ENOENT:
       return "no such directory, or nothing is pinned there";
     default:
@@ -31,8 +31,11 @@ const char* advice(int error) {
 
 // What a descriptor is, by the name of its anonymous inode: every BPF object has one of its own kind.
 std::string kind_of(int fd) {
-  constexpr std::array<std::pair<std::string_view, const char*>, 3> kinds{
-      {{"anon_inode:bpf_link", "link"}, {"anon_inode:bpf-map", "map"}, {"anon_inode:bpf-prog", "program"}}};
+  // A link's name changed with the years.
+  constexpr std::array<std::pair<std::string_view, const char*>, 4> kinds{{{"anon_inode:bpf_link", "link"},
+                                                                           {"anon_inode:bpf-link", "link"},
+                                                                           {"anon_inode:bpf-map", "map"},
+                                                                           {"anon_inode:bpf-prog", "program"}}};
   std::array<char, 64> target{};
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
   const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());

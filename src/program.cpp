@@ -51,4 +51,30 @@ TestRun Program::test_run(std::span<const uint8_t> packet, uint32_t repeat, std:
   return run;
 }
 
+namespace program {
+
+Program open(uint32_t id) {
+  Fd fd(bpf_prog_get_fd_by_id(id));
+  if (!fd) {
+    const int error = errno;
+    throw Error(error, "open program " + std::to_string(id), error == EPERM ? "needs CAP_SYS_ADMIN" : "");
+  }
+  const Program numbered(duplicate(fd.get()), std::to_string(id));
+  return {std::move(fd), numbered.info().name};
+}
+
+std::optional<std::string> name_of(uint32_t id) {
+  try {
+    return open(id).name();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::string describe(uint32_t id) {
+  const auto name = name_of(id);
+  return name ? "program '" + *name + "' (id " + std::to_string(id) + ")" : "program " + std::to_string(id);
+}
+
+}  // namespace program
 }  // namespace netkit_bpf

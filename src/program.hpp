@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,4 +47,16 @@ class Program {
   std::string name_;
 };
 
+namespace program {
+
+// The program with this id. Needs CAP_SYS_ADMIN; throws ENOENT where there is none.
+Program open(uint32_t id);
+
+// Its name; empty where it is gone or this process may not look.
+std::optional<std::string> name_of(uint32_t id);
+
+// "program 'drop' (id 7)", or "program 7" where the name cannot be had.
+std::string describe(uint32_t id);
+
+}  // namespace program
 }  // namespace netkit_bpf

@@ -22,9 +22,10 @@ except ImportError as error:  # say which interpreter could not load what, for a
     ) from error
 
 from netkit_bpf.device import Device
-from netkit_bpf.enums import Mode, Policy, Scrub, Side, Verdict
+from netkit_bpf.enums import Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
+from netkit_bpf.link import AttachedProgram, HookPrograms, Link
 from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
@@ -42,9 +43,13 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "AttachedProgram",
     "BPFObject",
     "Device",
+    "Direction",
     "Fragment",
+    "HookPrograms",
+    "Link",
     "Mode",
     "Monitor",
     "MonitorStats",

@@ -8,7 +8,10 @@ import socket
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect
+from netkit_bpf.enums import Direction, parse
+from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS
+from netkit_bpf.program import Program
 
 _IFF_UP = 1
 
@@ -92,6 +95,36 @@ class Device:
     def remove_address(self, cidr: str | Interface) -> None:
         """Remove an address; OSError (EADDRNOTAVAIL) if the device does not have it."""
         _core.device_remove_address(*self._address_arguments(_parse(cidr), False))
+
+    def attach(
+        self,
+        program: Program,
+        direction: Direction | str,
+        *,
+        before: Anchor | None = None,
+        after: Anchor | None = None,
+        expected_revision: int | None = None,
+    ) -> Link:
+        """Attach a program to a tcx hook; arguments and errors are those of `NetkitPair.attach`.
+
+        Args:
+            direction: "ingress", what the device receives, or "egress", what it sends.
+
+        Raises:
+            NotSupportedError: the kernel is older than 6.6.
+
+        >>> link = device.attach(program, "ingress")  # doctest: +SKIP
+        """
+        place = Place(self, parse(Direction, direction, "direction"))
+        return place.attach(program, before=before, after=after, expected_revision=expected_revision)
+
+    def programs(self, direction: Direction | str) -> HookPrograms:
+        """The programs on a tcx hook, in the order in which they run, and the hook's revision."""
+        return Place(self, parse(Direction, direction, "direction")).programs()
+
+    def detach(self, program: Program | AttachedProgram, direction: Direction | str) -> None:
+        """Take a program off a tcx hook that no link holds; errors are those of `NetkitPair.detach`."""
+        Place(self, parse(Direction, direction, "direction")).detach(program)
 
     def _address_arguments(self, interface: Interface, nodad: bool) -> tuple[str, int, int, bytes, int, bool, str]:
         family = socket.AF_INET6 if interface.version == 6 else socket.AF_INET

@@ -42,6 +42,13 @@ class Side(_Word):
     PEER = "peer"
 
 
+class Direction(_Word):
+    """The hooks that every device has (tcx): what it receives (ingress), what it sends (egress)."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
 class Verdict(_Word):
     """What a program says of a packet: leave it to the next one, or settle it."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect, expect_in
-from netkit_bpf.device import Device
 from netkit_bpf.enums import Direction, Side
 from netkit_bpf.program import Program
+
+if TYPE_CHECKING:  # which import this module
+    from netkit_bpf.device import Device
 
 _HOOKS: dict[Side | Direction, int] = {
     Side.PRIMARY: 0,
@@ -20,6 +22,12 @@ _HOOKS: dict[Side | Direction, int] = {
     Direction.EGRESS: 3,
 }
 _WORDS = {number: word for word, number in _HOOKS.items()}
+_SECTIONS: dict[Side | Direction, str] = {
+    Side.PRIMARY: "netkit/primary",
+    Side.PEER: "netkit/peer",
+    Direction.INGRESS: "tcx/ingress",
+    Direction.EGRESS: "tcx/egress",
+}
 _LAST, _FIRST, _BEFORE, _AFTER = range(4)
 _REVISION = range(1, 1 << 64)
 
@@ -92,11 +100,14 @@ class Link:
 
     @property
     def program(self) -> Program:
-        """The program that the link holds now; PermissionError if another process put it there, without CAP_SYS_ADMIN."""
+        """The program that the link holds now.
+
+        PermissionError: another process put it there, and CAP_SYS_ADMIN is missing.
+        """
         program_id = self._open().info()[1]
         known_id, known = self._known
-        if known is None or known_id != program_id or known.closed:
-            known = Program._open_id(program_id)
+        if known is None or known_id != program_id or known._closed:
+            known = Program._open_id(program_id, _SECTIONS[self._side])
             self._known = (program_id, known)
         return known
 
@@ -129,13 +140,13 @@ class Link:
             OSError: ENOLINK, the device is gone or the link was detached; ESTALE, the link holds another program
                 than the expected one.
         """
-        fd = expect(program, Program, "program")._fileno()
-        old = None if expected is None else expect(expected, Program, "expected")._fileno()
-        self._open().update(fd, old)
+        new = expect(program, Program, "program")._open()
+        old = None if expected is None else expect(expected, Program, "expected")._open()
+        self._open().update(new, old)
         self._known = (program.id, program)
 
     def detach(self) -> None:
-        """Take the program off the hook at once, whoever else holds the link. Idempotent; a device that is gone is none."""
+        """Take the program off the hook at once, whoever else holds the link. Idempotent; a device may be gone."""
         self._open().detach()
 
     def pin(self, path: str | os.PathLike[str]) -> None:
@@ -197,11 +208,11 @@ class Place(NamedTuple):
         self, program: Program, *, before: Anchor | None, after: Anchor | None, expected_revision: int | None
     ) -> Link:
         """Attach a program; the arguments are those of `NetkitPair.attach`."""
-        fd = expect(program, Program, "program")._fileno()
+        core = expect(program, Program, "program")._open()
         where, anchor = _placement(before, after)
         revision = 0 if expected_revision is None else expect_in(expected_revision, _REVISION, "expected_revision")
         netns, name, ifindex, hook = self._address()
-        return Link(_core.Link(fd, netns, name, ifindex, hook, where, anchor, revision), self.word, program)
+        return Link(_core.Link(core, netns, name, ifindex, hook, where, anchor, revision), self.word, program)
 
     def programs(self) -> HookPrograms:
         """The programs on the hook."""
@@ -211,8 +222,10 @@ class Place(NamedTuple):
     def detach(self, program: Program | AttachedProgram) -> None:
         """Take off a program that no link holds."""
         if isinstance(program, AttachedProgram):
-            program = Program._open_id(program.id)
-        _core.hook_detach(*self._address(), expect(program, Program, "program")._fileno())
+            core = _core.program_open(program.id)
+        else:
+            core = expect(program, Program, "program")._open()
+        _core.hook_detach(*self._address(), core)
 
     def _address(self) -> tuple[str, str, int, int]:
         info = self.device._read()
@@ -244,6 +257,7 @@ def _anchor(anchor: Anchor, argument: str) -> tuple[bool, int] | None:
         return (False, anchor.id) if anchor.link_id is None else (True, anchor.link_id)
     if anchor == "all":
         return None
-    if isinstance(anchor, str):
-        raise ValueError(f"{argument} must be a Link, a Program, an AttachedProgram or 'all', not {anchor!r}")
-    raise TypeError(f"{argument} must be a Link, a Program, an AttachedProgram or 'all', not {type(anchor).__name__}")
+    choices = f"{argument} must be a Link, a Program, an AttachedProgram or 'all'"
+    if not isinstance(anchor, str):
+        raise TypeError(f"{choices}, not {type(anchor).__name__}")
+    raise ValueError(f"{choices}, not {anchor!r}")

@@ -202,11 +202,11 @@ def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Obje
 
 
 def _attach(program: _core.Object, device: Device, name: str, sides: list[int]) -> _core.Attachment:
-    programs = [program.program(word) for word in ("monitor_primary", "monitor_peer")]
-    primary, peer = (fd if side in sides else None for side, fd in enumerate(programs))
+    programs = [program.open_program(word) for word in ("monitor_primary", "monitor_peer")]
+    primary, peer = (each if side in sides else None for side, each in enumerate(programs))
     section, offset, _ = program.variable("verdict")
     return _core.Attachment(
-        "monitor", device.netns.path, name, device.ifindex, (primary, peer), program.map(section), offset
+        "monitor", device.netns.path, name, device.ifindex, primary, peer, program.map(section), offset
     )
 
 

@@ -13,7 +13,9 @@ from netkit_bpf import _core
 from netkit_bpf.arguments import expect, expect_in
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
+from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, find_netns
+from netkit_bpf.program import Program
 
 _NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
 _MTU = range(68, 65536)
@@ -217,6 +219,60 @@ class NetkitPair:
         number = _POLICIES[parse(Policy, policy, "policy")]
         of_peer = parse(Side, side, "side") is Side.PEER
         _core.pair_set_policy(self._primary.netns.path, self._primary.ifindex, number, of_peer)
+
+    def attach(
+        self,
+        program: Program,
+        side: Side | str,
+        *,
+        before: Anchor | None = None,
+        after: Anchor | None = None,
+        expected_revision: int | None = None,
+    ) -> Link:
+        """Attach a program to the hook that sees what one side sends; by default behind those that are there.
+
+        The programs of a hook run in order until one says something else than NEXT. A side's policy holds only
+        while no program is attached.
+
+        Args:
+            program: loaded, not on this hook yet. A hook takes 63.
+            side: "primary" or "peer".
+            before: attach in front of this one: a `Link`, a `Program`, an entry of `programs`, or "all".
+            after: attach behind this one, likewise.
+            expected_revision: attach only if this is the hook's revision now, as `programs` tells it.
+
+        Raises:
+            ValueError: an argument is not possible, whatever the kernel; the program is not loaded.
+            FileExistsError: the program is on this hook already.
+            FileNotFoundError: `before` or `after` is not on this hook.
+            OSError: ESTALE, the revision is another one; ERANGE, the hook is full; ENODEV, the pair is gone;
+                EINVAL, the program is none for a hook.
+            PermissionError: CAP_NET_ADMIN is missing.
+
+        >>> link = pair.attach(obj.programs["drop"], "peer", before="all")  # doctest: +SKIP
+        """
+        place = Place(self._primary, parse(Side, side, "side"))
+        return place.attach(program, before=before, after=after, expected_revision=expected_revision)
+
+    def programs(self, side: Side | str) -> HookPrograms:
+        """The programs on a side's hook, in the order in which they run, and the hook's revision.
+
+        Raises:
+            OSError: ENODEV, the pair is gone.
+            PermissionError: CAP_NET_ADMIN is missing.
+
+        >>> revision, programs = pair.programs("peer")  # doctest: +SKIP
+        """
+        return Place(self._primary, parse(Side, side, "side")).programs()
+
+    def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
+        """Take a program off a side's hook that another tool attached there without a link.
+
+        Raises:
+            OSError: EBUSY, a link holds it, whose number the text names: detach that.
+            FileNotFoundError: it is not on this hook.
+        """
+        Place(self._primary, parse(Side, side, "side")).detach(program)
 
     def add_link_local(self) -> tuple[ipaddress.IPv6Interface, ipaddress.IPv6Interface]:
         """Give each end a link-local address with a random interface identifier, usable at once.

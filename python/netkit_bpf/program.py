@@ -48,6 +48,15 @@ class Program:
         self._closed = False
         self._core: _core.Program | None = None
 
+    @classmethod
+    def _open_id(cls, id: int, section: str) -> Program:  # noqa: A002 - as the kernel names it
+        """The program that the kernel knows by this number, which another process may have loaded."""
+        core = _core.program_open(id)
+        _, kind, _, name = core.info()
+        program = cls(name, section, kind)
+        program._core = core
+        return program
+
     @property
     def name(self) -> str:
         """Its function's name in the source."""

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "../link.hpp"
 
-#include <fcntl.h>
 #include <pybind11/stl.h>
 
 #include <array>
@@ -11,7 +10,7 @@
 
 #include "../attachment.hpp"
 #include "../netns.hpp"
-#include "../program_info.hpp"
+#include "../program.hpp"
 #include "bindings.hpp"
 
 namespace py = pybind11;
@@ -57,8 +56,9 @@ Hook make_hook(int kind, int ifindex, const std::string& device) {
   return {static_cast<Hook::Kind>(kind), ifindex, device};
 }
 
-std::unique_ptr<PyLink> attach(int program, const std::string& netns, const std::string& device, int ifindex, int hook,
-                               int where, std::optional<std::pair<bool, uint32_t>> anchor, uint64_t expected_revision) {
+std::unique_ptr<PyLink> attach(const Program& program, const std::string& netns, const std::string& device, int ifindex,
+                               int hook, int where, std::optional<std::pair<bool, uint32_t>> anchor,
+                               uint64_t expected_revision) {
   Placement placement{static_cast<Placement::Where>(where), false, 0, expected_revision};
   if (anchor) std::tie(placement.is_link, placement.id) = *anchor;
   std::shared_ptr<Link> link;
@@ -90,13 +90,12 @@ void bind_link(py::module_& module) {
   module.def("hook_query", &query, py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), no_gil());
   module.def(
       "hook_detach",
-      [](const std::string& netns, const std::string& device, int ifindex, int hook, int program) {
+      [](const std::string& netns, const std::string& device, int ifindex, int hook, const Program& program) {
         netns::run_inside(netns, [&] { hook::detach(make_hook(hook, ifindex, device), program); });
       },
       py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), py::arg("program"), no_gil());
-  // The descriptor's new owner is Python.
   module.def(
-      "program_open", [](uint32_t id) { return ::fcntl(program::open(id).get(), F_DUPFD_CLOEXEC, 0); }, py::arg("id"),
+      "program_open", [](uint32_t id) { return std::make_shared<Program>(program::open(id)); }, py::arg("id"),
       no_gil());
 
   py::class_<PyLink>(module, "Link")
@@ -112,7 +111,7 @@ void bind_link(py::module_& module) {
            })
       .def(
           "update",
-          [](PyLink& self, int program, std::optional<int> expected) {
+          [](PyLink& self, const Program& program, const Program* expected) {
             self.call([&](Link& link) { link.update(program, expected); });
           },
           py::arg("program"), py::arg("expected"))
@@ -127,12 +126,12 @@ void bind_link(py::module_& module) {
 
   py::class_<Attachment, std::shared_ptr<Attachment>>(module, "Attachment")
       .def(py::init([](const std::string& observer, const std::string& netns, const std::string& device, int ifindex,
-                       const std::array<std::optional<int>, 2>& programs, int verdict_map, size_t verdict_offset) {
-             return std::make_shared<Attachment>(observer, Attachment::Place{device, ifindex, netns}, programs,
-                                                 VerdictCells(verdict_map, verdict_offset));
+                       const Program* primary, const Program* peer, int verdict_map, size_t verdict_offset) {
+             return std::make_shared<Attachment>(observer, Attachment::Place{device, ifindex, netns},
+                                                 std::array{primary, peer}, VerdictCells(verdict_map, verdict_offset));
            }),
-           py::arg("observer"), py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("programs"),
-           py::arg("verdict_map"), py::arg("verdict_offset"), no_gil())
+           py::arg("observer"), py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("primary"),
+           py::arg("peer"), py::arg("verdict_map"), py::arg("verdict_offset"), no_gil())
       .def("check", &Attachment::check, no_gil())
       .def("close", &Attachment::close, no_gil());
 }
