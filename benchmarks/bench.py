@@ -70,10 +70,10 @@ def _round(consume: Path, empty: _core.Object) -> list[tuple[str, float]]:
 def _libbpf_drain(consume: Path) -> float:
     program = _filled()
     number = _map_id(program.map("events"))
-    done = subprocess.run([consume, str(number)], capture_output=True, text=True, check=True)
-    events, nanoseconds = done.stdout.split()
+    done = subprocess.run([consume, str(number), "drain"], capture_output=True, text=True, check=True)
+    events, nanoseconds = done.stderr.split()
     assert int(events) == EVENTS
-    return float(nanoseconds)
+    return float(nanoseconds) / EVENTS
 
 
 def _iterate() -> float:
@@ -123,11 +123,11 @@ def _python(code: str) -> float:
 
 def _build(directory: Path) -> tuple[Path, _core.Object]:
     consume = directory / "consume"
-    subprocess.run(["gcc", "-O2", HERE / "consume.c", "-o", consume, "-lbpf"], check=True)
+    subprocess.run(["gcc", "-O2", HERE / "peers" / "consumer.c", "-o", consume, "-lbpf"], check=True)
     image = directory / "empty.o"
     include = f"/usr/include/{platform.machine()}-linux-gnu"
     options = ["-target", "bpf", "-O2", "-g", "-idirafter", include]
-    subprocess.run(["clang", *options, "-c", HERE / "empty.bpf.c", "-o", image], check=True)
+    subprocess.run(["clang", *options, "-c", HERE / "peers" / "empty.bpf.c", "-o", image], check=True)
     empty = _core.Object(image.read_bytes(), "empty")
     empty.load()
     return consume, empty

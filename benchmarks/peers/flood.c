@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The producer: runs a BPF program, named by its id, on one packet at a given rate.
+ *
+ * flood PROGRAM_ID PACKET_HEX BURST RATE SECONDS
+ *
+ * Packets go in bursts of BURST, each burst when its time has come; RATE 0 is as fast as it goes. Prints how many
+ * were sent, how long that took, and what the program took for all of them, in nanoseconds.
+ */
+#include <bpf/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned char packet[2048];
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet);
+	double start, due, end, gap, rate, spent = 0;
+	unsigned long sent = 0;
+	int fd;
+
+	if (argc != 6 || strlen(argv[2]) / 2 > sizeof(packet))
+		return 2;
+	for (size_t i = 0; i < strlen(argv[2]) / 2; i++) {
+		sscanf(argv[2] + 2 * i, "%2hhx", &packet[i]);
+		options.data_size_in++;
+	}
+	fd = bpf_prog_get_fd_by_id((unsigned int)strtoul(argv[1], NULL, 10));
+	if (fd < 0) {
+		perror("find the program");
+		return 1;
+	}
+	options.repeat = atoi(argv[3]);
+	rate = atof(argv[4]);
+	gap = rate > 0 ? options.repeat * 1e9 / rate : 0;
+	start = due = now();
+	end = start + atof(argv[5]) * 1e9;
+	while (due < end) {
+		while (now() < due)
+			__builtin_ia32_pause();
+		if (bpf_prog_test_run_opts(fd, &options)) {
+			perror("run the program");
+			return 1;
+		}
+		sent += (unsigned long)options.repeat;
+		spent += (double)options.duration * options.repeat;
+		due = gap > 0 ? due + gap : now();
+	}
+	printf("%lu %.0f %.0f\n", sent, now() - start, spent);
+	return 0;
+}
