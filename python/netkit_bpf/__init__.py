@@ -31,6 +31,7 @@ from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
 from netkit_bpf.pair import NetkitPair
 from netkit_bpf.program import Program, TestRun
+from netkit_bpf.trace import TraceLine, TraceLog, trace_log
 
 
 def __getattr__(name: str) -> str:
@@ -63,6 +64,9 @@ __all__ = [
     "Side",
     "SideStats",
     "TestRun",
+    "TraceLine",
+    "TraceLog",
     "Verdict",
     "VerifierError",
+    "trace_log",
 ]

@@ -23,3 +23,14 @@ def expect_in(value: int, allowed: range, argument: str) -> int:
     if expect(value, int, argument) not in allowed:
         raise ValueError(f"{argument} must be {allowed.start} to {allowed.stop - 1}, not {value}")
     return value
+
+
+def expect_timeout(timeout: float | None) -> float | None:
+    """Return the seconds, or None for no limit; ValueError for what is negative or no number."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, float):
+        expect(timeout, int, "timeout", "a number of seconds")
+    if not timeout >= 0:  # refuses NaN too
+        raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
+    return float(timeout)

@@ -1,0 +1,143 @@
+"""bpf_printk() in a program, read by the log of the package."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import netkit_bpf as nk
+from programs import HEADER, load
+
+SOURCE = (
+    HEADER
+    + """
+SEC("tc") int prints(struct __sk_buff *skb) { bpf_printk("nktest: %d bytes", skb->len); return 0; }
+SEC("tc") int prints_another(struct __sk_buff *skb) { bpf_printk("other: one\\ntwo\\n"); return 0; }
+"""
+)
+FRAME = bytes(12) + b"\x08\x00" + bytes(46)
+
+
+@pytest.fixture
+def tracefs(tmp_path: Path) -> Iterator[Path]:
+    """A place where tracefs is mounted; afterwards no instance is left in it."""
+    subprocess.run(["mount", "-t", "tracefs", "tracefs", tmp_path], check=True)
+    before = {path.name for path in (tmp_path / "instances").iterdir()}
+    yield tmp_path
+    assert {path.name for path in (tmp_path / "instances").iterdir()} == before
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.fixture
+def obj() -> Iterator[nk.BPFObject]:
+    with load(SOURCE) as loaded:
+        yield loaded
+
+
+def test_a_line_arrives_with_its_task_and_time(tracefs: Path, obj: nk.BPFObject) -> None:
+    with nk.trace_log() as log:
+        obj.programs["prints"].test_run(FRAME)
+        assert log.read(timeout=10.0) is not None
+        assert log.read(timeout=0.01) is None  # the kernel learns a task's name when it next goes to sleep
+        before = time.time_ns()
+        obj.programs["prints"].test_run(FRAME)
+        line = log.read(timeout=10.0)
+        after = time.time_ns()
+        assert line is not None
+        assert line.text == "nktest: 60 bytes"
+        assert line.pid == threading.get_native_id()
+        assert line.task == Path("/proc/thread-self/comm").read_text().strip()
+        assert line.cpu in os.sched_getaffinity(0)
+        assert before - 1000 <= line.timestamp_ns <= after  # the kernel's microseconds are cut
+        assert log.read(timeout=0) is None
+        assert log.lost == 0
+
+
+def test_a_prefix_tells_ones_own_lines_apart(tracefs: Path, obj: nk.BPFObject) -> None:
+    with nk.trace_log(prefix="nktest:", timeout=0) as log, nk.trace_log(timeout=0) as everything:
+        for name in ("prints", "prints_another", "prints"):
+            obj.programs[name].test_run(FRAME)
+        assert [line.text for line in log] == ["nktest: 60 bytes"] * 2
+        assert [line.text for line in everything] == ["nktest: 60 bytes", "other: one\ntwo", "nktest: 60 bytes"]
+        obj.programs["prints"].test_run(FRAME)
+        assert len(list(log)) == 1  # an iteration that ended can be begun anew
+
+
+def test_what_was_overwritten_is_counted(tracefs: Path, obj: nk.BPFObject) -> None:
+    count = 60_000
+    with nk.trace_log(prefix="nktest:", timeout=0) as log:
+        obj.programs["prints"].test_run(FRAME, repeat=count)
+        read = len(list(log))
+        assert 0 < read < count
+        assert read + log.lost == count
+
+
+def test_other_readers_of_the_trace_pipe_lose_nothing(tracefs: Path, obj: nk.BPFObject) -> None:
+    pipe = os.open(tracefs / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with nk.trace_log(prefix="nktest:", timeout=0) as log:
+            obj.programs["prints"].test_run(FRAME)
+            assert len(list(log)) == 1
+        assert b"nktest: 60 bytes" in os.read(pipe, 65536)
+    finally:
+        os.close(pipe)
+
+
+def test_close_wakes_a_blocked_read(tracefs: Path) -> None:
+    log = nk.trace_log()
+    found: list[nk.TraceLine | None] = [nk.TraceLine("", 0, 0, 0, "")]
+    thread = threading.Thread(target=lambda: found.append(log.read()))
+    thread.start()
+    while not log._reading.locked():
+        time.sleep(0.001)
+    log.close()
+    log.close()
+    thread.join()
+    assert found[1:] == [None]
+    assert repr(log) == "<TraceLog closed>"
+    for use in (log.read, log.__enter__, lambda: next(iter(log))):
+        with pytest.raises(ValueError, match="the trace log is closed"):
+            use()
+
+
+def test_ctrl_c_ends_the_wait(tracefs: Path) -> None:
+    with nk.trace_log() as log:
+        timer = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            log.read()
+        timer.join()
+        assert log.read(timeout=0) is None
+
+
+def test_a_log_that_is_let_go_is_closed(tracefs: Path, obj: nk.BPFObject) -> None:
+    for _ in nk.trace_log(timeout=0):
+        pass
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tracefs: Path) -> None:
+    child = "import netkit_bpf as nk, sys\nlog = nk.trace_log()\nprint(flush=True)\nlog.read()"
+    with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with nk.trace_log():
+            assert len(list((tracefs / "instances").glob("netkit-bpf-*"))) == 2  # one that is used is left
+        process.kill()
+    assert list((tracefs / "instances").glob(f"netkit-bpf-{process.pid}-*"))
+    nk.trace_log().close()
+
+
+def test_without_tracefs_the_error_says_how_to_mount_it() -> None:
+    child = "import netkit_bpf as nk\ntry: nk.trace_log()\nexcept FileNotFoundError as error: print(error)"
+    script = 'umount -a -t tracefs 2>/dev/null; exec "$0" -c "$1"'
+    argv = ["unshare", "--mount", "sh", "-c", script, sys.executable, child]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert "tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing" in done.stdout
