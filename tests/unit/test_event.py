@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import random
+import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
@@ -139,3 +141,23 @@ def test_the_longest_line_is_not_cut() -> None:
     long = event(src=b"\xff" * 16, dst=b"\xff" * 16, payload_len=0xFFFFFFFF, hop_limit=255, next_header=255, side=0)
     ones = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
     assert str(long) == f"[primary] IPv6: {ones} -> {ones} | next=255 len=4294967295 ttl=255"
+
+
+def test_addresses_are_written_as_inet_ntop_does() -> None:
+    """Words that are zero more often than not, so that runs of zeros of every length and place come up."""
+    choose = random.Random(7)
+    words = [0, 0, 0, 1, 0xFFFF, 0xA0, 0x1234]
+    packed = [b"".join(choose.choice(words).to_bytes(2, "big") for _ in range(8)) for _ in range(20_000)]
+    packed += [
+        bytes(10) + b"\xff\xff" + bytes(range(4)),
+        bytes(12) + b"\x01\x02\x03\x04",
+        bytes(16),
+        bytes(15) + b"\x01",
+    ]
+    for source in packed:
+        line = str(event(src=source, dst=source[::-1]))
+        src, dst = (socket.inet_ntop(socket.AF_INET6, address) for address in (source, source[::-1]))
+        assert line == f"[peer] IPv6: {src} -> {dst} | next=6 len=64 ttl=64"
+    for source in packed[:1000]:
+        src = socket.inet_ntop(socket.AF_INET, source[:4])
+        assert f" IPv4: {src} -> " in str(event(src=source, ip_word=4 << 28))
