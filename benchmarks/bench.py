@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from netkit_bpf import _core
-from netkit_bpf.monitor import _load, probe_load
+from netkit_bpf.monitor import _load, _open, probe_load
 
 HERE = Path(__file__).parent
 ROUNDS = 7
@@ -79,7 +79,7 @@ def _libbpf_drain(consume: Path) -> float:
 def _iterate() -> float:
     program = _filled()
     start = time.perf_counter_ns()
-    stream = _core.Stream(program, RING, 16 << 20, ("nk0",), [])
+    stream = _open(program, RING, 16 << 20, ["nk0"], [])
     remaining = EVENTS
     for event in stream.events(None):
         event.src_port  # noqa: B018 - the access is what is measured

@@ -46,13 +46,15 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
       "monitor", nk::Attachment::Place{name, ifindex, ""},
       std::array<const nk::Program*, 2>{&primary, &peer},
       nk::VerdictCells(object->map(verdict.section), verdict.offset));
-  nk::Stream stream(object->map("events"), ring_size, 16 * ring_size, object->map("counts"),
-                    [attachment] { attachment->check(); });
+  nk::StreamOptions options;
+  options.rings = {{object->map("events"), ring_size}};
+  options.check = [attachment] { attachment->check(); };
+  nk::Stream stream(options);
   std::puts("attached");
   std::fflush(stdout);
   while (count > 0) {
-    if (const auto event = stream.next()) {
-      std::puts(nk::format_line(*event->record).c_str());
+    if (const auto record = stream.next()) {
+      std::puts(nk::format_line(*reinterpret_cast<const nk_event*>(record->data.data())).c_str());
       --count;
     } else {
       stream.wait(std::chrono::seconds(1));

@@ -4,15 +4,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <string>
 
 #include "error.hpp"
 
 namespace netkit_bpf {
 
 namespace {
+
+// Headers are walked, then the records copied, in stretches that the first-level cache holds.
+constexpr size_t stretch = 16 << 10;
 
 uint32_t load_header(const std::byte* record) {
   return std::atomic_ref(*const_cast<uint32_t*>(reinterpret_cast<const uint32_t*>(record)))
@@ -29,16 +34,41 @@ void* map_pages(int fd, size_t length, int protection, size_t offset) {
   return start;
 }
 
+// Committed records that follow each other and have one header.
+struct Run {
+  size_t length = 0;  // bytes
+  uint32_t header = 0;
+};
+
+// The run that begins at `start`: of at most `limit` bytes, but one record at least if it is committed.
+Run find_run(const std::byte* start, size_t there, size_t limit) {
+  if (there == 0) return {};
+  const uint32_t header = load_header(start);
+  if ((header & Record::busy_bit) != 0) return {};
+  const size_t stride = Record::stride(header);
+  // Where the next header is depends on no load: the processor runs ahead.
+  size_t length = stride;
+  while (length < there && length + stride <= limit && load_header(start + length) == header) length += stride;
+  return {length, header};
+}
+
 }  // namespace
 
-void each_record(std::span<const std::byte> run, const std::function<void(std::span<const std::byte>)>& f) {
+size_t SourceField::count(std::span<const std::byte> run, std::span<uint64_t> counts) const {
+  size_t records = 0;
   for (size_t at = 0; at < run.size();) {
     uint32_t header = 0;
     std::memcpy(&header, &run[at], sizeof(header));
-    if ((header & Record::discard_bit) == 0)
-      f(run.subspan(at + Record::header_size, header & ~(Record::busy_bit | Record::discard_bit)));
+    if ((header & Record::discard_bit) == 0) {
+      const size_t source = sources > 1 && offset < Record::length(header)
+                                ? static_cast<size_t>(run[at + Record::header_size + offset])
+                                : 0;
+      ++counts[std::min(source, sources - 1)];
+      ++records;
+    }
     at += Record::stride(header);
   }
+  return records;
 }
 
 void Ring::Unmap::operator()(void* start) const noexcept { ::munmap(start, length); }
@@ -54,39 +84,53 @@ Ring::Ring(int fd, size_t size)
   consumer_position_ = static_cast<unsigned long*>(consumer_page_.get());
   producer_position_ = static_cast<const unsigned long*>(producer_pages_.get());
   data_ = static_cast<const std::byte*>(producer_pages_.get()) + page;
+  position_ = *consumer_position_;  // this end alone writes it
 }
 
-size_t Ring::run_length(unsigned long from, size_t limit) const {
+size_t Ring::next_size() const {
+  return find_run(at(position_), load_position(producer_position_) - position_, 0).length;
+}
+
+size_t Ring::drain(Block& block, size_t limit, const SourceField& field) {
+  const unsigned long start = position_;
   const unsigned long end = load_position(producer_position_);
-  unsigned long at = from;
-  while (at < end) {
-    const uint32_t header = load_header(data_ + (at & (size_ - 1)));
-    if ((header & Record::busy_bit) != 0) break;
-    const size_t stride = Record::stride(header);
-    if (at != from && at - from + stride > limit) break;
-    at += stride;
+  const size_t room = block.room();
+  limit = std::min(limit, room);
+  unsigned long last = start;
+  while (position_ - start < limit) {
+    const size_t left = limit - (position_ - start);
+    const Run run = find_run(at(position_), end - position_, std::min(left, stretch));
+    if (run.length == 0 || run.length > room - (position_ - start)) break;
+    if (run.length > left && position_ != start) break;
+    std::byte* copy = block.memory.start() + block.used;
+    std::memcpy(copy, at(position_), run.length);
+    const bool discarded = (run.header & Record::discard_bit) != 0;
+    const size_t stride = Record::stride(run.header);
+    block.stride = !discarded && (block.used == 0 || block.stride == stride) ? stride : 0;
+    block.records += field.count({copy, run.length}, block.counts);
+    block.used += run.length;
+    position_ += run.length;
+    last = position_ - stride;
   }
-  return at - from;
+  if (position_ == start) return 0;
+  std::atomic_ref(*consumer_position_).store(last, std::memory_order_release);
+  return position_ - start;
 }
 
-size_t Ring::drain(std::vector<std::byte>& block, size_t limit) {
-  const unsigned long from = *consumer_position_;  // this end alone writes it
-  const size_t length = run_length(from, limit);
-  if (length == 0) return 0;
-  const std::byte* start = data_ + (from & (size_ - 1));
-  block.insert(block.end(), start, start + length);
-  std::atomic_ref(*consumer_position_).store(from + length, std::memory_order_release);
+void Ring::release() {
+  std::atomic_ref(*consumer_position_).store(position_, std::memory_order_release);
   // The kernel wakes nobody for a record it commits while it sees an old position: whoever looks once
   // more before sleeping must not look before the position is out.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  return length;
 }
 
-size_t Ring::fill() const { return load_position(producer_position_) - *consumer_position_; }
+size_t Ring::fill() const { return load_position(producer_position_) - position_; }
 
 std::span<const std::byte> Ring::waiting() const {
-  const unsigned long from = *consumer_position_;
-  return {data_ + (from & (size_ - 1)), run_length(from, size_)};
+  const unsigned long end = load_position(producer_position_);
+  unsigned long up_to = position_;
+  while (const size_t length = find_run(at(up_to), end - up_to, size_).length) up_to += length;
+  return {at(position_), up_to - position_};
 }
 
 }  // namespace netkit_bpf

@@ -4,10 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
-#include <vector>
+
+#include "block.hpp"
 
 namespace netkit_bpf {
 
@@ -17,14 +17,19 @@ struct Record {
   static constexpr uint32_t discard_bit = 1U << 30;  // BPF_RINGBUF_DISCARD_BIT: reserved, then dropped
   static constexpr size_t header_size = 8;
 
-  static constexpr size_t stride(uint32_t header) {
-    const size_t length = header & ~(busy_bit | discard_bit);
-    return (length + header_size + 7) & ~size_t{7};
-  }
+  static constexpr size_t length(uint32_t header) { return header & ~(busy_bit | discard_bit); }
+  static constexpr size_t stride(uint32_t header) { return (length(header) + header_size + 7) & ~size_t{7}; }
 };
 
-// Calls f(data) for each record of a run that is no discarded one.
-void each_record(std::span<const std::byte> run, const std::function<void(std::span<const std::byte>)>& f);
+// What tells records of several sources apart: a byte at `offset` of the data, below `sources`.
+struct SourceField {
+  size_t sources = 1;
+  size_t offset = 0;
+
+  // Adds the records of a run that are no discarded ones to `counts`, which has one for each source; returns
+  // how many they are. What names no source counts for the last.
+  [[nodiscard]] size_t count(std::span<const std::byte> run, std::span<uint64_t> counts) const;
+};
 
 // One consumer at a time.
 class Ring {
@@ -32,9 +37,18 @@ class Ring {
   // Maps the ring buffer `fd`, whose max_entries is `size` bytes. The descriptor stays the caller's.
   Ring(int fd, size_t size);
 
+  // The bytes that the next record takes in a block; 0 if none is committed.
+  [[nodiscard]] size_t next_size() const;
+
   // Copies committed records, headers included, behind what `block` holds: whole records up to about
-  // `limit` bytes, one at least if there is one. Then frees their room in the ring. Returns the bytes.
-  size_t drain(std::vector<std::byte>& block, size_t limit);
+  // `limit` bytes, one at least if there is one that fits. Returns the bytes.
+  //
+  // Frees their room in the ring, except that of the last: as long as the kernel sees a record that was not
+  // consumed it wakes nobody, and waking costs the packet's path microseconds. Call release() before sleep.
+  size_t drain(Block& block, size_t limit, const SourceField& field);
+  // Frees the room of all that was drained. From then on the next record wakes whoever polls the ring;
+  // whoever sleeps looks at next_size() in between.
+  void release();
 
   // Bytes that wait, records not committed yet included.
   [[nodiscard]] size_t fill() const;
@@ -51,7 +65,7 @@ class Ring {
   };
   using Mapping = std::unique_ptr<void, Unmap>;
 
-  [[nodiscard]] size_t run_length(unsigned long from, size_t limit) const;
+  [[nodiscard]] const std::byte* at(unsigned long position) const { return data_ + (position & (size_ - 1)); }
 
   int fd_;
   size_t size_;
@@ -59,7 +73,8 @@ class Ring {
   Mapping producer_pages_;
   unsigned long* consumer_position_;
   const unsigned long* producer_position_;
-  const std::byte* data_;  // mapped twice in a row: no record is cut at the end
+  const std::byte* data_;   // mapped twice in a row: no record is cut at the end
+  unsigned long position_;  // of what to read next; the kernel is told later
 };
 
 }  // namespace netkit_bpf

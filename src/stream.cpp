@@ -4,23 +4,25 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
-#include <vector>
 
+#include "channel.hpp"
 #include "error.hpp"
+#include "poller.hpp"
+#include "reader.hpp"
 
 namespace netkit_bpf {
 
 namespace {
 
-// Sums one side's counters over the CPUs.
-nk_counts read_counts(int map, uint32_t side) {
+// Sums one source's counters over the CPUs.
+nk_counts read_counts(int map, uint32_t source) {
   const int cpus = libbpf_num_possible_cpus();
   if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
   std::vector<nk_counts> values(static_cast<size_t>(cpus));
-  if (bpf_map_lookup_elem(map, &side, values.data()) != 0) throw Error(errno, "read the monitor's counters");
+  if (bpf_map_lookup_elem(map, &source, values.data()) != 0) throw Error(errno, "read the counters of a ring buffer");
   nk_counts sum{};
   for (const nk_counts& value : values) {
     sum.seen += value.seen;
@@ -29,46 +31,111 @@ nk_counts read_counts(int map, uint32_t side) {
   return sum;
 }
 
-}  // namespace
-
-Stream::Stream(int ring_map, size_t ring_size, size_t queue_size, int counts_map, std::function<void()> check)
-    : counts_map_(counts_map), reader_(Ring(ring_map, ring_size), queue_size, std::move(check)) {}
-
-std::optional<Stream::Event> Stream::next() {
-  for (;;) {
-    while (at_ < block_.run.size()) {
-      uint32_t header = 0;
-      std::memcpy(&header, &block_.run[at_], sizeof(header));
-      const std::byte* data = &block_.run[at_ + Record::header_size];
-      at_ += Record::stride(header);
-      if ((header & Record::discard_bit) != 0) continue;
-      const auto* record = reinterpret_cast<const nk_event*>(data);
-      ++delivered_[record->side & (NK_SIDES - 1)];
-      return Event{record, block_.clock_offset_ns};
-    }
-    std::optional<Block> block = reader_.pop();
-    if (!block) return std::nullopt;
-    block_ = std::move(*block);
-    at_ = 0;
-  }
+std::vector<Ring> open_rings(const StreamOptions& options) {
+  std::vector<Ring> rings;
+  rings.reserve(options.rings.size());
+  for (const auto& ring : options.rings) rings.emplace_back(ring.fd, ring.size);
+  return rings;
 }
 
-Stats Stream::stats() {
-  Stats stats{};
-  for (uint32_t side = 0; side < NK_SIDES; ++side) {
-    const nk_counts counts = read_counts(counts_map_, side);
-    stats[side].seen = counts.seen;
-    stats[side].lost = counts.lost;
-    stats[side].delivered = delivered_[side];
+// How long the first `most` records of a run are, and how many they are.
+std::pair<size_t, size_t> measure(std::span<const std::byte> run, size_t most) {
+  size_t length = 0;
+  size_t records = 0;
+  while (length < run.size() && records < most) {
+    uint32_t header = 0;
+    std::memcpy(&header, &run[length], sizeof(header));
+    length += Record::stride(header);
+    if ((header & Record::discard_bit) == 0) ++records;
   }
-  const auto count = [&](std::span<const std::byte> run) {
-    each_record(run, [&](std::span<const std::byte> record) {
-      ++stats[static_cast<size_t>(record[offsetof(nk_event, side)]) & (NK_SIDES - 1)].pending;
-    });
-  };
-  count(std::span<const std::byte>(block_.run).subspan(at_));
-  reader_.each_pending(count);
+  return {length, records};
+}
+
+}  // namespace
+
+Stream::Stream(const StreamOptions& options)
+    : field_(options.field),
+      counts_map_(options.counts_map),
+      reader_(options.reader),
+      inline_(options.reader ? nullptr : std::make_unique<Poller>()),
+      poller_(options.reader ? options.reader->poller() : *inline_),
+      channel_(std::make_shared<Channel>(open_rings(options), options.queue_size, options.field, options.check)),
+      popped_(options.field.sources) {
+  channel_->on_room([this] { poller_.kick(); });
+  poller_.add(channel_);
+}
+
+Stream::~Stream() { close(); }
+
+bool Stream::next_block() {
+  at_ = end_ = nullptr;
+  block_.reset();  // before the next one, so that its memory is used again while it is in the cache
+  block_ = channel_->pop();
+  if (!block_) return false;
+  at_ = block_->run().data();
+  end_ = at_ + block_->used;
+  for (size_t i = 0; i < popped_.size(); ++i) popped_[i] += block_->counts[i];
+  return true;
+}
+
+std::optional<Slice> Stream::take(size_t most) {
+  do {
+    const std::span<std::byte> rest{at_, end_};
+    const size_t stride = rest.empty() ? 0 : block_->stride;
+    const auto [length, records] =
+        stride == 0 ? measure(rest, most)
+                    : std::pair{std::min(rest.size(), most * stride), std::min(rest.size() / stride, most)};
+    at_ += length;
+    if (records > 0) return Slice{block_, rest.first(length), records, stride, block_->clock_offset_ns};
+  } while (next_block());
+  return std::nullopt;
+}
+
+void Stream::wait(std::chrono::nanoseconds timeout) {
+  if (timeout <= std::chrono::nanoseconds::zero() && reader_) {
+    channel_->drain();
+    return;
+  }
+  if (reader_) {
+    channel_->wait(timeout);
+    return;
+  }
+  // One of several threads empties the rings; the others wait for it.
+  if (std::unique_lock turn(turning_, std::try_to_lock); turn) {
+    if (!channel_->wait({})) poller_.turn(timeout);
+  } else {
+    channel_->wait(timeout);
+  }
+  channel_->wake();
+}
+
+bool Stream::ended() { return channel_->ended(); }
+
+StreamStats Stream::stats() {
+  StreamStats stats;
+  stats.sources.resize(field_.sources);
+  for (uint32_t i = 0; i < field_.sources && counts_map_ >= 0; ++i) {
+    const nk_counts counts = read_counts(counts_map_, i);
+    stats.sources[i].seen = counts.seen;
+    stats.sources[i].lost = counts.lost;
+  }
+  std::vector<uint64_t> left(field_.sources);
+  static_cast<void>(field_.count({at_, end_}, left));
+  const Channel::Fill fill = channel_->fill();
+  for (size_t i = 0; i < field_.sources; ++i) {
+    stats.sources[i].delivered = popped_[i] - left[i];
+    stats.sources[i].pending = left[i] + fill.pending[i];
+  }
+  stats.ring_fill = fill.ring;
+  stats.queue_fill = fill.queue;
+  stats.naps = poller_.naps();
+  stats.wakeups = poller_.wakeups();
   return stats;
+}
+
+void Stream::close() {
+  channel_->stop();
+  poller_.remove(channel_);
 }
 
 }  // namespace netkit_bpf

@@ -1,55 +1,131 @@
 // SPDX-License-Identifier: MIT
-// The packet events of a monitor, one by one, and the account of every packet seen.
+// The records of one or more BPF ring buffers, one by one or by the block, and the account of them.
 #pragma once
 
-#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "../bpf/event.h"
-#include "reader.hpp"
+#include "block.hpp"
+#include "ring.hpp"
 
 namespace netkit_bpf {
 
-// At a quiet moment seen == delivered + lost + pending.
-struct SideStats {
-  uint64_t seen = 0;       // packets that reached the hook
-  uint64_t delivered = 0;  // events handed out by next()
-  uint64_t lost = 0;       // packets that found no room in the ring
-  uint64_t pending = 0;    // events in the ring, in the queue and in the block at hand
-};
-using Stats = std::array<SideStats, NK_SIDES>;
+class Channel;
+class Poller;
+class Reader;
 
-// next() and stats() belong to one thread at a time; wait() and close() may be called from any.
+struct StreamOptions {
+  struct RingMap {
+    int fd;
+    size_t size;  // max_entries, in bytes
+  };
+  std::vector<RingMap> rings;
+  size_t queue_size = 16 << 20;  // bytes that may wait behind the rings
+
+  // Who empties the rings: a thread, which may serve other streams too. Null: whoever waits for records.
+  std::shared_ptr<Reader> reader;
+
+  // Which source a record is of. What each source has seen and lost is counted in an array map per CPU of
+  // nk_counts by source; -1: there is none.
+  SourceField field;
+  int counts_map = -1;
+
+  // Called some times a second by whoever reads; what it throws ends the reading.
+  std::function<void()> check = [] {};
+};
+
+// At a quiet moment seen == delivered + lost + pending. Without a map of counts seen and lost are zero.
+struct SourceStats {
+  uint64_t seen = 0;       // what the program was called for
+  uint64_t delivered = 0;  // records handed out by next() and take()
+  uint64_t lost = 0;       // what found no room in the ring
+  uint64_t pending = 0;    // records in the rings, in the queue and in the block at hand
+};
+
+struct StreamStats {
+  std::vector<SourceStats> sources;
+  size_t ring_fill = 0;  // bytes
+  size_t queue_fill = 0;
+  // Of whoever empties the rings, for all the streams that it serves.
+  uint64_t naps = 0;
+  uint64_t wakeups = 0;
+};
+
+// Consecutive records, the caller's own: no other part of the program reads or writes them any more.
+struct Slice {
+  std::shared_ptr<const Block> block;  // holds the memory
+  std::span<std::byte> run;            // each record behind its 8-byte header (struct Record)
+  size_t records = 0;                  // discarded ones not counted
+  // From each record to the next, so that record i has its data at run[i * stride + Record::header_size].
+  // 0 if their sizes differ or discarded ones lie between.
+  size_t stride = 0;
+  int64_t clock_offset_ns = 0;  // CLOCK_REALTIME minus CLOCK_MONOTONIC when they were read
+};
+
+// next(), take(), ended() and stats() belong to one thread at a time; any may call the rest.
 class Stream {
  public:
-  struct Event {
-    const nk_event* record;  // valid until the next call of next()
+  struct View {
+    std::span<const std::byte> data;  // valid until the next call of next() or take()
     int64_t clock_offset_ns;
   };
 
-  // Both maps belong to the caller and outlive the stream.
-  Stream(int ring_map, size_t ring_size, size_t queue_size, int counts_map, std::function<void()> check);
+  // The maps belong to the caller and outlive the stream.
+  explicit Stream(const StreamOptions& options);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
 
-  // The next event that is there. Throws what ended the reading once all events are out.
-  std::optional<Event> next();
-  // Waits until next() may have something to say. False on time-out.
-  bool wait(std::optional<std::chrono::nanoseconds> timeout) { return reader_.wait(timeout); }
-  [[nodiscard]] bool ended() { return at_ == block_.run.size() && reader_.ended(); }
+  // The next record that is there. Throws what ended the reading once all records are out.
+  std::optional<View> next() {
+    do {
+      while (at_ != end_) {
+        uint32_t header = 0;
+        std::memcpy(&header, at_, sizeof(header));
+        const std::byte* data = at_ + Record::header_size;
+        at_ += Record::stride(header);
+        if ((header & Record::discard_bit) == 0) return View{{data, Record::length(header)}, block_->clock_offset_ns};
+      }
+    } while (next_block());
+    return std::nullopt;
+  }
 
-  Stats stats();
+  // The next records that are there, at most `most` of them and only those of one block: no more are to be had
+  // without a copy. Otherwise like next().
+  std::optional<Slice> take(size_t most);
+
+  // Waits until next() may have something to say; that can be too early. With no time looks at the rings.
+  void wait(std::chrono::nanoseconds timeout);
+  [[nodiscard]] bool ended();
+
+  StreamStats stats();
   // Ends the reading and wakes whoever waits. What was not handed out stays pending for ever. Idempotent.
-  void close() { reader_.close(); }
+  void close();
 
  private:
+  bool next_block();
+
+  const SourceField field_;
   const int counts_map_;
-  std::array<uint64_t, NK_SIDES> delivered_{};
-  Block block_;
-  size_t at_ = 0;  // where the next record of block_ begins
-  Reader reader_;
+  const std::shared_ptr<Reader> reader_;
+  const std::unique_ptr<Poller> inline_;  // without a reader
+  Poller& poller_;
+  std::mutex turning_;
+  const std::shared_ptr<Channel> channel_;
+
+  std::shared_ptr<Block> block_;
+  std::byte* at_ = nullptr;  // the next record of block_
+  std::byte* end_ = nullptr;
+  std::vector<uint64_t> popped_;  // records by source, those of block_ included
 };
 
 }  // namespace netkit_bpf

@@ -1,9 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, final
+from typing import Any, Generic, TypeVar, final, overload
 
 from netkit_bpf.enums import Side
 from netkit_bpf.event import Fragment
+
+_T = TypeVar("_T")
 
 def netns_current() -> int: ...
 def netns_create() -> int: ...
@@ -143,6 +145,8 @@ class PacketEvent:
     def ethertype(self) -> int: ...
     @property
     def vlan_id(self) -> int | None: ...
+    @property
+    def data(self) -> bytes | None: ...
     __match_args__: tuple[str, ...]
     def __hash__(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...
@@ -197,16 +201,39 @@ class Attachment:
     def check(self) -> None: ...
     def close(self) -> None: ...
 
-class Stream:
+class Stream(Generic[_T]):
+    @overload
+    def __init__(
+        self: Stream[PacketEvent],
+        owner: object,
+        rings: list[tuple[int, int]],
+        queue_size: int,
+        decoder: tuple[str, ...],
+        *,
+        counts: int = -1,
+        sources: int = 1,
+        source_offset: int = 0,
+        attachments: list[Attachment] = ...,
+        threaded: bool = True,
+        share_thread: bool = True,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
-        object: Object,
-        ring_size: int,
+        owner: object,
+        rings: list[tuple[int, int]],
         queue_size: int,
-        names: tuple[str, ...],
-        attachments: list[Attachment],
+        decoder: Callable[[bytes], _T],
+        *,
+        counts: int = -1,
+        sources: int = 1,
+        source_offset: int = 0,
+        attachments: list[Attachment] = ...,
+        threaded: bool = True,
+        share_thread: bool = True,
     ) -> None: ...
-    def read(self, timeout: float | None) -> PacketEvent | None: ...
-    def events(self, timeout: float | None) -> Iterator[PacketEvent]: ...
-    def stats(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]: ...
+    def read(self, timeout: float | None) -> _T | None: ...
+    def events(self, timeout: float | None) -> Iterator[_T]: ...
+    def stats(self) -> tuple[tuple[int, int, int, int], ...]: ...
+    def limits(self) -> tuple[int, int, int, int]: ...
     def close(self) -> None: ...

@@ -23,6 +23,7 @@ from netkit_bpf.pair import NetkitPair
 _MIB = 1 << 20
 _LARGEST_RING = 1 << 30
 _SIDES = {Side.PRIMARY: 0, Side.PEER: 1}
+_SIDE_OFFSET = 68  # of nk_event.side, bpf/event.h
 
 
 class SideStats(NamedTuple):
@@ -114,7 +115,7 @@ class Monitor:
                 shared = shared or program
                 attachments.append(_attach(program, device, names[-1], numbers))
             assert shared is not None
-            self._stream = _core.Stream(shared, ring_size, queue_size, tuple(names), attachments)
+            self._stream = _open(shared, ring_size, queue_size, names, attachments)
         except BaseException:
             for attachment in attachments:
                 attachment.close()
@@ -210,12 +211,37 @@ def _attach(program: _core.Object, device: Device, name: str, sides: list[int]) 
     )
 
 
+def _open(
+    shared: _core.Object,
+    ring_size: int,
+    queue_size: int,
+    names: Sequence[str],
+    attachments: list[_core.Attachment],
+    *,
+    threaded: bool = True,
+    share_thread: bool = True,
+) -> _core.Stream[PacketEvent]:
+    """Read the events of loaded programs; `names` are those of their pairs."""
+    return _core.Stream(
+        shared,
+        [(shared.map("events"), ring_size)],
+        queue_size,
+        tuple(names),
+        counts=shared.map("counts"),
+        sources=len(_SIDES),
+        source_offset=_SIDE_OFFSET,
+        attachments=attachments,
+        threaded=threaded,
+        share_thread=share_thread,
+    )
+
+
 def probe_load() -> None:
     """Load the programs and let them go again; raises what loading raises."""
     _load(0, mmap.PAGESIZE, None)
 
 
-def _close(stream: _core.Stream, attachments: list[_core.Attachment], process: int) -> None:
+def _close(stream: _core.Stream[PacketEvent], attachments: list[_core.Attachment], process: int) -> None:
     if os.getpid() != process:
         return  # a forked child has neither the reader's thread nor anything of its own to detach
     with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed

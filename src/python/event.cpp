@@ -5,9 +5,12 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "../format.hpp"
 #include "bindings.hpp"
@@ -18,10 +21,11 @@ namespace netkit_bpf::python {
 
 namespace {
 
+// The packet's first bytes follow, ob_size of them.
 struct PacketEvent {
-  PyObject ob_base;
-  nk_event record;  // timestamp is CLOCK_REALTIME here
+  PyVarObject ob_base;
   PyObject* pair;   // a str
+  nk_event record;  // timestamp is CLOCK_REALTIME here
 };
 
 PyTypeObject* event_type = nullptr;  // made once with the module, never changed
@@ -29,6 +33,10 @@ PyTypeObject* event_type = nullptr;  // made once with the module, never changed
 const nk_event& record_of(PyObject* self) { return reinterpret_cast<PacketEvent*>(self)->record; }
 bool has(PyObject* self, unsigned flags) { return (record_of(self).flags & flags) != 0; }
 bool is_ipv4(PyObject* self) { return record_of(self).ip_word >> 28 == 4; }
+
+std::string_view data_of(PyObject* self) {
+  return {reinterpret_cast<const char*>(reinterpret_cast<PacketEvent*>(self) + 1), static_cast<size_t>(Py_SIZE(self))};
+}
 
 PyObject* number(unsigned long value) { return PyLong_FromUnsignedLong(value); }
 PyObject* number_if(bool applies, unsigned long value) {
@@ -112,8 +120,14 @@ PyObject* get_gso_segs(PyObject* self, void*) {
 PyObject* get_ethertype(PyObject* self, void*) { return number(record_of(self).ethertype); }
 PyObject* get_vlan_id(PyObject* self, void*) { return number_if(has(self, NK_VLAN), record_of(self).vlan_tci & 0xfff); }
 
+PyObject* get_data(PyObject* self, void*) {
+  const std::string_view data = data_of(self);
+  if (data.empty()) Py_RETURN_NONE;
+  return PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size()));
+}
+
 // The order is that of __match_args__, asdict() and the JSON object.
-std::array<PyGetSetDef, 23> fields{{
+std::array<PyGetSetDef, 24> fields{{
     {"timestamp_ns", get_timestamp_ns, nullptr, "When the packet reached the hook: nanoseconds of Unix time.", nullptr},
     {"pair", get_pair, nullptr, "The name of the pair's primary when the monitor was attached.", nullptr},
     {"side", get_side, nullptr, "The Side whose hook saw the packet: the end that sent it.", nullptr},
@@ -141,6 +155,10 @@ std::array<PyGetSetDef, 23> fields{{
     {"gso_segs", get_gso_segs, nullptr, "How many packets on a wire the skb stands for: 1 unless GSO.", nullptr},
     {"ethertype", get_ethertype, nullptr, "The EtherType after VLAN tags.", nullptr},
     {"vlan_id", get_vlan_id, nullptr, "The VLAN ID of the outermost tag, or None.", nullptr},
+    {"data", get_data, nullptr,
+     "The packet's first bytes, from the Ethernet header on: as many as snaplen says and the packet has. None "
+     "where none were asked for.",
+     nullptr},
     {},
 }};
 
@@ -176,26 +194,44 @@ PyObject* event_to_json(PyObject* self, PyObject*) {
   }
 }
 
+PyObject* make_event(std::span<const std::byte> record, int64_t clock_offset_ns, PyObject* pair) {
+  nk_event copy{};
+  std::memcpy(&copy, record.data(), sizeof(copy));
+  // Room for as much as was asked for is in each record, also of a packet that is shorter.
+  const std::span<const std::byte> data =
+      record.subspan(sizeof(copy)).first(std::min<size_t>(record.size() - sizeof(copy), copy.length));
+  auto* event = PyObject_NewVar(PacketEvent, event_type, static_cast<Py_ssize_t>(data.size()));
+  if (event == nullptr) return nullptr;
+  event->record = copy;
+  event->record.timestamp += static_cast<uint64_t>(clock_offset_ns);
+  event->pair = Py_NewRef(pair);
+  if (!data.empty()) std::memcpy(event + 1, data.data(), data.size());
+  return reinterpret_cast<PyObject*>(event);
+}
+
+bool is_event(size_t size) {
+  if (size >= sizeof(nk_event)) return true;
+  PyErr_Format(PyExc_ValueError, "a record has %zu bytes, not %zu: it is no packet event", sizeof(nk_event), size);
+  return false;
+}
+
 // For pickling, and for tests that need no kernel: an event from the bytes of its record.
 PyObject* event_from_record(PyObject*, PyObject* args) {
   const char* bytes = nullptr;
   Py_ssize_t size = 0;
   PyObject* pair = nullptr;
   if (PyArg_ParseTuple(args, "y#U", &bytes, &size, &pair) == 0) return nullptr;
-  if (size != static_cast<Py_ssize_t>(sizeof(nk_event))) {
-    PyErr_Format(PyExc_ValueError, "a record has %zu bytes, not %zd", sizeof(nk_event), size);
-    return nullptr;
-  }
-  nk_event record{};
-  std::memcpy(&record, bytes, sizeof(record));
-  return make_event(record, 0, pair);
+  const std::span record(reinterpret_cast<const std::byte*>(bytes), static_cast<size_t>(size));
+  return is_event(record.size()) ? make_event(record, 0, pair) : nullptr;
 }
 
 PyObject* event_reduce(PyObject* self, PyObject*) {
   PyObject* rebuild = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self)), "_from_record");
   if (rebuild == nullptr) return nullptr;
+  // The record and what follows it in memory.
   return Py_BuildValue("N(y#O)", rebuild, reinterpret_cast<const char*>(&record_of(self)),
-                       static_cast<Py_ssize_t>(sizeof(nk_event)), reinterpret_cast<PacketEvent*>(self)->pair);
+                       static_cast<Py_ssize_t>(sizeof(nk_event)) + Py_SIZE(self),
+                       reinterpret_cast<PacketEvent*>(self)->pair);
 }
 
 PyObject* event_richcompare(PyObject* self, PyObject* other, int operation) {
@@ -203,7 +239,8 @@ PyObject* event_richcompare(PyObject* self, PyObject* other, int operation) {
   const int same_pair = PyObject_RichCompareBool(reinterpret_cast<PacketEvent*>(self)->pair,
                                                  reinterpret_cast<PacketEvent*>(other)->pair, Py_EQ);
   if (same_pair < 0) return nullptr;
-  const bool same = same_pair == 1 && std::memcmp(&record_of(self), &record_of(other), sizeof(nk_event)) == 0;
+  const bool same = same_pair == 1 && std::memcmp(&record_of(self), &record_of(other), sizeof(nk_event)) == 0 &&
+                    data_of(self) == data_of(other);
   return PyBool_FromLong(same == (operation == Py_EQ) ? 1 : 0);
 }
 
@@ -247,18 +284,19 @@ std::array<PyType_Slot, 9> slots{{
     {},
 }};
 
-PyType_Spec spec{"netkit_bpf.PacketEvent", sizeof(PacketEvent), 0,
+PyType_Spec spec{"netkit_bpf.PacketEvent", sizeof(PacketEvent), 1,
                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots.data()};
 
 }  // namespace
 
-PyObject* make_event(const nk_event& record, int64_t clock_offset_ns, PyObject* pair) {
-  auto* event = PyObject_New(PacketEvent, event_type);
-  if (event == nullptr) return nullptr;
-  event->record = record;
-  event->record.timestamp += static_cast<uint64_t>(clock_offset_ns);
-  event->pair = Py_NewRef(pair);
-  return reinterpret_cast<PyObject*>(event);
+PyObject* make_event(const Stream::View& record, PyObject* names) {
+  if (!is_event(record.data.size())) return nullptr;
+  const uint16_t pair = reinterpret_cast<const nk_event*>(record.data.data())->pair;
+  if (pair >= PyTuple_GET_SIZE(names)) {
+    PyErr_Format(PyExc_ValueError, "a packet event names pair %d of %zd", int{pair}, PyTuple_GET_SIZE(names));
+    return nullptr;
+  }
+  return make_event(record.data, record.clock_offset_ns, PyTuple_GET_ITEM(names, pair));
 }
 
 void bind_event(py::module_& module) {

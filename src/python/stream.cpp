@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: MIT
-// The stream of events: iteration without a lock, a thread change or a pybind11 call per event.
-#include "../stream.hpp"
+// Iteration without a lock, a thread change or a pybind11 call per event.
+#include "stream.hpp"
 
 #include <cxxabi.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <new>
 #include <utility>
 #include <vector>
 
 #include "../attachment.hpp"
 #include "../object.hpp"
+#include "../reader.hpp"
 #include "bindings.hpp"
 #include "event.hpp"
 
@@ -25,88 +30,111 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-using Deadline = std::optional<Clock::time_point>;
 
 // A long wait is cut into slices, so that Python's signal handlers run in between.
 constexpr std::chrono::nanoseconds slice = 50ms;
 
+// The thread that streams share, as long as there is one that uses it. A forked child has none of its parent's.
+std::shared_ptr<Reader> shared_reader() {
+  static std::atomic<std::weak_ptr<Reader>> shared;
+  std::shared_ptr<Reader> reader = shared.load().lock();
+  if (!reader || !reader->is_here()) {
+    reader = std::make_shared<Reader>();
+    shared.store(reader);  // of two threads that come here at once each has one of its own: no harm
+  }
+  return reader;
+}
+
+}  // namespace
+
 Deadline deadline_after(std::optional<double> seconds) {
-  // What is longer than a year is for ever, and does not overflow.
+  // What is longer than a year would overflow in the end.
   if (!seconds || *seconds > 365.0 * 86400) return std::nullopt;
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*seconds));
 }
 
-// An event stream with what its events refer to, until close(); afterwards only its final account.
-class PyStream {
- public:
-  PyStream(const std::shared_ptr<Object>& object, size_t ring_size, size_t queue_size, const py::tuple& names,
-           const std::vector<std::shared_ptr<Attachment>>& attachments)
-      : names_(names), open_(std::make_shared<Open>(object, ring_size, queue_size, attachments)) {}
+struct PyStream::Open {
+  Open(py::object owner_, const StreamOptions& options) : owner(std::move(owner_)), stream(options) {}
 
-  // The next event, waiting for it; null with no exception set on time-out and at the end.
-  PyObject* next(const Deadline& deadline) {
-    while (open_) {
-      if (const std::optional<Stream::Event> event = open_->stream.next()) {
-        PyObject* name = PyTuple_GetItem(names_.ptr(), event->record->pair);
-        return name == nullptr ? nullptr : make_event(*event->record, event->clock_offset_ns, name);
-      }
-      if (open_->stream.ended()) return nullptr;
-      auto timeout = slice;
-      if (deadline) timeout = std::min(timeout, std::chrono::nanoseconds(*deadline - Clock::now()));
-      if (timeout <= 0ns) return nullptr;
-      // wait() touches nothing of Python. By hand: a thread that the interpreter's exit ends in here is
-      // unwound by force, which the noexcept destructor of gil_scoped_release would turn into an abort.
-      const std::shared_ptr<Open> waiting = open_;  // whoever closes meanwhile leaves it to us
-      PyThreadState* const thread = PyEval_SaveThread();
-      waiting->stream.wait(timeout);
-      PyEval_RestoreThread(thread);
-      if (PyErr_CheckSignals() != 0) return nullptr;
-    }
-    return nullptr;
-  }
-
-  py::object read(std::optional<double> timeout) {
-    PyObject* event = next(deadline_after(timeout));
-    if (event == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    return event == nullptr ? py::none() : py::reinterpret_steal<py::object>(event);
-  }
-
-  py::tuple stats() {
-    const Stats stats = open_ ? open_->stream.stats() : final_;
-    py::list sides;
-    for (const SideStats& side : stats)
-      sides.append(py::make_tuple(side.seen, side.delivered, side.lost, side.pending));
-    return py::tuple(sides);
-  }
-
-  void close() {
-    const std::shared_ptr<Open> closing = open_;
-    if (!closing) return;
-    {
-      const py::gil_scoped_release release;  // joins the reader's thread, which never takes the GIL
-      closing->stream.close();
-    }
-    if (!open_) return;  // another thread was faster
-    final_ = closing->stream.stats();
-    open_.reset();
-  }
-
- private:
-  struct Open {
-    Open(const std::shared_ptr<Object>& object_, size_t ring_size, size_t queue_size,
-         const std::vector<std::shared_ptr<Attachment>>& attachments)
-        : object(object_), stream(object->map("events"), ring_size, queue_size, object->map("counts"), [attachments] {
-            for (const auto& attachment : attachments) attachment->check();
-          }) {}
-
-    std::shared_ptr<Object> object;  // holds the maps that the stream reads
-    Stream stream;
-  };
-
-  py::tuple names_;
-  std::shared_ptr<Open> open_;
-  Stats final_{};
+  py::object owner;
+  Stream stream;
 };
+
+PyStream::PyStream(py::object owner, const StreamOptions& options, const py::object& decoder)
+    : open_(std::make_shared<Open>(std::move(owner), options)), owner_(::getpid()) {
+  if (py::isinstance<py::tuple>(decoder))
+    names_ = decoder;
+  else
+    decode_ = decoder;
+}
+
+PyStream::~PyStream() {
+  // In a forked child the locks may be held, and the memory written, by threads that are not there: nothing of it
+  // may be touched.
+  if (::getpid() != owner_) new (std::nothrow) std::shared_ptr<Open>(std::move(open_));
+}
+
+PyObject* PyStream::decode(const Stream::View& record) {
+  if (decode_) {
+    PyObject* bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(record.data.data()),
+                                                static_cast<Py_ssize_t>(record.data.size()));
+    if (bytes == nullptr) return nullptr;
+    PyObject* object = PyObject_CallOneArg(decode_.ptr(), bytes);
+    Py_DECREF(bytes);
+    return object;
+  }
+  return make_event(record, names_.ptr());
+}
+
+// Waits for records, not for ever. False once the deadline has passed, and with an exception set if a signal's handler
+// raised one. Whoever closes the stream meanwhile leaves what is waited on to us.
+bool PyStream::wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked) {
+  const std::shared_ptr<Open> waiting = std::move(open);
+  auto timeout = slice;
+  if (deadline) timeout = std::clamp(std::chrono::nanoseconds(*deadline - Clock::now()), 0ns, slice);
+  if (timeout == 0ns && std::exchange(looked, true)) return false;
+  // wait() touches nothing of Python. By hand: a thread that the interpreter's exit ends in here is
+  // unwound by force, which the noexcept destructor of gil_scoped_release would turn into an abort.
+  PyThreadState* const thread = PyEval_SaveThread();
+  waiting->stream.wait(timeout);
+  PyEval_RestoreThread(thread);
+  return PyErr_CheckSignals() == 0;
+}
+
+PyObject* PyStream::next(const Deadline& deadline) {
+  bool looked = false;
+  while (open_) {
+    if (const std::optional<Stream::View> record = open_->stream.next()) return decode(*record);
+    if (open_->stream.ended() || !wait(open_, deadline, looked)) break;
+  }
+  return nullptr;
+}
+
+std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline) {
+  bool looked = false;
+  while (open_) {
+    if (std::optional<Slice> records = open_->stream.take(most)) return records;
+    if (open_->stream.ended() || !wait(open_, deadline, looked)) break;
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return std::nullopt;
+}
+
+StreamStats PyStream::stats() { return open_ ? open_->stream.stats() : final_; }
+
+void PyStream::close() {
+  const std::shared_ptr<Open> closing = open_;
+  if (!closing) return;
+  {
+    const py::gil_scoped_release release;  // waits for the reader's thread, which never takes the GIL
+    closing->stream.close();
+  }
+  if (!open_) return;  // another thread was faster
+  final_ = closing->stream.stats();
+  open_.reset();
+}
+
+namespace {
 
 struct EventIterator {
   PyObject ob_base;
@@ -154,6 +182,37 @@ std::array<PyType_Slot, 4> iterator_slots{{
 PyType_Spec iterator_spec{"netkit_bpf._core.EventIterator", sizeof(EventIterator), 0,
                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots.data()};
 
+using Attachments = std::vector<std::shared_ptr<Attachment>>;
+
+std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::pair<int, size_t>>& rings,
+                                      size_t queue_size, const py::object& decoder, int counts, size_t sources,
+                                      size_t source_offset, const Attachments& attachments, bool threaded,
+                                      bool share_thread) {
+  StreamOptions options;
+  for (const auto& [fd, size] : rings) options.rings.push_back({fd, size});
+  options.queue_size = queue_size;
+  if (threaded) options.reader = share_thread ? shared_reader() : std::make_shared<Reader>();
+  options.counts_map = counts;
+  options.field = {sources, source_offset};
+  options.check = [attachments] {
+    for (const auto& attachment : attachments) attachment->check();
+  };
+  return std::make_unique<PyStream>(std::move(owner), options, decoder);
+}
+
+py::object read(PyStream& stream, std::optional<double> timeout) {
+  PyObject* event = stream.next(deadline_after(timeout));
+  if (event == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return event == nullptr ? py::none() : py::reinterpret_steal<py::object>(event);
+}
+
+py::tuple by_source(const StreamStats& stats) {
+  py::list sources;
+  for (const SourceStats& source : stats.sources)
+    sources.append(py::make_tuple(source.seen, source.delivered, source.lost, source.pending));
+  return py::tuple(sources);
+}
+
 py::object make_iterator(const py::object& stream, std::optional<double> timeout) {
   auto* iterator = PyObject_New(EventIterator, iterator_type);
   if (iterator == nullptr) throw py::error_already_set();
@@ -171,12 +230,17 @@ void bind_stream(py::module_& module) {
   iterator_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
 
   py::class_<PyStream>(module, "Stream")
-      .def(py::init<const std::shared_ptr<Object>&, size_t, size_t, const py::tuple&,
-                    const std::vector<std::shared_ptr<Attachment>>&>(),
-           py::arg("object"), py::arg("ring_size"), py::arg("queue_size"), py::arg("names"), py::arg("attachments"))
-      .def("read", &PyStream::read, py::arg("timeout"))
+      .def(py::init(&make_stream), py::arg("owner"), py::arg("rings"), py::arg("queue_size"), py::arg("decoder"),
+           py::kw_only(), py::arg("counts") = -1, py::arg("sources") = 1, py::arg("source_offset") = 0,
+           py::arg("attachments") = Attachments(), py::arg("threaded") = true, py::arg("share_thread") = true)
+      .def("read", &read, py::arg("timeout"))
       .def("events", &make_iterator, py::arg("timeout"))
-      .def("stats", &PyStream::stats)
+      .def("stats", [](PyStream& stream) { return by_source(stream.stats()); })
+      .def("limits",
+           [](PyStream& stream) {
+             const StreamStats stats = stream.stats();
+             return py::make_tuple(stats.ring_fill, stats.queue_fill, stats.naps, stats.wakeups);
+           })
       .def("close", &PyStream::close);
 }
 

@@ -55,7 +55,7 @@ def decode(frame: bytes, *, side: Side, pair: str) -> Fields:
         fields.update(_ipv6(packet))
     elif ethertype == IPV4:
         fields.update(_ipv4(packet))
-    return {**fields, "length": len(frame), "gso_segs": 1, "ethertype": ethertype, "vlan_id": vlan_id}
+    return {**fields, "length": len(frame), "gso_segs": 1, "ethertype": ethertype, "vlan_id": vlan_id, "data": None}
 
 
 def _link(frame: bytes) -> tuple[int, int | None, bytes]:

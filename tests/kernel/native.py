@@ -11,9 +11,9 @@ from types import TracebackType
 
 from decoder import IPV4, IPV6, Fields, decode
 
-from netkit_bpf import Side, _core
+from netkit_bpf import Side
 from netkit_bpf.event import PacketEvent
-from netkit_bpf.monitor import _load
+from netkit_bpf.monitor import _load, _open
 
 PAIR = "nk0"
 PROGRAMS = {Side.PRIMARY: "monitor_primary", Side.PEER: "monitor_peer"}
@@ -49,7 +49,7 @@ class Native:
 
     def __init__(self, *, ring_size: int = RING, queue_size: int = QUEUE) -> None:
         self.program = _load(0, ring_size, None)
-        self.stream = _core.Stream(self.program, ring_size, queue_size, (PAIR,), [])
+        self.stream = _open(self.program, ring_size, queue_size, [PAIR], [], share_thread=False)
 
     def __enter__(self) -> Native:
         return self

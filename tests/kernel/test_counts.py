@@ -13,9 +13,9 @@ import pytest
 from native import PROGRAMS, QUEUE, RING, Native
 from packets import ipv4, ipv6, tcp, udp
 
-from netkit_bpf import Side, _core
+from netkit_bpf import Side
 from netkit_bpf.event import PacketEvent
-from netkit_bpf.monitor import SideStats, _load
+from netkit_bpf.monitor import SideStats, _load, _open
 
 SMALLEST = 4096  # bytes of a ring; of a queue too
 RECORD = 80  # bytes of a packet in the ring: an 8-byte header and the event
@@ -221,7 +221,7 @@ def test_pairs_share_one_ring_and_one_account_and_each_event_names_its_pair() ->
     first = _load(0, RING, None)
     programs = [first, *(_load(index, RING, first) for index in (1, 2))]
     names = ("nk0", "nk1", "nk2")
-    stream = _core.Stream(first, RING, QUEUE, names, [])
+    stream = _open(first, RING, QUEUE, names, [])
     try:
         for index in (2, 0, 1, 1):
             programs[index].test_run("monitor_peer", FRAMES[Side.PEER])

@@ -146,6 +146,7 @@ def test_a_tcp_segment_over_ipv6_is_read_whole(native: Native) -> None:
         "gso_segs": "1",
         "ethertype": str(IPV6),
         "vlan_id": "None",
+        "data": "None",
     }
 
 

@@ -69,6 +69,7 @@ def test_fields_of_an_ipv6_segment() -> None:
         "gso_segs": 1,
         "ethertype": 0x86DD,
         "vlan_id": None,
+        "data": None,
     }
 
 

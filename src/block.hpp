@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// Blocks of records, and the pool that their memory goes back to: fresh pages cost more than the copy.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+namespace netkit_bpf {
+
+// Records with their headers, as they stood in the ring. One thread at a time.
+struct Block {
+  // Unmaps what it holds.
+  class Memory {
+   public:
+    Memory() = default;
+    explicit Memory(size_t size);
+    Memory(Memory&& other) noexcept;
+    Memory& operator=(Memory&& other) noexcept;
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    ~Memory();
+
+    [[nodiscard]] std::byte* start() const noexcept { return start_; }
+    [[nodiscard]] size_t size() const noexcept { return size_; }
+
+   private:
+    std::byte* start_ = nullptr;
+    size_t size_ = 0;
+  };
+
+  Memory memory;
+  size_t used = 0;               // bytes
+  size_t records = 0;            // discarded ones not counted
+  size_t stride = 0;             // from each record to the next; 0 if they differ or some are discarded ones
+  int64_t clock_offset_ns = 0;   // CLOCK_REALTIME minus CLOCK_MONOTONIC when it was read
+  std::vector<uint64_t> counts;  // records by source
+
+  [[nodiscard]] std::span<std::byte> run() const noexcept { return {memory.start(), used}; }
+  [[nodiscard]] size_t room() const noexcept { return memory.size() - used; }
+};
+
+// Any thread may use it. A block may outlive it.
+class BlockPool {
+ public:
+  // `sources` is how many counts a block has.
+  explicit BlockPool(size_t sources);
+
+  // An empty block of at least `size` bytes.
+  std::shared_ptr<Block> get(size_t size);
+  // Gives the memory of unused blocks back to the system.
+  void trim();
+
+  // What blocks hold unless a single record needs more: half of a common second-level cache, so that
+  // what was copied in is read out of it.
+  static constexpr size_t block_size = 512 << 10;
+
+ private:
+  struct Free;
+
+  const size_t sources_;
+  const std::shared_ptr<Free> free_;
+};
+
+}  // namespace netkit_bpf

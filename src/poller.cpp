@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+#include "poller.hpp"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <utility>
+
+#include "channel.hpp"
+#include "error.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+// How long to sleep at most, and how often the channels are checked.
+constexpr std::chrono::nanoseconds idle_timeout = 200ms;
+// This long records gather under load.
+constexpr std::chrono::nanoseconds longest_nap = 200us;
+constexpr size_t records_that_are_load = 4;
+
+void control(const Fd& epoll, int operation, int fd, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = fd;
+  if (::epoll_ctl(epoll.get(), operation, fd, &event) != 0) throw Error(errno, "watch a ring buffer");
+}
+
+}  // namespace
+
+Poller::Poller()
+    : epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+      kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      channels_(std::make_shared<Channels>()),
+      next_check_(Clock::now() + idle_timeout) {
+  if (!epoll_ || !kick_) throw Error(errno, "make an epoll instance");
+  control(epoll_, EPOLL_CTL_ADD, kick_.get(), EPOLLIN);
+}
+
+void Poller::add(const std::shared_ptr<Channel>& channel) {
+  const std::lock_guard lock(mutex_);
+  // Edges: a ring whose channel's queue is full stays readable, and must not wake the poller over and over.
+  for (const Ring& ring : channel->rings()) control(epoll_, EPOLL_CTL_ADD, ring.fd(), EPOLLIN | EPOLLET);
+  auto channels = std::make_shared<Channels>(*channels_);
+  channels->push_back(channel);
+  channels_ = std::move(channels);
+  kick();
+}
+
+void Poller::remove(const std::shared_ptr<Channel>& channel) {
+  const std::lock_guard lock(mutex_);
+  auto channels = std::make_shared<Channels>(*channels_);
+  if (std::erase(*channels, channel) == 0) return;
+  channels_ = std::move(channels);
+  for (const Ring& ring : channel->rings()) control(epoll_, EPOLL_CTL_DEL, ring.fd(), 0);
+  kick();
+}
+
+void Poller::kick() { eventfd_write(kick_.get(), 1); }
+
+void Poller::turn(std::chrono::nanoseconds timeout) {
+  {
+    const std::lock_guard lock(mutex_);
+    turning_ = channels_;
+  }
+  if (Clock::now() >= next_check_) check();
+  if (std::exchange(loaded_, false) && timeout > 0ns) nap(timeout);
+  size_t drained = drain();
+  if (drained == 0) {
+    bool settled = true;
+    for (const auto& channel : *turning_) settled = channel->settle() && settled;
+    if (settled) sleep(timeout);
+    drained = drain();
+  }
+  loaded_ = drained >= records_that_are_load;
+  turning_.reset();  // a channel that is removed meanwhile is not kept
+}
+
+size_t Poller::drain() {
+  size_t records = 0;
+  for (const auto& channel : *turning_) {
+    channel->drain();
+    records += channel->take_progress();
+  }
+  return records;
+}
+
+void Poller::check() {
+  for (const auto& channel : *turning_) channel->check();
+  next_check_ = Clock::now() + idle_timeout;
+}
+
+void Poller::nap(std::chrono::nanoseconds timeout) {
+  if (std::any_of(turning_->begin(), turning_->end(), [](const auto& channel) { return channel->is_crowded(); }))
+    return;
+  naps_.fetch_add(1, std::memory_order_relaxed);
+  const timespec length{0, static_cast<long>(std::min(longest_nap, timeout).count())};
+  ::nanosleep(&length, nullptr);  // a signal ends it
+}
+
+void Poller::sleep(std::chrono::nanoseconds timeout) {
+  const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(std::min(timeout, idle_timeout)).count();
+  std::array<epoll_event, 16> events{};
+  const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                 static_cast<int>(std::max<int64_t>(milliseconds, 0)));
+  for (int i = 0; i < ready; ++i) {
+    if (events.at(static_cast<size_t>(i)).data.fd == kick_.get()) {
+      eventfd_t count = 0;
+      eventfd_read(kick_.get(), &count);
+    } else {
+      wakeups_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace netkit_bpf

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// A stream of records as Python sees it, for all that is read from one: events, batches, records of the user's own.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+
+#include "../stream.hpp"
+
+namespace netkit_bpf::python {
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // empty: never
+
+// From a number of seconds that the caller gave; none, and more than a year, is never.
+Deadline deadline_after(std::optional<double> seconds);
+
+// A stream, what its records refer to, and how a record becomes a Python object, until close(); afterwards only its
+// final account. All is called with the GIL, which is released while it waits.
+class PyStream {
+ public:
+  // `owner` keeps the maps of the options. `decoder` is a tuple of names for PacketEvents, one a pair, or a callable
+  // that makes an object of a record's bytes.
+  PyStream(pybind11::object owner, const StreamOptions& options, const pybind11::object& decoder);
+  ~PyStream();
+  PyStream(const PyStream&) = delete;
+  PyStream& operator=(const PyStream&) = delete;
+
+  // The next record as a new object, waiting for it. Null with no exception set on time-out and at the end.
+  PyObject* next(const Deadline& deadline);
+  // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
+  // at the end.
+  std::optional<Slice> take(size_t most, const Deadline& deadline);
+  // The names of the pairs; empty if records are not packet events.
+  [[nodiscard]] const pybind11::tuple& names() const { return names_; }
+
+  StreamStats stats();
+  void close();
+
+ private:
+  struct Open;
+  static bool wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked);
+  PyObject* decode(const Stream::View& record);
+
+  pybind11::tuple names_;
+  pybind11::object decode_;  // null: packet events
+  std::shared_ptr<Open> open_;
+  StreamStats final_;
+  const pid_t owner_;
+};
+
+}  // namespace netkit_bpf::python
