@@ -2,34 +2,36 @@
 // A network device, as rtnetlink(7) shows and changes it.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "link_options.hpp"
 #include "netkit_attributes.hpp"
 #include "netlink.hpp"
 
 namespace netkit_bpf {
 
+// Which device a request is about. The kernel goes by the number; errors speak of the last known name.
+struct DeviceRef {
+  int ifindex = 0;
+  std::string name;
+};
+
 struct DeviceInfo {
   int ifindex = 0;
   std::string name;
   std::string kind;
+  std::string alias;
   uint32_t flags = 0;
-  uint32_t mtu = 0;
+  LinkNumbers numbers;
   std::vector<uint8_t> mac;
-  int link = 0;                     // the other end's ifindex
-  std::optional<int> link_netnsid;  // the other end's namespace, where it is another one
+  std::optional<uint8_t> addrgenmode;  // IN6_ADDR_GEN_MODE_*; empty without IPv6
+  int link = 0;                        // the other end's ifindex
+  std::optional<int> link_netnsid;     // the other end's namespace, where it is another one
+  std::vector<uint64_t> statistics;    // struct rtnl_link_stats64, as much of it as this kernel has
   NetkitAttributes netkit;
-};
-
-struct Address {
-  int family = 0;                   // AF_INET or AF_INET6
-  std::array<uint8_t, 16> bytes{};  // network byte order; IPv4 takes the first four
-  uint8_t prefix_len = 0;
-  bool nodad = false;  // IPv6: usable at once, without duplicate address detection
 };
 
 namespace device {
@@ -39,17 +41,28 @@ DeviceInfo parse(const nlmsghdr* header);
 
 DeviceInfo get(Netlink& netlink, const std::string& name);
 DeviceInfo get(Netlink& netlink, int ifindex);
+DeviceInfo get(Netlink& netlink, const DeviceRef& device);
+// All of one kind (IFLA_INFO_KIND) in the socket's namespace.
+std::vector<DeviceInfo> list(Netlink& netlink, const std::string& kind);
 
-void set_up(Netlink& netlink, int ifindex, bool up);
-// Whether the kernel makes an IPv6 link-local address by itself (IN6_ADDR_GEN_MODE_EUI64 or _NONE).
-void set_automatic_link_local(Netlink& netlink, int ifindex, bool automatic);
-void add_address(Netlink& netlink, int ifindex, const Address& address, const std::string& text);
-void remove_address(Netlink& netlink, int ifindex, const Address& address, const std::string& text);
-std::vector<Address> addresses(Netlink& netlink, int ifindex);
+void set_up(Netlink& netlink, const DeviceRef& device, bool up);
+// Changes all that the options hold; `operation` ("set the mtu of nk0") leads the error's text.
+void change(Netlink& netlink, const DeviceRef& device, const LinkOptions& options, const std::string& operation);
+void rename(Netlink& netlink, const DeviceRef& device, const std::string& name);
+// Moves it into the namespace of `to`, and tells what it is there: its number may be another one. What the
+// kernel forgets on the way is addresses, routes and being up; addrgenmode, which it forgets too, is kept.
+DeviceInfo move(Netlink& from, const DeviceRef& device, Netlink& to, int to_fd);
+
 // The number by which the socket's namespace knows another one; empty where it has none.
 std::optional<int> netns_id(Netlink& netlink, int netns_fd);
+
 // Returns false where the device is gone already.
-bool remove(Netlink& netlink, int ifindex);
+bool remove(Netlink& netlink, const DeviceRef& device);
+// Deletes all devices of a group at once, with one wait of the kernel for all. Returns false where there is none.
+bool remove_group(Netlink& netlink, uint32_t group);
+
+// What to do about an errno that any request about a device can meet.
+const char* advice(int error);
 
 }  // namespace device
 }  // namespace netkit_bpf

@@ -41,7 +41,8 @@ Error::Error(int code, const std::string& operation, const std::string& detail)
 
 NotSupported::NotSupported(const std::string& what, const std::string& since, const std::string& detail)
     : Error(EOPNOTSUPP, what,
-            "needs Linux " + since + (detail.empty() ? "" : " " + detail) + "; this kernel is " + kernel_release()),
+            (since.empty() ? "" : "needs Linux " + since + (detail.empty() ? "" : " ")) + detail + "; this kernel is " +
+                kernel_release()),
       feature(what),
       needs(since),
       running(kernel_release()) {}

@@ -25,7 +25,7 @@ class NotSupported : public Error {
   NotSupported(const std::string& what, const std::string& since, const std::string& detail = {});
 
   std::string feature;
-  std::string needs;    // the first kernel release that has it, "6.7"
+  std::string needs;    // the first kernel release that has it, "6.7"; empty where none is known
   std::string running;  // the release of the kernel that runs
 };
 

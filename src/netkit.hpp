@@ -3,7 +3,6 @@
 // Source: drivers/net/netkit.c and include/uapi/linux/if_link.h.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,9 +15,11 @@ enum class Mode : uint32_t { l2 = 0, l3 = 1 };
 enum class Policy : uint32_t { forward = 0, blackhole = 2 };
 enum class Scrub : uint32_t { none = 0, standard = 1 };
 
+enum class Pairing : uint32_t { pair = 0, single = 1 };
+
 struct Spec {
-  std::string name;
-  std::string peer_name;
+  LinkOptions primary;
+  LinkOptions peer;
   Mode mode = Mode::l3;
   Policy policy = Policy::forward;
   Policy peer_policy = Policy::forward;
@@ -27,12 +28,7 @@ struct Spec {
   std::optional<Scrub> peer_scrub;
   std::optional<uint16_t> headroom;
   std::optional<uint16_t> tailroom;
-  std::optional<uint32_t> mtu;
-  std::optional<uint32_t> peer_mtu;
-  std::optional<std::array<uint8_t, 6>> mac;
-  std::optional<std::array<uint8_t, 6>> peer_mac;
-  std::string netns;       // of the primary
-  std::string peer_netns;  // of the peer; empty: the primary's
+  std::string peer_netns;  // path of the peer's namespace (see netns.hpp); empty: the primary's
   bool up = true;
 };
 
@@ -41,10 +37,11 @@ struct Pair {
   DeviceInfo peer;
 };
 
-// Creates a pair. On any failure nothing remains of it, and nothing that was there before is touched.
-Pair create(const Spec& spec);
+// Creates a pair, its primary in the namespace of `netlink`, its peer in that of `peer_netlink`, which is
+// the one that the spec names. On any failure nothing remains of it, and nothing that was there is touched.
+Pair create(Netlink& netlink, Netlink& peer_netlink, const Spec& spec);
 
 // Changes one side's policy, through the primary; a change through the peer is refused with EACCES.
-void set_policy(Netlink& netlink, int ifindex, Policy policy, bool of_peer);
+void set_policy(Netlink& netlink, const DeviceRef& primary, Policy policy, bool of_peer);
 
 }  // namespace netkit_bpf::netkit

@@ -36,6 +36,7 @@ struct NetkitAttributes {
   std::optional<uint32_t> peer_scrub;
   std::optional<uint16_t> headroom;
   std::optional<uint16_t> tailroom;
+  std::optional<uint32_t> pairing;
 };
 
 }  // namespace netkit_bpf

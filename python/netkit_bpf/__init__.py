@@ -22,15 +22,17 @@ except ImportError as error:  # say which interpreter could not load what, for a
     ) from error
 
 from netkit_bpf.device import Device
-from netkit_bpf.enums import Direction, Mode, Policy, Scrub, Side, Verdict
+from netkit_bpf.enums import AddrGenMode, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
 from netkit_bpf.link import AttachedProgram, HookPrograms, Link
 from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
-from netkit_bpf.pair import NetkitPair
+from netkit_bpf.pair import NetkitPair, pairs
 from netkit_bpf.program import Program, TestRun
+from netkit_bpf.route import Route
+from netkit_bpf.statistics import Statistics
 from netkit_bpf.trace import TraceLine, TraceLog, trace_log
 
 
@@ -44,6 +46,7 @@ def __getattr__(name: str) -> str:
 
 
 __all__ = [
+    "AddrGenMode",
     "AttachedProgram",
     "BPFObject",
     "Device",
@@ -60,13 +63,16 @@ __all__ = [
     "PacketEvent",
     "Policy",
     "Program",
+    "Route",
     "Scrub",
     "Side",
     "SideStats",
+    "Statistics",
     "TestRun",
     "TraceLine",
     "TraceLog",
     "Verdict",
     "VerifierError",
+    "pairs",
     "trace_log",
 ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 _T = TypeVar("_T")
+_NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
 
 
 def expect(value: object, kind: type[_T], argument: str, hint: str = "") -> _T:
@@ -18,11 +19,27 @@ def expect(value: object, kind: type[_T], argument: str, hint: str = "") -> _T:
     return value
 
 
-def expect_in(value: int, allowed: range, argument: str) -> int:
+def expect_in(value: object, allowed: range, argument: str) -> int:
     """Return the value; ValueError names the argument and its range."""
-    if expect(value, int, argument) not in allowed:
-        raise ValueError(f"{argument} must be {allowed.start} to {allowed.stop - 1}, not {value}")
-    return value
+    number = expect(value, int, argument)
+    if number not in allowed:
+        raise ValueError(f"{argument} must be {allowed.start} to {allowed.stop - 1}, not {number}")
+    return number
+
+
+def check_device_name(name: str, argument: str) -> str:
+    """Refuse what the kernel's dev_valid_name() refuses, and patterns, which name no device."""
+    if not expect(name, str, argument):
+        raise ValueError(f"{argument} is empty: a device needs a name")
+    size = len(name.encode())
+    if size > _NAME_MAX:
+        raise ValueError(f"{argument} {name!r} has {size} bytes, a device name at most {_NAME_MAX}")
+    if name in {".", "..", "all", "default"} or any(c in "/:%\0" or c.isspace() for c in name):
+        raise ValueError(
+            f"{argument} {name!r} must not contain '/', ':', '%', NUL or white space,"
+            " nor be '.', '..', 'all' or 'default'"
+        )
+    return name
 
 
 def expect_timeout(timeout: float | None) -> float | None:

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Network devices: rtnetlink(7), ip-link(8), ip-address(8)."""
+"""Network devices: rtnetlink(7), ip-link(8), ip-address(8), ip-route(8)."""
 
 from __future__ import annotations
 
 import ipaddress
-import socket
 
 from netkit_bpf import _core
-from netkit_bpf.arguments import expect
-from netkit_bpf.enums import Direction, parse
+from netkit_bpf.arguments import check_device_name, expect, expect_in
+from netkit_bpf.enums import AddrGenMode, Direction, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS
 from netkit_bpf.program import Program
+from netkit_bpf.route import Address, Network, Route, parse_route
+from netkit_bpf.spec import ADDRGENMODES, IFINDEX, fill_option, word_of
+from netkit_bpf.statistics import Statistics
 
 _IFF_UP = 1
+_IFA_F_NODAD = 0x02
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -21,27 +24,44 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 class Device:
     """One network device in one namespace. What it tells is read from the kernel at each access.
 
-    Any thread may use it. Once the device is gone, every access raises an OSError with errno ENODEV; changes
-    raise PermissionError where CAP_NET_ADMIN is missing.
+    The ends of a `NetkitPair` are such; `open` takes any other. Any thread may use it. It follows what is renamed
+    and moved through it. Once the device is gone, every access raises an OSError with errno ENODEV that
+    speaks of its last known name; changes raise PermissionError where CAP_NET_ADMIN is missing.
 
     >>> pair.peer.add_address("fd00::2/64")  # doctest: +SKIP
     """
 
     def __init__(self, ifindex: int, name: str, netns: NetNS) -> None:
-        """Not for callers: devices are the ends of a `NetkitPair`."""
-        self._ifindex = ifindex
+        """Not for callers: use `open`, or the ends of a `NetkitPair`."""
+        self._place = (netns, ifindex)  # together: another thread may move it
         self._known_name = name
-        self._netns = netns
+
+    @classmethod
+    def open(cls, name: str | int, netns: NetNS | None = None) -> Device:
+        """Take a device of any kind by its name or ifindex.
+
+        Args:
+            name: the name or the number.
+            netns: where it lives; the calling thread's namespace if not given.
+
+        Raises:
+            OSError: ENODEV, there is no such device.
+
+        >>> Device.open("lo", ns).up()  # doctest: +SKIP
+        """
+        netns = NetNS.current() if netns is None else expect(netns, NetNS, "netns")
+        info = find_device(name, netns)
+        return cls(info.ifindex, info.name, netns)
 
     @property
     def ifindex(self) -> int:
         """The device's number in its namespace."""
-        return self._ifindex
+        return self._place[1]
 
     @property
     def netns(self) -> NetNS:
         """The namespace that the device lives in."""
-        return self._netns
+        return self._place[0]
 
     @property
     def name(self) -> str:
@@ -49,9 +69,19 @@ class Device:
         return self._read().name
 
     @property
+    def kind(self) -> str:
+        """What kind of device it is, as ip-link(8) says: "netkit", "veth"; empty for loopback and hardware."""
+        return self._read().kind
+
+    @property
+    def alias(self) -> str:
+        """The text that somebody gave the device; empty if nobody did."""
+        return self._read().alias
+
+    @property
     def mtu(self) -> int:
         """The largest packet, in bytes without the Ethernet header."""
-        return self._read().mtu
+        return self._number("mtu")
 
     @property
     def mac(self) -> str:
@@ -64,18 +94,122 @@ class Device:
         return bool(self._read().flags & _IFF_UP)
 
     @property
+    def group(self) -> int:
+        """The number of the device's group; 0 is the default one."""
+        return self._number("group")
+
+    @property
+    def txqueuelen(self) -> int:
+        """How many packets a queueing discipline may hold."""
+        return self._number("txqueuelen")
+
+    @property
+    def num_tx_queues(self) -> int:
+        """How many transmit queues the device has."""
+        return self._number("num_tx_queues")
+
+    @property
+    def num_rx_queues(self) -> int:
+        """How many receive queues the device has."""
+        return self._number("num_rx_queues")
+
+    @property
+    def gso_max_size(self) -> int:
+        """The largest IPv6 segment that the stack hands to the device, in bytes."""
+        return self._number("gso_max_size")
+
+    @property
+    def gso_max_segs(self) -> int:
+        """How many wire packets one such segment may stand for."""
+        return self._number("gso_max_segs")
+
+    @property
+    def gro_max_size(self) -> int:
+        """The largest IPv6 packet that receiving puts together, in bytes."""
+        return self._number("gro_max_size")
+
+    @property
+    def gso_ipv4_max_size(self) -> int:
+        """The largest IPv4 segment that the stack hands to the device, in bytes."""
+        return self._number("gso_ipv4_max_size")
+
+    @property
+    def gro_ipv4_max_size(self) -> int:
+        """The largest IPv4 packet that receiving puts together, in bytes."""
+        return self._number("gro_ipv4_max_size")
+
+    @property
+    def addrgenmode(self) -> AddrGenMode:
+        """How the kernel makes the device's IPv6 link-local address; "none" where there is no IPv6."""
+        return word_of(ADDRGENMODES, self._read().addrgenmode, AddrGenMode.NONE)
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the device has counted since it was made."""
+        counted = self._read().statistics[: len(Statistics._fields)]
+        return Statistics(*counted, *[0] * (len(Statistics._fields) - len(counted)))
+
+    @property
     def addresses(self) -> list[Interface]:
         """The IPv4 and IPv6 addresses with their prefix lengths."""
-        found = _core.device_addresses(self._netns.path, self._ifindex)
-        return [ipaddress.ip_interface((raw, prefix_len)) for raw, prefix_len in found]
+        found = _core.address_list(*self._target())
+        return [ipaddress.ip_interface((raw, prefix_len)) for raw, prefix_len, _ in found]
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of the main table that lead over this device, IPv4 first."""
+        found = _core.route_list(*self._target())
+        return [
+            Route(ipaddress.ip_network((dst, prefix_len)), None if via is None else ipaddress.ip_address(via))
+            for dst, prefix_len, via in found
+        ]
 
     def up(self) -> None:
         """Set the device up."""
-        _core.device_set_up(self._netns.path, self._ifindex, True)
+        _core.device_set_up(*self._target(), True)
 
     def down(self) -> None:
         """Set the device down; its IPv6 addresses are gone with that (ip-sysctl: keep_addr_on_down)."""
-        _core.device_set_up(self._netns.path, self._ifindex, False)
+        _core.device_set_up(*self._target(), False)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Set the largest packet, 68 to 65535 bytes; of a pair each end has its own."""
+        self._change("mtu", mtu)
+
+    def set_group(self, group: int) -> None:
+        """Put the device into a group, by number."""
+        self._change("group", group)
+
+    def set_alias(self, alias: str) -> None:
+        """Give the device a text for people, at most 255 bytes; an empty one takes it away."""
+        self._change("alias", alias)
+
+    def rename(self, name: str) -> None:
+        """Give the device another name; programs on its hooks stay.
+
+        Args:
+            name: 1 to 15 bytes.
+
+        Raises:
+            FileExistsError: the name is taken.
+        """
+        _core.device_rename(*self._target(), check_device_name(name, "name"))
+        self._known_name = name
+
+    def move(self, netns: NetNS) -> None:
+        """Move the device into another namespace; programs on its hooks stay.
+
+        It arrives down, without addresses and routes, perhaps with another ifindex. This object and its
+        pair follow it.
+
+        Raises:
+            FileExistsError: there is a device of that name.
+            PermissionError: CAP_NET_ADMIN is missing in one of the namespaces.
+        """
+        expect(netns, NetNS, "netns", "NetNS.open() takes a name, a path or a process id")
+        moved = _core.device_move(*self._target(), netns._netlink(), netns.path)
+        self._place = (netns, moved.ifindex)
+        self._known_name = moved.name
 
     def add_address(self, cidr: str | Interface, *, nodad: bool = True) -> None:
         """Add an address.
@@ -90,11 +224,36 @@ class Device:
             FileExistsError: the device has it already.
         """
         interface = _parse(cidr)
-        _core.device_add_address(*self._address_arguments(interface, nodad))
+        flags = _IFA_F_NODAD if expect(nodad, bool, "nodad") and interface.version == 6 else 0
+        _core.address_add(*self._target(), interface.ip.packed, interface.network.prefixlen, flags)
 
     def remove_address(self, cidr: str | Interface) -> None:
         """Remove an address; OSError (EADDRNOTAVAIL) if the device does not have it."""
-        _core.device_remove_address(*self._address_arguments(_parse(cidr), False))
+        interface = _parse(cidr)
+        _core.address_remove(*self._target(), interface.ip.packed, interface.network.prefixlen, 0)
+
+    def add_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
+        """Add a route over this device to the main table.
+
+        Args:
+            dst: where to, "fd01::/64" or "10.1.0.0/16"; "default" is ::/0 with an IPv6 gateway, else 0.0.0.0/0.
+            via: the gateway; not given, the destination is reached directly. An IPv4 destination may have an
+                IPv6 gateway (RFC 5549).
+
+        Raises:
+            ValueError: `dst` or `via` is none.
+            FileExistsError: there is such a route.
+            OSError: ENETDOWN, the device is down; EHOSTUNREACH or ENETUNREACH, the gateway is not on a network of it.
+
+        >>> pair.peer.add_route("default", via="fd00::1")  # doctest: +SKIP
+        """
+        netlink, device = self._target()
+        _core.route_add(netlink, device, *_packed(parse_route(dst, via)))
+
+    def remove_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
+        """Remove a route over this device; ProcessLookupError (ESRCH) if there is none."""
+        netlink, device = self._target()
+        _core.route_remove(netlink, device, *_packed(parse_route(dst, via)))
 
     def attach(
         self,
@@ -126,16 +285,38 @@ class Device:
         """Take a program off a tcx hook that no link holds; errors are those of `NetkitPair.detach`."""
         Place(self, parse(Direction, direction, "direction")).detach(program)
 
-    def _address_arguments(self, interface: Interface, nodad: bool) -> tuple[str, int, int, bytes, int, bool, str]:
-        family = socket.AF_INET6 if interface.version == 6 else socket.AF_INET
-        prefix_len = interface.network.prefixlen
-        return self._netns.path, self._ifindex, family, interface.ip.packed, prefix_len, nodad, str(interface)
+    def _change(self, key: str, value: object) -> None:
+        options = _core.LinkOptions()
+        fill_option(options, key, value, key)
+        _core.device_change(*self._target(), options, f"set the {key} of {self._known_name}")
+
+    def _target(self) -> tuple[_core.Netlink, tuple[int, str]]:
+        """What the extension needs to reach the device."""
+        netns, ifindex = self._place
+        return netns._netlink(), (ifindex, self._known_name)
 
     def _read(self) -> _core.DeviceInfo:
-        return _core.device_get(self._netns.path, self._ifindex)
+        info = _core.device_get(*self._target())
+        self._known_name = info.name
+        return info
+
+    def _number(self, name: str) -> int:
+        return self._read().number(name) or 0
 
     def __repr__(self) -> str:
-        return f"<Device {self._known_name} ifindex={self._ifindex}>"
+        return f"<Device {self._known_name} ifindex={self.ifindex}>"
+
+
+def find_device(which: str | int, netns: NetNS) -> _core.DeviceInfo:
+    """Look a device up by its name or ifindex."""
+    if isinstance(which, int):
+        number = expect_in(which, IFINDEX, "ifindex")
+        return _core.device_get(netns._netlink(), (number, f"number {number}"))
+    return _core.device_find(netns._netlink(), check_device_name(which, "name"))
+
+
+def _packed(route: Route) -> tuple[bytes, int, bytes | None]:
+    return route.dst.network_address.packed, route.dst.prefixlen, None if route.via is None else route.via.packed
 
 
 def _parse(cidr: str | Interface) -> Interface:

@@ -35,6 +35,15 @@ class Scrub(_Word):
     DEFAULT = "default"
 
 
+class AddrGenMode(_Word):
+    """How the kernel makes a device's IPv6 link-local address: from its MAC, not at all, or opaque (RFC 7217)."""
+
+    EUI64 = "eui64"
+    NONE = "none"
+    STABLE_SECRET = "stable_secret"
+    RANDOM = "random"
+
+
 class Side(_Word):
     """An end of a pair, or the hook that sees what this end sends."""
 

@@ -74,7 +74,7 @@ class NetNS:
             return cls._from_fd(os.open(f"/proc/{which}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         path = os.fspath(which)
         if "/" in path:
-            found = str(Path(path).resolve(strict=True))
+            found = str(Path(path).absolute())  # not resolved: a process's is a link to no file
             if not _core.netns_is_one(found):
                 raise ValueError(f"{path} is not a network namespace")
             return cls(found)
@@ -101,6 +101,10 @@ class NetNS:
         if self._deleted:
             raise ValueError("this network namespace is deleted")
         return self._path
+
+    def _netlink(self) -> _core.Netlink:
+        """A netlink socket inside."""
+        return _core.Netlink(self.path)
 
     def run(
         self,
@@ -217,9 +221,10 @@ def find_netns(netns: NetNS, nsid: int) -> NetNS | None:
     names = sorted(_DIRECTORY.iterdir()) if _DIRECTORY.is_dir() else []
     processes = [path / "ns" / "net" for path in Path("/proc").iterdir() if path.name.isdigit()]
     held = [path for path in Path("/proc/self/fd").iterdir() if _is_namespace(path)]
+    netlink = netns._netlink()
     for path in [*names, *held, *processes]:
         try:
-            if _core.netns_id(netns.path, str(path)) != nsid:
+            if _core.netns_id(netlink, str(path)) != nsid:
                 continue
             if path.parent == _DIRECTORY:
                 return NetNS(str(path), name=path.name)

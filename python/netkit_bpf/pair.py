@@ -4,29 +4,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import secrets
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from netkit_bpf import _core
-from netkit_bpf.arguments import expect, expect_in
-from netkit_bpf.device import Device
+from netkit_bpf.arguments import check_device_name, expect
+from netkit_bpf.device import Device, find_device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, find_netns
 from netkit_bpf.program import Program
+from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, check_room, fill_ends, peer_name_of, word_of
 
-_NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
-_MTU = range(68, 65536)
-_ROOM = range(65536)
-_IFINDEX = range(1, 1 << 31)
-
-_MODES = {Mode.L2: 0, Mode.L3: 1}
-_POLICIES = {Policy.FORWARD: 0, Policy.BLACKHOLE: 2}
-_SCRUBS = {Scrub.NONE: 0, Scrub.DEFAULT: 1}
-
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class NetkitPair:
@@ -65,6 +59,7 @@ class NetkitPair:
         netns: NetNS | None = None,
         peer_netns: NetNS | None = None,
         up: bool = True,
+        **options: Unpack[PairOptions],
     ) -> NetkitPair:
         """Make a pair. On any failure nothing is left behind and nothing that was there is touched.
 
@@ -89,6 +84,10 @@ class NetkitPair:
             netns: where the primary shall live; the calling thread's namespace if not given.
             peer_netns: where the peer shall live; the primary's if not given.
             up: whether both ends are set up.
+            options: what ip-link(8) sets on any device: alias, group, txqueuelen, num_tx_queues, num_rx_queues,
+                gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size, gro_ipv4_max_size, addrgenmode
+                ("eui64", "none", "stable_secret", "random") and ifindex, each also with "peer_" before it. The
+                peer takes from the primary what is not given for it, but alias and ifindex.
 
         Raises:
             ValueError: an argument is not possible, whatever the kernel.
@@ -97,29 +96,25 @@ class NetkitPair:
             NotSupportedError: the kernel has no netkit devices, or ignored an attribute that was asked for.
         """
         spec = _core.PairSpec()
-        spec.name = _check_name(name, "name")
-        spec.peer_name = _peer_name(name, peer_name)
+        spec.primary.name = check_device_name(name, "name")
+        spec.peer.name = peer_name_of(name, peer_name)
         parsed_mode = parse(Mode, mode, "mode")
-        spec.mode = _MODES[parsed_mode]
-        spec.policy = _POLICIES[parse(Policy, policy, "policy")]
-        spec.peer_policy = _POLICIES[parse(Policy, peer_policy, "peer_policy")]
+        spec.mode = MODES[parsed_mode]
+        spec.policy = POLICIES[parse(Policy, policy, "policy")]
+        spec.peer_policy = POLICIES[parse(Policy, peer_policy, "peer_policy")]
         if scrub is not None:
-            spec.scrub = _SCRUBS[parse(Scrub, scrub, "scrub")]
+            spec.scrub = SCRUBS[parse(Scrub, scrub, "scrub")]
         if peer_scrub is not None:
-            spec.peer_scrub = _SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
-        spec.headroom = _check_range(headroom, _ROOM, "headroom")
-        spec.tailroom = _check_range(tailroom, _ROOM, "tailroom")
-        spec.mtu = _check_range(mtu, _MTU, "mtu")
-        spec.peer_mtu = _check_range(peer_mtu, _MTU, "peer_mtu")
-        spec.mac = _check_mac(mac, parsed_mode, "mac")
-        spec.peer_mac = _check_mac(peer_mac, parsed_mode, "peer_mac")
-        expect(up, bool, "up")
+            spec.peer_scrub = SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
+        spec.headroom = check_room(headroom, "headroom")
+        spec.tailroom = check_room(tailroom, "tailroom")
+        ends = {"mtu": mtu, "peer_mtu": peer_mtu, "mac": mac, "peer_mac": peer_mac, **options}
+        fill_ends(spec, ends, parsed_mode)
+        spec.up = expect(up, bool, "up")
         netns = _netns(netns, "netns") or NetNS.current()
         peer_netns = _netns(peer_netns, "peer_netns") or netns
-        spec.netns = netns.path
         spec.peer_netns = peer_netns.path
-        spec.up = up
-        primary, peer = _core.pair_create(spec)
+        primary, peer = _core.pair_create(netns._netlink(), peer_netns._netlink(), spec)
         return cls(
             Device(primary.ifindex, primary.name, netns), Device(peer.ifindex, peer.name, peer_netns), owned=True
         )
@@ -137,23 +132,25 @@ class NetkitPair:
             OSError: ENODEV, there is no such device.
         """
         netns = _netns(netns, "netns") or NetNS.current()
-        if isinstance(name, int):
-            which: int | str = expect_in(name, _IFINDEX, "ifindex")
-        else:
-            which = _check_name(name, "name")
-        info = _core.device_get(netns.path, which)
+        info = find_device(name, netns)
         if info.kind != "netkit":
             raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
-        near = Device(info.ifindex, info.name, netns)
-        far = _other_end(info, netns)
-        if info.primary:
-            return cls(near, far, owned=False)
-        if far is None:
+        pair = cls._from_info(info, netns)
+        if pair is None:
             raise LookupError(
                 f"{info.name} is the peer of a pair whose primary lives in a network namespace that has no name and"
                 " no process here; open the pair by its primary, from inside that namespace"
             )
-        return cls(far, near, owned=False)
+        return pair
+
+    @classmethod
+    def _from_info(cls, info: _core.DeviceInfo, netns: NetNS) -> NetkitPair | None:
+        """The pair of an end; None if this end is the peer and the primary cannot be found."""
+        near = Device(info.ifindex, info.name, netns)
+        far = _other_end(info, netns)
+        if info.primary:
+            return cls(near, far, owned=False)
+        return None if far is None else cls(far, near, owned=False)
 
     @property
     def primary(self) -> Device:
@@ -172,27 +169,27 @@ class NetkitPair:
     @property
     def mode(self) -> Mode:
         """The mode, read from the kernel."""
-        return _word(_MODES, self._read().mode)
+        return word_of(MODES, self._read().mode)
 
     @property
     def policy(self) -> Policy:
         """The primary's policy, read from the kernel."""
-        return _word(_POLICIES, self._read().policy)
+        return word_of(POLICIES, self._read().policy)
 
     @property
     def peer_policy(self) -> Policy:
         """The peer's policy, read from the kernel."""
-        return _word(_POLICIES, self._read().peer_policy)
+        return word_of(POLICIES, self._read().peer_policy)
 
     @property
     def scrub(self) -> Scrub:
         """What the primary's packets lose, read from the kernel; "default" on kernels that cannot choose."""
-        return _word(_SCRUBS, self._read().scrub, Scrub.DEFAULT)
+        return word_of(SCRUBS, self._read().scrub, Scrub.DEFAULT)
 
     @property
     def peer_scrub(self) -> Scrub:
         """What the peer's packets lose, read from the kernel."""
-        return _word(_SCRUBS, self._read().peer_scrub, Scrub.DEFAULT)
+        return word_of(SCRUBS, self._read().peer_scrub, Scrub.DEFAULT)
 
     @property
     def headroom(self) -> int:
@@ -216,9 +213,9 @@ class NetkitPair:
         Raises:
             PermissionError: CAP_NET_ADMIN is missing.
         """
-        number = _POLICIES[parse(Policy, policy, "policy")]
+        number = POLICIES[parse(Policy, policy, "policy")]
         of_peer = parse(Side, side, "side") is Side.PEER
-        _core.pair_set_policy(self._primary.netns.path, self._primary.ifindex, number, of_peer)
+        _core.pair_set_policy(*self._primary._target(), number, of_peer)
 
     def attach(
         self,
@@ -298,10 +295,10 @@ class NetkitPair:
         """Delete both ends. Idempotent: a pair that is gone already is no error."""
         # Either of them says that its namespace is gone, and the pair with it.
         with contextlib.suppress(FileNotFoundError, ValueError):
-            _core.device_delete(self._primary.netns.path, self._primary.ifindex)
+            _core.device_delete(*self._primary._target())
 
     def _read(self) -> _core.DeviceInfo:
-        return _core.device_get(self._primary.netns.path, self._primary.ifindex)
+        return self._primary._read()
 
     def __enter__(self) -> NetkitPair:
         return self
@@ -316,32 +313,32 @@ class NetkitPair:
         return f"<NetkitPair {self._primary!r} {self._peer!r}>"
 
 
-def _check_name(name: str, argument: str) -> str:
-    """Refuse what the kernel's dev_valid_name() refuses, and patterns, which name no device."""
-    if not expect(name, str, argument):
-        raise ValueError(f"{argument} is empty: a device needs a name")
-    if len(name.encode()) > _NAME_MAX:
-        raise ValueError(f"{argument} {name!r} has {len(name.encode())} bytes, a device name at most {_NAME_MAX}")
-    if name in {".", "..", "all", "default"} or any(c in "/:%\0" or c.isspace() for c in name):
-        raise ValueError(
-            f"{argument} {name!r} must not contain '/', ':', '%', NUL or white space,"
-            " nor be '.', '..', 'all' or 'default'"
-        )
-    return name
+def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
+    """List the pairs that have an end in a namespace, in the order of its devices.
 
+    A pair whose primary lives in a namespace that has no name and no process here is left out: it cannot be opened
+    from its peer.
 
-def _peer_name(name: str, peer_name: str | None) -> str:
-    if peer_name is None:
-        if len(name.encode()) >= _NAME_MAX:
-            raise ValueError(f"name {name!r} leaves no room for a 'p' behind it: give peer_name")
-        return name + "p"
-    if _check_name(peer_name, "peer_name") == name:
-        raise ValueError(f"peer_name is {name!r} as well: the two ends need two names")
-    return peer_name
-
-
-def _check_range(value: int | None, allowed: range, argument: str) -> int | None:
-    return None if value is None else expect_in(value, allowed, argument)
+    Args:
+        netns: the namespace; the calling thread's if not given.
+    """
+    netns = _netns(netns, "netns") or NetNS.current()
+    found: list[NetkitPair] = []
+    seen: set[int] = set()
+    for info in sorted(_core.device_list(netns._netlink(), "netkit"), key=lambda info: info.ifindex):
+        if info.link == 0 or info.ifindex in seen:  # a single device, or the second end of one that is listed
+            continue
+        if info.link_netnsid is None:
+            seen.add(info.link)
+        try:
+            pair = NetkitPair._from_info(info, netns)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            continue  # deleted meanwhile
+        if pair is not None:
+            found.append(pair)
+    return found
 
 
 def _netns(netns: NetNS | None, argument: str) -> NetNS | None:
@@ -350,40 +347,13 @@ def _netns(netns: NetNS | None, argument: str) -> NetNS | None:
     )
 
 
-def _check_mac(mac: str | None, mode: Mode, argument: str) -> list[int] | None:
-    if mac is None:
-        return None
-    if mode is Mode.L3:
-        raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
-    expect(mac, str, argument)
-    try:
-        octets = list(bytes.fromhex(mac.replace(":", "")))
-    except ValueError:
-        octets = []
-    if len(octets) != 6 or mac.count(":") != 5:
-        raise ValueError(f"{argument} must be written as '02:00:00:00:00:01', not {mac!r}")
-    if octets[0] & 1 or not any(octets):
-        raise ValueError(f"{argument} {mac} is a group address or zero: a device needs one of its own")
-    return octets
-
-
-def _word(numbers: dict[_T, int], number: int | None, missing: _T | None = None) -> _T:
-    """The word for the kernel's number."""
-    for word, known in numbers.items():
-        if known == number:
-            return word
-    if number is None and missing is not None:
-        return missing
-    raise ValueError(f"the kernel says {number}, which is none of {', '.join(str(word) for word in numbers)}")
-
-
 def _other_end(info: _core.DeviceInfo, netns: NetNS) -> Device | None:
     if info.link_netnsid is not None:
         found = find_netns(netns, info.link_netnsid)
         if found is None:
             return None
         netns = found
-    other = _core.device_get(netns.path, info.link)
+    other = find_device(info.link, netns)
     return Device(other.ifindex, other.name, netns)
 
 

@@ -18,6 +18,8 @@ void bind_errors();
 void bind_netns(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
 void bind_program(pybind11::module_& module);
+void bind_addresses(pybind11::module_& module);
+void bind_pairs(pybind11::module_& module);
 void bind_object(pybind11::module_& module);
 void bind_link(pybind11::module_& module);
 void bind_event(pybind11::module_& module);

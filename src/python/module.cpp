@@ -8,6 +8,8 @@ PYBIND11_MODULE(_core, module) {
   bind_netns(module);
   bind_devices(module);
   bind_program(module);
+  bind_addresses(module);
+  bind_pairs(module);
   bind_object(module);
   bind_link(module);
   bind_event(module);

@@ -24,14 +24,14 @@ void bind_netns(py::module_& module) {
   module.def("netns_create", [] { return release(netns::create()); }, no_gil());
   module.def("netns_create_named", &netns::create_named, py::arg("name"), no_gil());
   module.def("netns_delete_named", &netns::delete_named, py::arg("name"), no_gil());
+  py::class_<Netlink>(module, "Netlink").def(py::init<const std::string&>(), py::arg("netns"), no_gil());
   module.def(
       "netns_id",
-      [](const std::string& netns, const std::string& other) {
+      [](Netlink& netlink, const std::string& other) {
         const Fd fd = netns::open_path(other);
-        Netlink netlink(netns);
         return device::netns_id(netlink, fd.get());
       },
-      py::arg("netns"), py::arg("other"), no_gil());
+      py::arg("netlink"), py::arg("other"), no_gil());
   module.def("netns_is_one", &netns::is_one, py::arg("path"), no_gil());
   module.def("netns_enter", &netns::enter, py::arg("path"), no_gil());
 }

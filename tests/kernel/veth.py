@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from netkit_bpf import Device, NetkitPair, NetNS, _core
+from netkit_bpf import Device, NetkitPair, NetNS
 from traffic import End, Wire
 
 ADDRESSES = {4: ("10.42.0.1/24", "10.42.0.2/24"), 6: ("fd00::1/64", "fd00::2/64")}
@@ -38,13 +38,8 @@ def veth_pair(here: NetNS, there: NetNS) -> Iterator[NetkitPair]:
             here.run([*link, str(holder.pid)], check=True)
         finally:
             holder.kill()
-    pair = NetkitPair(_device(here, "ve0"), _device(there, "ve1"), owned=False)
+    pair = NetkitPair(Device.open("ve0", here), Device.open("ve1", there), owned=False)
     pair.primary.up()
     pair.peer.up()
     yield pair
     pair.delete()
-
-
-def _device(netns: NetNS, name: str) -> Device:
-    info = _core.device_get(netns.path, name)
-    return Device(info.ifindex, info.name, netns)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import subprocess
+import platform
 from collections.abc import Iterator
 
 import pytest
 
-from netkit_bpf import Mode, NetkitPair, NetNS, NotSupportedError, Policy, Scrub
+from netkit_bpf import AddrGenMode, Mode, NetkitPair, NetNS, NotSupportedError, Policy, Scrub, pairs
+from netkit_bpf.spec import PairOptions
 
 
 @pytest.fixture
@@ -161,8 +162,7 @@ def _write(path: str, text: str) -> None:
 
 
 def test_headroom_is_taken_or_refused_by_name(here: NetNS) -> None:
-    release = tuple(int(part) for part in _release().split(".")[:2])
-    if release >= (6, 14):
+    if _release_is_at_least(6, 14):
         with NetkitPair.create(netns=here, headroom=32, tailroom=8) as pair:
             assert (pair.headroom, pair.tailroom) == (32, 8)
     else:
@@ -172,5 +172,58 @@ def test_headroom_is_taken_or_refused_by_name(here: NetNS) -> None:
         assert names(here) == {"lo"}
 
 
-def _release() -> str:
-    return subprocess.run(["uname", "-r"], capture_output=True, text=True, check=True).stdout
+def _release_is_at_least(*wanted: int) -> bool:
+    return tuple(int(part) for part in platform.release().split(".")[:2]) >= wanted
+
+
+def test_what_ip_link_sets_is_set_on_each_end(here: NetNS) -> None:
+    with NetNS.create() as there:
+        options: PairOptions = {
+            "alias": "of the primary", "peer_alias": "é", "group": 5, "txqueuelen": 7, "peer_txqueuelen": 8,
+            "num_rx_queues": 2, "peer_num_rx_queues": 4, "gso_max_size": 100_000, "gso_max_segs": 9,
+            "gro_max_size": 70_000, "gso_ipv4_max_size": 60_000, "gro_ipv4_max_size": 50_000, "addrgenmode": "random",
+            "ifindex": 77, "peer_ifindex": 88,
+        }  # fmt: skip
+        with NetkitPair.create(netns=here, peer_netns=there, **options) as pair:
+            primary, peer = pair.primary, pair.peer
+            assert (primary.alias, peer.alias) == ("of the primary", "é")
+            assert (primary.group, peer.group) == (5, 5)
+            assert (primary.txqueuelen, peer.txqueuelen) == (7, 8)
+            assert (primary.num_rx_queues, peer.num_rx_queues) == (2, 4)
+            for end in (primary, peer):
+                assert (end.gso_max_size, end.gso_max_segs, end.gro_max_size) == (100_000, 9, 70_000)
+                assert (end.gso_ipv4_max_size, end.gro_ipv4_max_size) == (60_000, 50_000)
+                assert end.addrgenmode is AddrGenMode.RANDOM
+            assert (primary.ifindex, peer.ifindex) == (77, 88)
+            assert primary.is_up
+            assert peer.is_up
+
+
+def test_several_transmit_queues_are_made_or_refused_by_name(here: NetNS) -> None:
+    if _release_is_at_least(7, 1):
+        with pytest.raises(NotSupportedError, match=r"num_tx_queues: .*one transmit queue; this kernel is"):
+            NetkitPair.create(netns=here, num_tx_queues=2)
+        assert names(here) == {"lo"}
+    else:
+        with NetkitPair.create(netns=here, num_tx_queues=3, peer_num_tx_queues=2) as pair:
+            assert (pair.primary.num_tx_queues, pair.peer.num_tx_queues) == (3, 2)
+
+
+def test_an_asked_ifindex_is_given_even_if_it_is_the_next_in_turn() -> None:
+    for number in (2, 3, 4, 50):
+        with NetNS.create() as young, NetkitPair.create(netns=young, ifindex=number) as pair:
+            assert pair.primary.ifindex == number
+            with pytest.raises(FileExistsError, match="or one with that ifindex"):
+                NetkitPair.create("nk1", netns=young, ifindex=number)
+            with pytest.raises(OSError, match="the ifindex is taken"):
+                NetkitPair.create("nk1", netns=young, ifindex=number + 100, peer_ifindex=number)
+            assert names(young) == {"lo", "nk0", "nk0p"}
+
+
+def test_pairs_are_listed_once_and_from_either_end(here: NetNS) -> None:
+    with NetNS.create() as there:
+        assert pairs(here) == []
+        with NetkitPair.create("a", netns=here), NetkitPair.create("b", netns=here, peer_netns=there):
+            assert [pair.primary.name for pair in pairs(here)] == ["a", "b"]
+            assert [(pair.primary.name, pair.peer.name) for pair in pairs(there)] == [("b", "bp")]
+        assert pairs(here) == pairs(there) == []

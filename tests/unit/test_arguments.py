@@ -38,6 +38,17 @@ from netkit_bpf import Device, Monitor, NetkitPair, NetNS
         ({"peer_mtu": 65536}, "peer_mtu must be 68 to 65535, not 65536"),
         ({"headroom": -1}, "headroom must be 0 to 65535, not -1"),
         ({"tailroom": 65536}, "tailroom must be 0 to 65535, not 65536"),
+        ({"group": -1}, "group must be 0 to 4294967295, not -1"),
+        ({"peer_txqueuelen": 1 << 31}, "peer_txqueuelen must be 0 to 2147483647"),
+        ({"num_tx_queues": 0}, "num_tx_queues must be 1 to 4096, not 0"),
+        ({"num_rx_queues": 4097}, "num_rx_queues must be 1 to 4096, not 4097"),
+        ({"gso_max_size": 524281}, "gso_max_size must be 1 to 524280, not 524281"),
+        ({"peer_gso_max_segs": 65536}, "peer_gso_max_segs must be 1 to 65535, not 65536"),
+        ({"addrgenmode": "mac"}, "addrgenmode must be 'eui64' or 'none' or 'stable_secret' or 'random', not 'mac'"),
+        ({"alias": "é" * 128}, "alias must have at most 255 bytes"),
+        ({"peer_alias": "a\0b"}, "peer_alias must have at most 255 bytes and no NUL"),
+        ({"ifindex": 0}, "ifindex must be 1 to 2147483647, not 0"),
+        ({"peer_ifindex": 5}, "peer_ifindex: the kernel takes it only together with ifindex"),
         ({"mac": "02:00:00:00:00:01"}, "an L3 device has no MAC address; use mode='l2'"),
         ({"mac": "02:00:00:00:00", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
         ({"mac": "0200:00:00:00:0001", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
@@ -63,11 +74,20 @@ def test_a_pair_that_cannot_be_is_a_value_error(options: dict[str, Any], message
         {"netns": "here"},
         {"peer_netns": 1},
         {"up": "yes"},
+        {"alias": b"x"},
+        {"group": "lab"},
+        {"addrgenmode": 1},
+        {"ifindex": True},
     ],
 )
 def test_an_argument_of_the_wrong_type_is_a_type_error(options: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="must be"):
         NetkitPair.create(**options)
+
+
+def test_an_unknown_option_is_a_type_error_that_lists_the_known() -> None:
+    with pytest.raises(TypeError, match="'peer_mod' is not an option of a pair: there are addrgenmode, alias"):
+        NetkitPair.create(peer_mod="l2")  # type: ignore[call-arg]
 
 
 @pytest.fixture
@@ -154,3 +174,28 @@ def test_a_namespace_that_is_not_there_is_not_found() -> None:
 def test_an_address_needs_its_prefix_length(pair: NetkitPair, cidr: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         pair.primary.add_address(cidr)
+
+
+@pytest.mark.parametrize(
+    ("dst", "via", "message"),
+    [
+        ("fd00::1", None, "has no prefix length"),
+        ("fd00::1/64", None, "has host bits set"),
+        ("10.0.0.0/33", None, "does not appear to be"),
+        ("fd00::/64", "10.0.0.1", "an IPv6 destination has no IPv4 gateway"),
+        ("default", "x", "does not appear to be"),
+    ],
+)
+def test_an_impossible_route_is_a_value_error(pair: NetkitPair, dst: str, via: str | None, message: str) -> None:
+    for change in (pair.primary.add_route, pair.primary.remove_route):
+        with pytest.raises(ValueError, match=message):
+            change(dst, via=via)
+
+
+def test_what_is_set_on_a_device_is_checked_first(pair: NetkitPair) -> None:
+    with pytest.raises(ValueError, match="mtu must be 68 to 65535, not 67"):
+        pair.primary.set_mtu(67)
+    with pytest.raises(ValueError, match="name 'nk%d' must not contain"):
+        pair.primary.rename("nk%d")
+    with pytest.raises(TypeError, match="netns must be a NetNS, not str"):
+        pair.primary.move("there")  # type: ignore[arg-type]

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""What a new device shall be: checks of the arguments, before the kernel is asked."""
+
+from __future__ import annotations
+
+from typing import TypedDict, TypeVar
+
+from netkit_bpf import _core
+from netkit_bpf.arguments import check_device_name, expect, expect_in
+from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, parse
+
+MODES = {Mode.L2: 0, Mode.L3: 1}
+POLICIES = {Policy.FORWARD: 0, Policy.BLACKHOLE: 2}
+SCRUBS = {Scrub.NONE: 0, Scrub.DEFAULT: 1}
+ADDRGENMODES = {  # enum in6_addr_gen_mode
+    AddrGenMode.EUI64: 0,
+    AddrGenMode.NONE: 1,
+    AddrGenMode.STABLE_SECRET: 2,
+    AddrGenMode.RANDOM: 3,
+}
+
+IFINDEX = range(1, 1 << 31)
+_ROOM = range(65536)
+_U32 = range(1 << 32)
+_GSO_MAX_SIZE = 8 * 65535  # include/linux/netdevice.h
+# What is one number, as ip-link(8) names it, and its range in drivers/net/netkit.c and net/core/rtnetlink.c.
+NUMBERS = {
+    "mtu": range(68, 65536),
+    "txqueuelen": range(1 << 31),
+    "group": _U32,
+    "num_tx_queues": range(1, 4097),
+    "num_rx_queues": range(1, 4097),
+    "gso_max_segs": range(1, 65536),
+    "gso_max_size": range(1, _GSO_MAX_SIZE + 1),
+    "gro_max_size": range(1, _GSO_MAX_SIZE + 1),
+    "gso_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
+    "gro_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
+}
+# An end of its own: the peer does not take these from the primary.
+_EACH_ITS_OWN = {"alias", "ifindex"}
+
+_W = TypeVar("_W")
+
+
+class LinkOptions(TypedDict, total=False):
+    """What ip-link(8) sets on a device of any kind.
+
+    Attributes:
+        alias: a text of at most 255 bytes, for people.
+        group: number of the group.
+        txqueuelen: packets that a queueing discipline may hold.
+        num_tx_queues: transmit queues, 1 to 4096; from 7.1 on netkit devices have one.
+        num_rx_queues: receive queues, 1 to 4096.
+        gso_max_size: largest IPv6 segment that the stack hands down, in bytes, up to 524280.
+        gso_max_segs: most wire packets in one segment, up to 65535.
+        gro_max_size: largest IPv6 packet that receiving puts together, in bytes, up to 524280.
+        gso_ipv4_max_size: as gso_max_size, for IPv4.
+        gro_ipv4_max_size: as gro_max_size, for IPv4.
+        addrgenmode: how the automatic IPv6 link-local address is made.
+        ifindex: the device's number.
+    """
+
+    alias: str
+    group: int
+    txqueuelen: int
+    num_tx_queues: int
+    num_rx_queues: int
+    gso_max_size: int
+    gso_max_segs: int
+    gro_max_size: int
+    gso_ipv4_max_size: int
+    gro_ipv4_max_size: int
+    addrgenmode: AddrGenMode | str
+    ifindex: int
+
+
+class PairOptions(LinkOptions, total=False):
+    """The same for both ends: the peer takes from the primary what is not given for it, but alias and ifindex."""
+
+    peer_alias: str
+    peer_group: int
+    peer_txqueuelen: int
+    peer_num_tx_queues: int
+    peer_num_rx_queues: int
+    peer_gso_max_size: int
+    peer_gso_max_segs: int
+    peer_gro_max_size: int
+    peer_gso_ipv4_max_size: int
+    peer_gro_ipv4_max_size: int
+    peer_addrgenmode: AddrGenMode | str
+    peer_ifindex: int
+
+
+def peer_name_of(name: str, peer_name: str | None) -> str:
+    """Return the peer's name: the primary's with a "p" behind it if none is given."""
+    if peer_name is None:
+        if len(check_device_name(name, "name").encode()) >= 15:
+            raise ValueError(f"name {name!r} leaves no room for a 'p' behind it: give peer_name")
+        return name + "p"
+    if check_device_name(peer_name, "peer_name") == name:
+        raise ValueError(f"peer_name is {name!r} as well: the two ends need two names")
+    return peer_name
+
+
+def fill_ends(spec: _core.PairSpec, options: dict[str, object], mode: Mode) -> None:
+    """Check what is set of each end and put it into the spec; `options` has the keys of `PairOptions`, mtu and mac."""
+    allowed = PairOptions.__annotations__.keys() | {"mtu", "peer_mtu", "mac", "peer_mac"}
+    if unknown := options.keys() - allowed:
+        raise TypeError(f"{sorted(unknown)[0]!r} is not an option of a pair: there are {', '.join(sorted(allowed))}")
+    given = {key: value for key, value in options.items() if value is not None}
+    if "peer_ifindex" in given and "ifindex" not in given:
+        raise ValueError("peer_ifindex: the kernel takes it only together with ifindex")
+    inherited = {key for key in given if not key.startswith("peer_")} - _EACH_ITS_OWN - {"mac"}
+    for key in inherited:
+        given.setdefault(f"peer_{key}", given[key])
+    for key, value in given.items():
+        end = spec.peer if key.startswith("peer_") else spec.primary
+        fill_option(end, key.removeprefix("peer_"), value, key, mode)
+
+
+def fill_option(end: _core.LinkOptions, key: str, value: object, argument: str, mode: Mode | None = None) -> None:
+    """Check one option and put it in; `argument` is what the caller calls it."""
+    if key in NUMBERS:
+        end.set_number(key, expect_in(value, NUMBERS[key], argument))
+    elif key == "ifindex":
+        end.ifindex = expect_in(value, IFINDEX, argument)
+    elif key == "alias":
+        end.alias = _check_alias(value, argument)
+    elif key == "addrgenmode":
+        end.addrgenmode = ADDRGENMODES[parse(AddrGenMode, expect(value, str, argument), argument)]
+    else:
+        end.mac = _check_mac(value, mode, argument)
+
+
+def check_room(value: int | None, argument: str) -> int | None:
+    """Check a headroom or tailroom."""
+    return None if value is None else expect_in(value, _ROOM, argument)
+
+
+def word_of(numbers: dict[_W, int], number: int | None, missing: _W | None = None) -> _W:
+    """Return the word for the kernel's number; `missing` where it gives none."""
+    for word, known in numbers.items():
+        if known == number:
+            return word
+    if number is None and missing is not None:
+        return missing
+    raise ValueError(f"the kernel says {number}, which is none of {', '.join(str(word) for word in numbers)}")
+
+
+def _check_alias(alias: object, argument: str) -> str:
+    checked = expect(alias, str, argument)
+    if len(checked.encode()) > 255 or "\0" in checked:
+        raise ValueError(f"{argument} must have at most 255 bytes and no NUL")
+    return checked
+
+
+def _check_mac(mac: object, mode: Mode | None, argument: str) -> list[int]:
+    if mode is Mode.L3:
+        raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+    text = expect(mac, str, argument)
+    try:
+        octets = list(bytes.fromhex(text.replace(":", "")))
+    except ValueError:
+        octets = []
+    if len(octets) != 6 or text.count(":") != 5:
+        raise ValueError(f"{argument} must be written as '02:00:00:00:00:01', not {text!r}")
+    if octets[0] & 1 or not any(octets):
+        raise ValueError(f"{argument} {text} is a group address or zero: a device needs one of its own")
+    return octets
