@@ -22,6 +22,7 @@ void bind_addresses(pybind11::module_& module);
 void bind_pairs(pybind11::module_& module);
 void bind_object(pybind11::module_& module);
 void bind_link(pybind11::module_& module);
+void bind_filter(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
 

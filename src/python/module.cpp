@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, module) {
   bind_pairs(module);
   bind_object(module);
   bind_link(module);
+  bind_filter(module);
   bind_event(module);
   bind_stream(module);
 }

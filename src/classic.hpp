@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Classic BPF, as pcap-filter(7) expressions are compiled to, translated to eBPF.
+//
+// The kernel's own translation is for socket filters alone. This one is for a program that has a verdict of its own to
+// give: a packet that is too short does not end the program but does not match.
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/filter.h>
+
+#include <span>
+#include <vector>
+
+namespace netkit_bpf::classic {
+
+// An eBPF program (SCHED_CLS) that runs `match` on the packets that the classic program accepts and `no_match` on all
+// others. Both end the program, and find the context in R6.
+//
+// The packet is read as it is on the wire: a VLAN tag that the kernel keeps beside it stands at its place, and no load
+// needs the packet to be linear. Throws std::invalid_argument for what is no valid program.
+std::vector<bpf_insn> translate(std::span<const sock_filter> program, std::span<const bpf_insn> match,
+                                std::span<const bpf_insn> no_match);
+
+}  // namespace netkit_bpf::classic

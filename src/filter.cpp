@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include "filter.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "classic.hpp"
+#include "error.hpp"
+#include "instructions.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+constexpr size_t log_size = 1 << 16;
+
+const char* advice(int error) { return error == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN" : ""; }
+
+Fd create_map(bpf_map_type type, const char* name, uint32_t value_size) {
+  Fd map(bpf_map_create(type, name, sizeof(uint32_t), value_size, 1, nullptr));
+  if (!map) {
+    const int error = errno;
+    throw Error(error, std::string("create map '") + name + "'", advice(error));
+  }
+  return map;
+}
+
+class Instructions : public std::vector<bpf_insn> {
+ public:
+  Instructions& operator<<(bpf_insn instruction) {
+    push_back(instruction);
+    return *this;
+  }
+  Instructions& operator<<(std::array<bpf_insn, 2> wide) { return *this << wide[0] << wide[1]; }
+};
+
+Instructions give_verdict(const Filter::Observer& observer) {
+  return Instructions() << insn::load_map_value(BPF_REG_1, observer.verdict_map, observer.verdict_offset)
+                        << insn::load(BPF_W, BPF_REG_0, BPF_REG_1, 0) << insn::exit();
+}
+
+Instructions run_observer(int programs, const Filter::Observer& observer) {
+  Instructions code;
+  code << insn::alu(BPF_MOV, BPF_REG_1, BPF_REG_6) << insn::load_map(BPF_REG_2, programs)
+       << insn::alu_imm(BPF_MOV, BPF_REG_3, 0) << insn::call(BPF_FUNC_tail_call);
+  const Instructions otherwise = give_verdict(observer);  // the array was emptied: its owner is gone
+  code.insert(code.end(), otherwise.begin(), otherwise.end());
+  return code;
+}
+
+Instructions count_and_pass_by(int counter, const Filter::Observer& observer) {
+  Instructions code;
+  code << insn::store_imm(BPF_W, BPF_REG_10, -4, 0) << insn::alu(BPF_MOV, BPF_REG_2, BPF_REG_10)
+       << insn::alu_imm(BPF_ADD, BPF_REG_2, -4) << insn::load_map(BPF_REG_1, counter)
+       << insn::call(BPF_FUNC_map_lookup_elem) << insn::make(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 3, 0)
+       << insn::load(BPF_DW, BPF_REG_1, BPF_REG_0, 0) << insn::alu_imm(BPF_ADD, BPF_REG_1, 1)
+       << insn::store(BPF_DW, BPF_REG_0, 0, BPF_REG_1);
+  const Instructions verdict = give_verdict(observer);
+  code.insert(code.end(), verdict.begin(), verdict.end());
+  return code;
+}
+
+// By number: the system's linux/bpf.h may be older than these members of enum bpf_attach_type.
+bpf_attach_type attach_type(Side side) {
+  constexpr int netkit_primary = 54;
+  constexpr int netkit_peer = 55;
+  return static_cast<bpf_attach_type>(side == Side::primary ? netkit_primary : netkit_peer);
+}
+
+Fd load(std::span<const bpf_insn> code, Side side) {
+  const std::string name = std::string("filter_") + name_of(side);
+  std::vector<char> log(log_size);
+  LIBBPF_OPTS(bpf_prog_load_opts, options);
+  // A program can be called by a tail call only from one of its own attach type.
+  options.expected_attach_type = attach_type(side);
+  options.log_buf = log.data();  // written when loading fails
+  options.log_size = static_cast<uint32_t>(log.size());
+  Fd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
+  if (program) return program;
+  const int error = errno;
+  if (log[0] != '\0' && error != EPERM) throw VerifierError(error, name, log.data());
+  throw Error(error, "load program '" + name + "'", advice(error));
+}
+
+}  // namespace
+
+Filter::Filter(std::span<const sock_filter> classic, const Observer& observer)
+    : observer_(create_map(BPF_MAP_TYPE_PROG_ARRAY, "filter_match", sizeof(uint32_t))),
+      filtered_(create_map(BPF_MAP_TYPE_PERCPU_ARRAY, "filtered", sizeof(uint64_t))),
+      program_(load(classic::translate(classic, run_observer(observer_.get(), observer),
+                                       count_and_pass_by(filtered_.get(), observer)),
+                    observer.side)) {
+  const uint32_t key = 0;
+  if (bpf_map_update_elem(observer_.get(), &key, &observer.program, BPF_ANY) != 0)
+    throw Error(errno, "put a filter before a program");
+}
+
+uint64_t Filter::filtered() const {
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
+  std::vector<uint64_t> values(static_cast<size_t>(cpus));
+  const uint32_t key = 0;
+  if (bpf_map_lookup_elem(filtered_.get(), &key, values.data()) != 0) throw Error(errno, "read a filter's counter");
+  return std::accumulate(values.begin(), values.end(), uint64_t{0});
+}
+
+}  // namespace netkit_bpf

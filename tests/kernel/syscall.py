@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""As much of bpf(2) as tests need that make their own programs, instruction by instruction."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_NUMBER = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _TEST_RUN = 0, 2, 5, 10
+_SCHED_CLS = 3
+_ROOM = 1 << 17
+ARRAY, PROG_ARRAY = 2, 3
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Instruction = bytes
+
+
+def instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, immediate: int = 0) -> Instruction:
+    """Encode one (Documentation/bpf/standardization/instruction-set.rst)."""
+    return struct.pack("=BBhi", code, src << 4 | dst, offset, immediate)
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, 128)
+    result: int = _libc.syscall(_NUMBER, command, buffer, len(buffer))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"bpf command {command}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+@contextmanager
+def loaded(instructions: Sequence[Instruction], attach_type: int) -> Iterator[int]:
+    """Load a program; its descriptor is closed at the end."""
+    code = ctypes.create_string_buffer(b"".join(instructions))
+    license_name = ctypes.create_string_buffer(b"Dual MIT/GPL")
+    attributes = struct.pack(
+        "=IIQQIIQII16sII",
+        *(_SCHED_CLS, len(instructions), ctypes.addressof(code), ctypes.addressof(license_name)),
+        *(0, 0, 0, 0, 0, b"test", 0, attach_type),
+    )
+    fd = _bpf(_PROG_LOAD, attributes)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def array(kind: int, value: bytes) -> Iterator[int]:
+    """Make an array of one value of four bytes; its descriptor is closed at the end."""
+    fd = _bpf(_MAP_CREATE, struct.pack("=IIIII", kind, 4, 4, 1, 0))
+    try:
+        key, data = ctypes.create_string_buffer(4), ctypes.create_string_buffer(value, 4)
+        _bpf(_MAP_UPDATE, struct.pack("=IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(data), 0))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class Runner:
+    """Runs a program on frames."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._out = ctypes.create_string_buffer(_ROOM)
+
+    def __call__(self, frame: bytes) -> int:
+        """Return what the program returns; OSError when the kernel refuses the frame."""
+        data = ctypes.create_string_buffer(frame, len(frame))
+        attributes = struct.pack(
+            "=IIIIQQII", self._fd, 0, len(frame), _ROOM, ctypes.addressof(data), ctypes.addressof(self._out), 1, 0
+        )
+        buffer = ctypes.create_string_buffer(attributes, 80)
+        if _libc.syscall(_NUMBER, _TEST_RUN, buffer, len(buffer)) < 0:
+            raise OSError(ctypes.get_errno(), f"run a program: {os.strerror(ctypes.get_errno())}")
+        verdict: int = struct.unpack_from("=i", buffer.raw, 4)[0]
+        return verdict
