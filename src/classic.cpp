@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <limits>
 #include <stdexcept>
-#include <utility>
 
+#include "assembler.hpp"
 #include "instructions.hpp"
 
 namespace netkit_bpf::classic {
@@ -40,14 +39,12 @@ constexpr int most_laps = 16;
 
 constexpr int skb(size_t offset) { return static_cast<int>(offset); }
 
-class Translator {
+class Translator : private Assembler {
  public:
   explicit Translator(std::span<const sock_filter> program) : program_(program) {}
 
   std::vector<bpf_insn> run(std::span<const bpf_insn> match, std::span<const bpf_insn> no_match) {
-    match_ = new_label();
-    no_match_ = new_label();
-    const size_t tagged = new_label();
+    const Label tagged = new_label();
     emit(insn::alu(BPF_MOV, context, r1));
     emit_initial_state();
     emit(insn::load(BPF_W, r1, context, skb(offsetof(__sk_buff, vlan_present))));
@@ -57,48 +54,21 @@ class Translator {
     place(tagged);
     emit_head();
     emit_program(true);
-    append(match_, match);
-    append(no_match_, no_match);
-    return link();
+    emit_end(match_, match);
+    emit_end(no_match_, no_match);
+    try {
+      return link();
+    } catch (const std::length_error&) {
+      throw std::invalid_argument("the filter is too long");
+    }
   }
 
  private:
-  static constexpr size_t nowhere = std::numeric_limits<size_t>::max();
-
-  void emit(bpf_insn instruction) { code_.push_back(instruction); }
-  void emit(std::array<bpf_insn, 2> wide) { code_.insert(code_.end(), wide.begin(), wide.end()); }
-
-  // --- Jumps go to labels; link() fills in how far.
-
-  size_t new_label() {
-    labels_.push_back(nowhere);
-    return labels_.size() - 1;
-  }
-  void place(size_t label) { labels_[label] = code_.size(); }
-  void jump(bpf_insn instruction, size_t label) {
-    jumps_.emplace_back(code_.size(), label);
-    emit(instruction);
-  }
-  void jump(size_t label) { jump(insn::make(BPF_JMP | BPF_JA, 0, 0, 0, 0), label); }
-  void jump_imm(unsigned op, unsigned dst, int32_t value, size_t label) {
-    jump(insn::make(BPF_JMP | op | BPF_K, dst, 0, 0, value), label);
-  }
-  void jump_reg(unsigned op, unsigned dst, unsigned src, size_t label) {
-    jump(insn::make(BPF_JMP | op | BPF_X, dst, src, 0, 0), label);
-  }
   // The verifier refuses instructions that nothing leads to.
-  void append(size_t label, std::span<const bpf_insn> instructions) {
-    if (std::none_of(jumps_.begin(), jumps_.end(), [&](const auto& jump) { return jump.second == label; })) return;
+  void emit_end(Label label, std::span<const bpf_insn> instructions) {
+    if (!is_used(label)) return;
     place(label);
-    code_.insert(code_.end(), instructions.begin(), instructions.end());
-  }
-  std::vector<bpf_insn> link() {
-    for (const auto& [at, label] : jumps_) {
-      const ptrdiff_t distance = static_cast<ptrdiff_t>(labels_[label]) - static_cast<ptrdiff_t>(at) - 1;
-      if (distance != static_cast<int16_t>(distance)) throw std::invalid_argument("the filter is too long");
-      code_[at].off = static_cast<int16_t>(distance);
-    }
-    return std::move(code_);
+    emit(instructions);
   }
 
   // --- The state that a classic program has.
@@ -159,7 +129,7 @@ class Translator {
     }
   }
   // Where the program goes on `distance` instructions behind the next one.
-  size_t target(int64_t distance) const {
+  [[nodiscard]] Label target(int64_t distance) const {
     const int64_t to = static_cast<int64_t>(at_) + 1 + distance;
     if (to < 0 || to >= static_cast<int64_t>(program_.size()))
       throw std::invalid_argument("a classic BPF program that leaves itself");
@@ -169,36 +139,47 @@ class Translator {
   void emit_one(const sock_filter& each) {
     switch (BPF_CLASS(each.code)) {
       case BPF_LD:
-        return emit_load(each);
+        emit_load(each);
+        break;
       case BPF_LDX:
-        return emit_load_index(each);
+        emit_load_index(each);
+        break;
       case BPF_ST:
-        return emit(insn::store(BPF_W, frame, memory(each), a));
+        emit(insn::store(BPF_W, frame, memory(each), a));
+        break;
       case BPF_STX:
-        return emit(insn::store(BPF_W, frame, memory(each), x));
+        emit(insn::store(BPF_W, frame, memory(each), x));
+        break;
       case BPF_ALU:
-        return emit_alu(each);
+        emit_alu(each);
+        break;
       case BPF_JMP:
-        return emit_jump(each);
+        emit_jump(each);
+        break;
       case BPF_RET:
-        return emit_return(each);
+        emit_return(each);
+        break;
       default:
-        return BPF_MISCOP(each.code) == BPF_TAX ? emit(insn::alu(BPF_MOV, x, a)) : emit(insn::alu(BPF_MOV, a, x));
+        emit(BPF_MISCOP(each.code) == BPF_TAX ? insn::alu(BPF_MOV, x, a) : insn::alu(BPF_MOV, a, x));
     }
   }
 
   void emit_load(const sock_filter& each) {
     switch (BPF_MODE(each.code)) {
       case BPF_IMM:
-        return emit(insn::alu32_imm(BPF_MOV, a, static_cast<int32_t>(each.k)));
+        emit(insn::alu32_imm(BPF_MOV, a, static_cast<int32_t>(each.k)));
+        break;
       case BPF_LEN:
-        return emit_length(a);
+        emit_length(a);
+        break;
       case BPF_MEM:
-        return emit(insn::load(BPF_W, a, frame, memory(each)));
+        emit(insn::load(BPF_W, a, frame, memory(each)));
+        break;
       case BPF_ABS:
       case BPF_IND:
         emit_packet_load(BPF_SIZE(each.code), each.k, BPF_MODE(each.code) == BPF_IND);
-        return emit(insn::alu(BPF_MOV, a, r0));
+        emit(insn::alu(BPF_MOV, a, r0));
+        break;
       default:
         throw std::invalid_argument("a classic BPF program with a load of no kind");
     }
@@ -207,27 +188,44 @@ class Translator {
   void emit_load_index(const sock_filter& each) {
     switch (BPF_MODE(each.code)) {
       case BPF_IMM:
-        return emit(insn::alu32_imm(BPF_MOV, x, static_cast<int32_t>(each.k)));
+        emit(insn::alu32_imm(BPF_MOV, x, static_cast<int32_t>(each.k)));
+        break;
       case BPF_LEN:
-        return emit_length(x);
+        emit_length(x);
+        break;
       case BPF_MEM:
-        return emit(insn::load(BPF_W, x, frame, memory(each)));
+        emit(insn::load(BPF_W, x, frame, memory(each)));
+        break;
       case BPF_MSH:  // the length of an IPv4 header
         emit_packet_load(BPF_B, each.k, false);
         emit(insn::alu_imm(BPF_AND, r0, 0xf));
         emit(insn::alu_imm(BPF_LSH, r0, 2));
-        return emit(insn::alu(BPF_MOV, x, r0));
+        emit(insn::alu(BPF_MOV, x, r0));
+        break;
       default:
         throw std::invalid_argument("a classic BPF program with a load of no kind");
     }
   }
 
+  static int bytes_of(unsigned size) {
+    switch (size) {
+      case BPF_B:
+        return 1;
+      case BPF_H:
+        return 2;
+      case BPF_W:
+        return 4;
+      default:
+        throw std::invalid_argument("a classic BPF program with a load of no size");
+    }
+  }
+
   // Puts what is at k, or at X + k, into R0. Where k is all, the verifier knows the way and drops the others.
   void emit_packet_load(unsigned size, uint32_t k, bool indexed) {
-    const int bytes = size == BPF_W ? 4 : size == BPF_H ? 2 : 1;
-    const size_t slow = new_label();
-    const size_t have = new_label();
-    const size_t done = new_label();
+    const int bytes = bytes_of(size);
+    const Label slow = new_label();
+    const Label have = new_label();
+    const Label done = new_label();
     emit(insn::alu32_imm(BPF_MOV, r2, static_cast<int32_t>(k)));
     if (indexed) emit(insn::alu(BPF_ADD, r2, x));
     jump_imm(BPF_JGT, r2, largest_offset, no_match_);
@@ -256,8 +254,8 @@ class Translator {
     place(done);
   }
   // Byte by byte, because the verifier wants larger loads from the stack to be aligned.
-  void emit_load_from_head(int bytes, size_t done) {
-    const size_t behind = new_label();
+  void emit_load_from_head(int bytes, Label done) {
+    const Label behind = new_label();
     jump_imm(BPF_JGE, r2, tag_at + tag_size, behind);
     emit_length(r1);
     emit(insn::alu_imm(BPF_SUB, r1, bytes));
@@ -286,17 +284,17 @@ class Translator {
   void emit_alu(const sock_filter& each) {
     const unsigned op = BPF_OP(each.code);
     if (op > BPF_XOR) throw std::invalid_argument("a classic BPF program with an operation of no kind");
-    if (op == BPF_NEG) return emit(insn::alu32_imm(BPF_NEG, a, 0));
     emit_operand(each);
+    const Label done = new_label();
     if (op == BPF_DIV || op == BPF_MOD) jump_imm(BPF_JEQ, r1, 0, no_match_);  // as libpcap's interpreter does
-    if (op != BPF_LSH && op != BPF_RSH) return emit(insn::alu32(op, a, r1));
-    const size_t shift = new_label();
-    const size_t done = new_label();
-    jump_imm(BPF_JLT, r1, 32, shift);
-    emit(insn::alu_imm(BPF_MOV, a, 0));
-    jump(done);
-    place(shift);
-    emit(insn::alu32(op, a, r1));
+    if (op == BPF_LSH || op == BPF_RSH) {
+      const Label shift = new_label();
+      jump_imm(BPF_JLT, r1, 32, shift);
+      emit(insn::alu_imm(BPF_MOV, a, 0));
+      jump(done);
+      place(shift);
+    }
+    emit(op == BPF_NEG ? insn::alu32_imm(BPF_NEG, a, 0) : insn::alu32(op, a, r1));
     place(done);
   }
 
@@ -306,11 +304,12 @@ class Translator {
     if (op == BPF_JA) {
       const auto distance = static_cast<int32_t>(each.k);
       if (distance < 0) emit_lap();
-      return jump(target(distance));
+      jump(target(distance));
+    } else {
+      emit_operand(each);
+      jump_reg(op, a, r1, target(each.jt));
+      if (each.jf != 0) jump(target(each.jf));
     }
-    emit_operand(each);
-    jump_reg(op, a, r1, target(each.jt));
-    if (each.jf != 0) jump(target(each.jf));
   }
   void emit_lap() {
     emit(insn::load(BPF_DW, r1, frame, laps_at));
@@ -320,20 +319,20 @@ class Translator {
   }
 
   void emit_return(const sock_filter& each) {
-    if (BPF_RVAL(each.code) == BPF_K) return jump(each.k != 0 ? match_ : no_match_);
-    jump_imm(BPF_JNE, a, 0, match_);
-    jump(no_match_);
+    if (BPF_RVAL(each.code) == BPF_K) {
+      jump(each.k != 0 ? match_ : no_match_);
+    } else {
+      jump_imm(BPF_JNE, a, 0, match_);
+      jump(no_match_);
+    }
   }
 
   std::span<const sock_filter> program_;
-  size_t at_ = 0;        // in program_
-  bool tagged_ = false;  // the packet's outermost tag is beside it
-  std::vector<bpf_insn> code_;
-  std::vector<size_t> labels_;                    // where each is
-  std::vector<std::pair<size_t, size_t>> jumps_;  // which instruction, to which label
-  std::vector<size_t> places_;                    // the label of each classic instruction
-  size_t match_ = nowhere;
-  size_t no_match_ = nowhere;
+  size_t at_ = 0;              // in program_
+  bool tagged_ = false;        // the packet's outermost tag is beside it
+  std::vector<Label> places_;  // of each classic instruction
+  Label match_ = new_label();
+  Label no_match_ = new_label();
 };
 
 }  // namespace

@@ -35,13 +35,13 @@ class Libpcap {
       if (library_) break;
     }
     if (!library_)
-      throw Error(ENOENT, "load libpcap, which compiles filters",
-                  "install the package libpcap0.8t64 or libpcap0.8 (Debian, Ubuntu) or libpcap");
-    find(open_dead, "pcap_open_dead");
-    find(compile, "pcap_compile");
-    find(geterr, "pcap_geterr");
-    find(freecode, "pcap_freecode");
-    find(close, "pcap_close");
+      throw Error(ENOENT, "load libpcap, which filters need",
+                  "install the package libpcap0.8 (Debian 12), libpcap0.8t64 (Debian 13, Ubuntu) or libpcap");
+    find("pcap_open_dead", open_dead);
+    find("pcap_compile", compile);
+    find("pcap_geterr", geterr);
+    find("pcap_freecode", freecode);
+    find("pcap_close", close);
   }
 
   pcap* (*open_dead)(int link_type, int snaplen) = nullptr;
@@ -56,7 +56,7 @@ class Libpcap {
   };
 
   template <typename Function>
-  void find(Function*& function, const char* name) {
+  void find(const char* name, Function*& function) {
     function = reinterpret_cast<Function*>(::dlsym(library_.get(), name));
     if (function == nullptr) throw Error(ENOENT, std::string("find ") + name + " in libpcap");
   }

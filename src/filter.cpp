@@ -4,13 +4,14 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "assembler.hpp"
 #include "classic.hpp"
 #include "error.hpp"
 #include "instructions.hpp"
@@ -32,58 +33,49 @@ Fd create_map(bpf_map_type type, const char* name, uint32_t value_size) {
   return map;
 }
 
-class Instructions : public std::vector<bpf_insn> {
- public:
-  Instructions& operator<<(bpf_insn instruction) {
-    push_back(instruction);
-    return *this;
-  }
-  Instructions& operator<<(std::array<bpf_insn, 2> wide) { return *this << wide[0] << wide[1]; }
-};
-
-Instructions give_verdict(const Filter::Observer& observer) {
-  return Instructions() << insn::load_map_value(BPF_REG_1, observer.verdict_map, observer.verdict_offset)
-                        << insn::load(BPF_W, BPF_REG_0, BPF_REG_1, 0) << insn::exit();
+void emit_verdict(Assembler& code, const Filter::Observer& observer) {
+  code.emit(insn::load_map_value(BPF_REG_1, observer.verdict_map, observer.verdict_offset));
+  code.emit(insn::load(BPF_W, BPF_REG_0, BPF_REG_1, 0));
+  code.emit(insn::exit());
 }
 
-Instructions run_observer(int programs, const Filter::Observer& observer) {
-  Instructions code;
-  code << insn::alu(BPF_MOV, BPF_REG_1, BPF_REG_6) << insn::load_map(BPF_REG_2, programs)
-       << insn::alu_imm(BPF_MOV, BPF_REG_3, 0) << insn::call(BPF_FUNC_tail_call);
-  const Instructions otherwise = give_verdict(observer);  // the array was emptied: its owner is gone
-  code.insert(code.end(), otherwise.begin(), otherwise.end());
-  return code;
+std::vector<bpf_insn> run_observer(int programs, const Filter::Observer& observer) {
+  Assembler code;
+  code.emit(insn::alu(BPF_MOV, BPF_REG_1, BPF_REG_6));
+  code.emit(insn::load_map(BPF_REG_2, programs));
+  code.emit(insn::alu_imm(BPF_MOV, BPF_REG_3, 0));
+  code.emit(insn::call(BPF_FUNC_tail_call));
+  emit_verdict(code, observer);  // the array was emptied: its owner is gone
+  return code.link();
 }
 
-Instructions count_and_pass_by(int counter, const Filter::Observer& observer) {
-  Instructions code;
-  code << insn::store_imm(BPF_W, BPF_REG_10, -4, 0) << insn::alu(BPF_MOV, BPF_REG_2, BPF_REG_10)
-       << insn::alu_imm(BPF_ADD, BPF_REG_2, -4) << insn::load_map(BPF_REG_1, counter)
-       << insn::call(BPF_FUNC_map_lookup_elem) << insn::make(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 3, 0)
-       << insn::load(BPF_DW, BPF_REG_1, BPF_REG_0, 0) << insn::alu_imm(BPF_ADD, BPF_REG_1, 1)
-       << insn::store(BPF_DW, BPF_REG_0, 0, BPF_REG_1);
-  const Instructions verdict = give_verdict(observer);
-  code.insert(code.end(), verdict.begin(), verdict.end());
-  return code;
+std::vector<bpf_insn> count_and_pass_by(int counter, const Filter::Observer& observer) {
+  Assembler code;
+  const Assembler::Label counted = code.new_label();
+  code.emit(insn::store_imm(BPF_W, BPF_REG_10, -4, 0));
+  code.emit(insn::load_map(BPF_REG_1, counter));
+  code.emit(insn::alu(BPF_MOV, BPF_REG_2, BPF_REG_10));
+  code.emit(insn::alu_imm(BPF_ADD, BPF_REG_2, -4));
+  code.emit(insn::call(BPF_FUNC_map_lookup_elem));
+  code.jump_imm(BPF_JEQ, BPF_REG_0, 0, counted);
+  code.emit(insn::load(BPF_DW, BPF_REG_1, BPF_REG_0, 0));
+  code.emit(insn::alu_imm(BPF_ADD, BPF_REG_1, 1));
+  code.emit(insn::store(BPF_DW, BPF_REG_0, 0, BPF_REG_1));
+  code.place(counted);
+  emit_verdict(code, observer);
+  return code.link();
 }
 
-// By number: the system's linux/bpf.h may be older than these members of enum bpf_attach_type.
-bpf_attach_type attach_type(Side side) {
-  constexpr int netkit_primary = 54;
-  constexpr int netkit_peer = 55;
-  return static_cast<bpf_attach_type>(side == Side::primary ? netkit_primary : netkit_peer);
-}
-
-Fd load(std::span<const bpf_insn> code, Side side) {
+Program load(std::span<const bpf_insn> code, Side side) {
   const std::string name = std::string("filter_") + name_of(side);
   std::vector<char> log(log_size);
   LIBBPF_OPTS(bpf_prog_load_opts, options);
   // A program can be called by a tail call only from one of its own attach type.
-  options.expected_attach_type = attach_type(side);
+  options.expected_attach_type = static_cast<bpf_attach_type>(hook::attach_type(hook::of_side(side, "netkit")));
   options.log_buf = log.data();  // written when loading fails
   options.log_size = static_cast<uint32_t>(log.size());
   Fd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
-  if (program) return program;
+  if (program) return {std::move(program), name};
   const int error = errno;
   if (log[0] != '\0' && error != EPERM) throw VerifierError(error, name, log.data());
   throw Error(error, "load program '" + name + "'", advice(error));

@@ -10,6 +10,7 @@
 
 #include "handle.hpp"
 #include "hook.hpp"
+#include "program.hpp"
 
 namespace netkit_bpf {
 
@@ -29,7 +30,7 @@ class Filter {
   Filter(std::span<const sock_filter> classic, const Observer& observer);
 
   // The program to attach. It matches nothing any more once the filter is gone.
-  [[nodiscard]] int program() const noexcept { return program_.get(); }
+  [[nodiscard]] const Program& program() const noexcept { return program_; }
 
   // How many packets did not match.
   [[nodiscard]] uint64_t filtered() const;
@@ -37,7 +38,7 @@ class Filter {
  private:
   Fd observer_;  // a program array of one
   Fd filtered_;  // a counter a CPU
-  Fd program_;
+  Program program_;
 };
 
 }  // namespace netkit_bpf

@@ -45,13 +45,13 @@ constexpr bpf_insn store_imm(unsigned size, unsigned base, int offset, int32_t v
 constexpr bpf_insn call(int32_t helper) { return make(BPF_JMP | BPF_CALL, 0, 0, 0, helper); }
 constexpr bpf_insn exit() { return make(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
+constexpr unsigned load_wide = BPF_DW;  // BPF_LD and BPF_IMM are zero
 // One instruction in two: the address of a map, or of a byte in the only value of one (BPF_PSEUDO_MAP_VALUE).
 constexpr std::array<bpf_insn, 2> load_map(unsigned dst, int map) {
-  return {make(BPF_LD | BPF_DW | BPF_IMM, dst, BPF_PSEUDO_MAP_FD, 0, map), bpf_insn{}};
+  return {make(load_wide, dst, BPF_PSEUDO_MAP_FD, 0, map), bpf_insn{}};
 }
 constexpr std::array<bpf_insn, 2> load_map_value(unsigned dst, int map, uint32_t offset) {
-  return {make(BPF_LD | BPF_DW | BPF_IMM, dst, BPF_PSEUDO_MAP_VALUE, 0, map),
-          make(0, 0, 0, 0, static_cast<int32_t>(offset))};
+  return {make(load_wide, dst, BPF_PSEUDO_MAP_VALUE, 0, map), make(0, 0, 0, 0, static_cast<int32_t>(offset))};
 }
 
 }  // namespace netkit_bpf::insn

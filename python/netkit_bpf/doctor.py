@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from netkit_bpf._core import compile_filter
 from netkit_bpf.errors import NotSupportedError
 from netkit_bpf.monitor import probe_load
 from netkit_bpf.netns import NetNS
@@ -114,6 +115,14 @@ def _bpffs() -> tuple[bool, str]:
     return False, "pinning needs it: mount -t bpf bpf /sys/fs/bpf"
 
 
+def _libpcap() -> tuple[bool, str]:
+    try:
+        compile_filter("")
+    except OSError as error:
+        return False, f"{error.strerror}"
+    return True, "filters can be compiled"
+
+
 def _clang() -> tuple[bool, str]:
     path = shutil.which("clang")
     if path is None:
@@ -129,6 +138,7 @@ _ITEMS: list[tuple[str, bool, Callable[[], tuple[bool | None, str]]]] = [
     ("BPF", True, _load),
     ("BTF", False, _btf),
     ("bpffs", False, _bpffs),
+    ("libpcap", False, _libpcap),
     ("clang", False, _clang),
 ]
 

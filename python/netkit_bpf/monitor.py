@@ -18,19 +18,22 @@ from netkit_bpf.arguments import expect
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.event import PacketEvent
+from netkit_bpf.filter import Filter
 from netkit_bpf.pair import NetkitPair
 
 _MIB = 1 << 20
 _LARGEST_RING = 1 << 30
 _SIDES = {Side.PRIMARY: 0, Side.PEER: 1}
 _SIDE_OFFSET = 68  # of nk_event.side, bpf/event.h
+_PROGRAMS = ("monitor_primary", "monitor_peer")
+_VERDICT_SIZE = 4
 
 
 class SideStats(NamedTuple):
     """What became of the packets of one side. At a quiet moment `seen == delivered + lost + pending`.
 
     Attributes:
-        seen: packets that reached the hook.
+        seen: packets that reached the hook and match the filter, if there is one.
         delivered: events handed out.
         lost: packets that found the ring full; they went their way unrecorded.
         pending: events that wait to be read.
@@ -60,6 +63,13 @@ class MonitorStats(NamedTuple):
         return f"primary: {self.primary} | peer: {self.peer}"
 
 
+class Filtered(NamedTuple):
+    """How many packets did not match a monitor's filter, a side each."""
+
+    primary: int
+    peer: int
+
+
 class Monitor:
     """Watches every packet on the hooks of one or more netkit pairs, and alters none.
 
@@ -74,12 +84,16 @@ class Monitor:
         pair: the pair to watch.
         pairs: more pairs.
         sides: which hooks: "primary", "peer" or both.
+        filter: a pcap-filter(7) expression, "icmp6 or tcp port 443". It is executed in the kernel, before a record is
+            made: a packet that does not match costs no more than that, and goes its way all the same. It matches what
+            is on the wire: behind a VLAN tag, "vlan and icmp6". Names of hosts are looked up once, now.
         ring_size: bytes of the ring buffer that all hooks share: a power of two, 4096 to 1 GiB. A packet
             takes 80 bytes until the reader's thread has it.
         queue_size: bytes of events that may wait for Python behind the ring.
 
     Raises:
-        ValueError: an argument is not possible, whatever the kernel.
+        ValueError: an argument is not possible, whatever the kernel; of a filter, in libpcap's words.
+        FileNotFoundError: a filter needs libpcap, and there is none.
         PermissionError: CAP_BPF or CAP_NET_ADMIN is missing.
         OSError: ENODEV, a pair is gone.
 
@@ -93,6 +107,7 @@ class Monitor:
         pair: NetkitPair,
         *pairs: NetkitPair,
         sides: Sequence[Side | str] = (Side.PRIMARY, Side.PEER),
+        filter: str | None = None,  # noqa: A002 - tcpdump's and libpcap's word
         ring_size: int = 4 * _MIB,
         queue_size: int = 16 * _MIB,
     ) -> None:
@@ -105,6 +120,7 @@ class Monitor:
         if len({(device.netns.path, device.ifindex) for device in devices}) < len(devices):
             raise ValueError("a pair is named twice: each can be watched once by a monitor")
 
+        chosen = None if filter is None else Filter(filter)
         attachments: list[_core.Attachment] = []
         names: list[str] = []
         shared: _core.Object | None = None
@@ -113,16 +129,17 @@ class Monitor:
                 names.append(device.name)
                 program = _load(index, ring_size, shared)
                 shared = shared or program
-                attachments.append(_attach(program, device, names[-1], numbers))
+                attachments.append(_attach(program, device, names[-1], numbers, chosen))
             assert shared is not None
             self._stream = _open(shared, ring_size, queue_size, names, attachments)
         except BaseException:
             for attachment in attachments:
                 attachment.close()
             raise
+        self._filter = chosen
         self._names = names
         # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-        self._closer = weakref.finalize(self, _close, self._stream, attachments, os.getpid())
+        self._closer = weakref.finalize(self, _close, self._stream, attachments, chosen, os.getpid())
         self._process = os.getpid()
 
     def events(self, timeout: float | None = None) -> Iterator[PacketEvent]:
@@ -155,6 +172,12 @@ class Monitor:
         self._check_process()
         primary, peer = self._stream.stats()
         return MonitorStats(SideStats(*primary), SideStats(*peer))
+
+    @property
+    def filtered(self) -> Filtered:
+        """How many packets did not match the filter; `stats` does not see them. After `close`, the final counts."""
+        self._check_process()
+        return Filtered(0, 0) if self._filter is None else Filtered(*self._filter.filtered)
 
     @property
     def closed(self) -> bool:
@@ -202,10 +225,17 @@ def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Obje
     return program
 
 
-def _attach(program: _core.Object, device: Device, name: str, sides: list[int]) -> _core.Attachment:
-    programs = [program.open_program(word) for word in ("monitor_primary", "monitor_peer")]
-    primary, peer = (each if side in sides else None for side, each in enumerate(programs))
+def _attach(
+    program: _core.Object, device: Device, name: str, sides: list[int], chosen: Filter | None
+) -> _core.Attachment:
     section, offset, _ = program.variable("verdict")
+    programs: list[_core.Program | None] = [None, None]
+    for side in sides:
+        each = program.open_program(_PROGRAMS[side])
+        programs[side] = each
+        if chosen is not None:
+            programs[side] = chosen.before(each, side, program.map(section), offset + _VERDICT_SIZE * side)
+    primary, peer = programs
     return _core.Attachment(
         "monitor", device.netns.path, name, device.ifindex, primary, peer, program.map(section), offset
     )
@@ -241,10 +271,14 @@ def probe_load() -> None:
     _load(0, mmap.PAGESIZE, None)
 
 
-def _close(stream: _core.Stream[PacketEvent], attachments: list[_core.Attachment], process: int) -> None:
+def _close(
+    stream: _core.Stream[PacketEvent], attachments: list[_core.Attachment], chosen: Filter | None, process: int
+) -> None:
     if os.getpid() != process:
         return  # a forked child has neither the reader's thread nor anything of its own to detach
     with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+        if chosen is not None:
+            last_first.callback(chosen.close)
         last_first.callback(stream.close)
         for attachment in attachments:
             last_first.callback(attachment.close)

@@ -36,7 +36,7 @@ void bind_filter(py::module_& module) {
                  instructions, Filter::Observer{program, static_cast<Side>(side), verdict_map, verdict_offset});
            }),
            py::arg("classic"), py::arg("program"), py::arg("side"), py::arg("verdict_map"), py::arg("verdict_offset"))
-      .def_property_readonly("program", &Filter::program)
+      .def_property_readonly("program", &Filter::program, py::return_value_policy::reference_internal)
       .def_property_readonly("filtered", &Filter::filtered);
 }
 

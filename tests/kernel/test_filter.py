@@ -98,7 +98,7 @@ def filtering(expression: str) -> Iterator[tuple[_core.Filter, Callable[[bytes],
     say_match = [instruction(0xB7, 0, immediate=MATCH), instruction(0x95)]
     with loaded(say_match, PRIMARY) as observer, array(ARRAY, struct.pack("=i", NO_MATCH)) as verdict:
         made = _core.Filter(_core.compile_filter(expression), observer, 0, verdict, 0)
-        yield made, Runner(made.program)
+        yield made, Runner(made.program.fileno())
         del made
 
 
@@ -163,7 +163,7 @@ def test_a_tag_beside_the_packet_is_where_it_is_on_the_wire(expression: str) -> 
     sample += [tagged(frame, 6) for frame in sample[::4]]
     with filtering(expression) as (made, _), OfflineFilter(expression) as oracle:
         for kind, tci in ((VLAN, 100), (VLAN, 0xA005), (SERVICE_VLAN, 0x123)):
-            with behind_a_tag(made.program, kind, tci) as run:
+            with behind_a_tag(made.program.fileno(), kind, tci) as run:
                 for frame, matched in verdicts(run, sample):
                     on_the_wire = tagged(frame, tci & 0xFFF, kind=kind, priority=tci >> 13)
                     assert oracle.matches(on_the_wire) == matched, on_the_wire.hex()
