@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""Who made a device: the process that its alias names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_ALIAS = re.compile(r"netkit-bpf pid=(\d{1,10}) start=(\d{1,20}) pidns=(\d{1,20}) timens=(\d{1,20})")
+
+
+class Owner(NamedTuple):
+    """A process, told apart from all others that had or will have its id.
+
+    Attributes:
+        pid: the process id, as the process itself sees it.
+        start: when it started, in clock ticks since boot, as it sees that (proc_pid_stat(5), field 22).
+        pidns: the PID namespace in which that is its id, by number.
+        timens: the time namespace in which that is its start; 0 where the kernel has none.
+    """
+
+    pid: int
+    start: int
+    pidns: int
+    timens: int
+
+    @classmethod
+    def current(cls) -> Owner:
+        """This process."""
+        return cls(os.getpid(), _stat("self").start, _namespace("pid"), _namespace("time"))
+
+    @classmethod
+    def of(cls, alias: str) -> Owner | None:
+        """The process that an alias names; None if the alias is somebody else's, or there is none."""
+        found = _ALIAS.fullmatch(alias)
+        owner = cls(*map(int, found.groups())) if found else None
+        return owner if owner and 0 < owner.pid < 1 << 31 else None
+
+    @property
+    def alias(self) -> str:
+        """The text for the device."""
+        return f"netkit-bpf pid={self.pid} start={self.start} pidns={self.pidns} timens={self.timens}"
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended for sure; False where that cannot be told from here.
+
+        Of a process in another PID namespace it cannot, nor in another time namespace, where clocks differ.
+        """
+        if (self.pidns, self.timens) != (_namespace("pid"), _namespace("time")):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # there is one, and it is somebody else's
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return False  # this /proc speaks of another PID namespace
+        try:
+            stat = _stat(str(self.pid))
+        except ProcessLookupError:
+            return True  # just now
+        except OSError:
+            return False  # hidden from us (proc(5), hidepid)
+        # Nobody waited yet for a zombie; while it has other threads, it is only its first thread that has ended.
+        return stat.start != self.start or (stat.state in "ZX" and stat.threads <= 1)
+
+
+class _Stat(NamedTuple):
+    """What proc_pid_stat(5) tells of a process."""
+
+    state: str
+    threads: int
+    start: int
+
+
+def _stat(process: str) -> _Stat:
+    text = Path("/proc", process, "stat").read_text(errors="replace")
+    fields = text.rpartition(")")[2].split()  # the name before it may contain anything
+    return _Stat(fields[0], int(fields[17]), int(fields[19]))
+
+
+def _namespace(kind: str) -> int:
+    try:
+        # "pid:[4026531836]"; the thread's, as the process has none once its first thread has ended
+        return int(os.readlink(f"/proc/thread-self/ns/{kind}").partition("[")[2].rstrip("]"))
+    except FileNotFoundError:  # built without time namespaces
+        return 0
