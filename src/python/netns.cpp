@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "../netns.hpp"
 
-#include <fcntl.h>
 #include <pybind11/stl.h>
 
 #include "../device.hpp"
@@ -11,17 +10,10 @@ namespace py = pybind11;
 
 namespace netkit_bpf::python {
 
-namespace {
-
-// The descriptor's new owner is Python.
-int release(Fd fd) { return ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0); }
-
-}  // namespace
-
 void bind_netns(py::module_& module) {
   using no_gil = py::call_guard<py::gil_scoped_release>;
-  module.def("netns_current", [] { return release(netns::current()); }, no_gil());
-  module.def("netns_create", [] { return release(netns::create()); }, no_gil());
+  module.def("netns_current", [] { return netns::current().release(); }, no_gil());
+  module.def("netns_create", [] { return netns::create().release(); }, no_gil());
   module.def("netns_create_named", &netns::create_named, py::arg("name"), no_gil());
   module.def("netns_delete_named", &netns::delete_named, py::arg("name"), no_gil());
   py::class_<Netlink>(module, "Netlink").def(py::init<const std::string&>(), py::arg("netns"), no_gil());
