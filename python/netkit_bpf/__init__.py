@@ -25,10 +25,12 @@ from netkit_bpf.device import Device
 from netkit_bpf.enums import AddrGenMode, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
+from netkit_bpf.lab import Lab, Node
 from netkit_bpf.link import AttachedProgram, HookPrograms, Link
 from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
+from netkit_bpf.orphan import Orphan, orphans, reap
 from netkit_bpf.pair import NetkitPair, pairs
 from netkit_bpf.program import Program, TestRun
 from netkit_bpf.route import Route
@@ -53,13 +55,16 @@ __all__ = [
     "Direction",
     "Fragment",
     "HookPrograms",
+    "Lab",
     "Link",
     "Mode",
     "Monitor",
     "MonitorStats",
     "NetNS",
     "NetkitPair",
+    "Node",
     "NotSupportedError",
+    "Orphan",
     "PacketEvent",
     "Policy",
     "Program",
@@ -73,6 +78,8 @@ __all__ = [
     "TraceLog",
     "Verdict",
     "VerifierError",
+    "orphans",
     "pairs",
+    "reap",
     "trace_log",
 ]

@@ -16,6 +16,7 @@ from netkit_bpf.device import Device, find_device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, find_netns
+from netkit_bpf.owner import Owner
 from netkit_bpf.program import Program
 from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, check_room, fill_ends, peer_name_of, word_of
 
@@ -87,7 +88,9 @@ class NetkitPair:
             options: what ip-link(8) sets on any device: alias, group, txqueuelen, num_tx_queues, num_rx_queues,
                 gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size, gro_ipv4_max_size, addrgenmode
                 ("eui64", "none", "stable_secret", "random") and ifindex, each also with "peer_" before it. The
-                peer takes from the primary what is not given for it, but alias and ifindex.
+                peer takes from the primary what is not given for it, but alias and ifindex. Not given, the alias
+                of both ends says which process made them, so that `reap` can remove the pair should that process
+                be killed. A pair with an alias of your own, even an empty one, stays until somebody deletes it.
 
         Raises:
             ValueError: an argument is not possible, whatever the kernel.
@@ -108,6 +111,8 @@ class NetkitPair:
             spec.peer_scrub = SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
         spec.headroom = check_room(headroom, "headroom")
         spec.tailroom = check_room(tailroom, "tailroom")
+        if options.get("alias") is None and options.get("peer_alias") is None:
+            options["alias"] = options["peer_alias"] = Owner.current().alias
         ends = {"mtu": mtu, "peer_mtu": peer_mtu, "mac": mac, "peer_mac": peer_mac, **options}
         fill_ends(spec, ends, parsed_mode)
         spec.up = expect(up, bool, "up")

@@ -13,6 +13,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_netkit_bpf.fixtures import (
+    netkit_lab,
+    netkit_lab_factory,
     netkit_leak_check,
     netkit_monitor,
     netkit_monitor_factory,
@@ -24,6 +26,8 @@ from pytest_netkit_bpf.fixtures import (
 )
 
 __all__ = [
+    "netkit_lab",
+    "netkit_lab_factory",
     "netkit_leak_check",
     "netkit_monitor",
     "netkit_monitor_factory",

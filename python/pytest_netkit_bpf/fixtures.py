@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from netkit_bpf import Monitor, NetkitPair, NetNS
+    from netkit_bpf import Lab, Monitor, NetkitPair, NetNS
 
 PRIMARY_ADDRESSES = ("10.42.0.1/24", "fd42::1/64")
 PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
@@ -94,6 +94,24 @@ def netkit_pair(netkit_pair_factory: Callable[..., NetkitPair], netns: NetNS) ->
     for address in PEER_ADDRESSES:
         pair.peer.add_address(address)
     return pair
+
+
+@pytest.fixture
+def netkit_lab_factory(request: pytest.FixtureRequest, netkit_leak_check: None) -> Iterator[Callable[..., Lab]]:
+    """A function that makes a lab; its arguments are those of `Lab`, the mode by default that of the test's marker."""
+    from netkit_bpf import Lab
+    from pytest_netkit_bpf import requirements
+
+    if reason := requirements.why_no_netkit():
+        requirements.missing(request.config, reason)
+    with ExitStack() as stack:
+        yield lambda nodes=3, **options: stack.enter_context(Lab(nodes, **{"mode": _mode(request), **options}))
+
+
+@pytest.fixture
+def netkit_lab(netkit_lab_factory: Callable[..., Lab]) -> Lab:
+    """A lab of three nodes, n1 to n3."""
+    return netkit_lab_factory()
 
 
 @pytest.fixture
