@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""netkit-bpf pair show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from netkit_bpf.command.output import say
+from netkit_bpf.command.which import add_option, netns_of, open_pair
+from netkit_bpf.device import Device
+from netkit_bpf.enums import Policy, Scrub
+from netkit_bpf.pair import NetkitPair, pairs
+
+
+def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand and its options."""
+    parser = actions.add_parser(
+        "show", help="show pairs", description="Show a pair, or all that have an end in the namespace."
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the primary or the peer (default: all)")
+    add_option(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON list, with the keys of ip -json -details link")
+    parser.set_defaults(run=_show)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    found = pairs(netns_of(arguments)) if arguments.name is None else [open_pair(arguments.name, arguments)]
+    described = [_describe(pair) for pair in found]
+    if arguments.json:
+        say(json.dumps(described))
+    else:
+        for pair in described:
+            say(_text(pair))
+    return 0
+
+
+def _describe(pair: NetkitPair) -> dict[str, Any]:
+    """A pair in the words of ip-link(8)."""
+    try:
+        peer = _describe_end(pair.peer, pair.peer_policy, pair.peer_scrub)
+    except LookupError:
+        peer = None  # in a namespace that has no name and no process
+    return {
+        "mode": pair.mode,
+        "headroom": pair.headroom,
+        "tailroom": pair.tailroom,
+        "primary": _describe_end(pair.primary, pair.policy, pair.scrub),
+        "peer": peer,
+    }
+
+
+def _describe_end(device: Device, policy: Policy, scrub: Scrub) -> dict[str, Any]:
+    return {
+        "ifindex": device.ifindex,
+        "ifname": device.name,
+        "netns": device.netns.name,
+        "up": device.is_up,
+        "mtu": device.mtu,
+        "policy": policy,
+        "scrub": scrub,
+        "group": device.group,
+        "txqlen": device.txqueuelen,
+        "num_tx_queues": device.num_tx_queues,
+        "num_rx_queues": device.num_rx_queues,
+        "gso_max_size": device.gso_max_size,
+        "gso_max_segs": device.gso_max_segs,
+        "gro_max_size": device.gro_max_size,
+        "inet6_addr_gen_mode": device.addrgenmode,
+        "address": device.mac,
+        "ifalias": device.alias,
+        "addr_info": [str(address) for address in device.addresses],
+    }
+
+
+def _text(pair: dict[str, Any]) -> str:
+    """Three lines: the pair and each end, with what most readers look for."""
+    lines = [f"{pair['primary']['ifname']}: {pair['mode']}"]
+    lines[0] += "".join(f" {room} {pair[room]}" for room in ("headroom", "tailroom") if pair[room])
+    for side in ("primary", "peer"):
+        end = pair[side]
+        if end is None:
+            lines.append(f"    {side:<8} in a network namespace that has no name and no process here")
+            continue
+        words = [f"{side:<8}", end["ifname"], f"ifindex {end['ifindex']}", "up" if end["up"] else "down"]
+        words += [f"{key} {end[key]}" for key in ("mtu", "policy", "scrub")]
+        words += [f"{word} {end[key]}" for word, key in (("netns", "netns"), ("alias", "ifalias")) if end[key]]
+        if pair["mode"] == "l2":
+            words.append(f"address {end['address']}")
+        words += end["addr_info"]
+        lines.append("    " + " ".join(words))
+    return "\n".join(lines)

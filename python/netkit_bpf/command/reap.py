@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""netkit-bpf reap: remove pairs whose maker was killed."""
+
+from __future__ import annotations
+
+import argparse
+
+from netkit_bpf.command.output import note, say
+from netkit_bpf.command.which import add_option, netns_of
+from netkit_bpf.orphan import orphans, reap
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand and its options."""
+    parser = commands.add_parser(
+        "reap",
+        help="remove pairs whose maker was killed",
+        description="Remove the netkit pairs that a program made with this package and could not delete, because it was"
+        " killed. Their alias names it. Pairs of others stay, and those of netkit-bpf pair create. Needs root.",
+    )
+    add_option(parser, "here and in all named namespaces")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    netns = netns_of(arguments)
+    found = orphans(netns) if arguments.dry_run else reap(netns)
+    for orphan in found:
+        say(f"{'would remove' if arguments.dry_run else 'removed'} {orphan}")
+    if not found:
+        note("nothing to remove")
+    return 0

@@ -1,0 +1,138 @@
+"""netkit-bpf pair and reap, beside ip: each shows what the other made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import netkit_bpf as nk
+from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf.command import main
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def place() -> Iterator[NetNS]:
+    with NetNS.create("nk-test-command") as netns:
+        yield netns
+
+
+@pytest.fixture
+def command(place: NetNS, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in the namespace; returns its output, or what it complained of."""
+
+    def run(line: str, status: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["netkit-bpf", *line.split(), "-n", "nk-test-command"])
+        assert main() == status
+        written = capsys.readouterr()
+        assert bool(written.err) == bool(status), written.err
+        return written.err if status else written.out
+
+    return run
+
+
+def ip(netns: NetNS, *words: str) -> list[dict[str, Any]]:
+    done = netns.run(["ip", "-json", "-details", *words], capture_output=True, text=True, check=True)
+    return [each for each in json.loads(done.stdout) if each] if done.stdout else []
+
+
+def assert_agrees(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Both tell the same of an end; what this version of ip does not know of netkit, it leaves out."""
+    same = ["ifindex", "ifname", "mtu", "txqlen", "num_tx_queues", "num_rx_queues", "gso_max_size", "gso_max_segs"]
+    for key in [*same, "address", "inet6_addr_gen_mode"]:
+        assert ours[key] == theirs[key], key
+    assert ours["ifalias"] == theirs.get("ifalias", "")
+    assert ours["up"] == ("UP" in theirs["flags"])
+    assert str(ours["group"]) == theirs["group"].replace("default", "0")
+    assert theirs["linkinfo"]["info_kind"] == "netkit"
+    if data := theirs["linkinfo"].get("info_data"):
+        assert (ours["policy"], ours["scrub"]) == (data["policy"], data["scrub"])
+
+
+def test_a_pair_is_made_as_said_and_ip_sees_it_so(command: Command, place: NetNS) -> None:
+    assert command("pair show") == ""
+    command(
+        "pair create nk0 --peer-name other --mode l2 --policy blackhole --peer-scrub default --mtu 9000 --peer-mtu 8000"
+        " --address 02:00:00:00:00:01 --peer-address 02:00:00:00:00:02 --group 7 --peer-group 8 --txqueuelen 10"
+        " --alias uplink --addrgenmode none"
+    )
+    (pair,) = json.loads(command("pair show --json"))
+    assert (pair["mode"], pair["headroom"], pair["tailroom"]) == ("l2", 0, 0)
+    primary, peer = pair["primary"], pair["peer"]
+    assert (primary["ifname"], primary["policy"], primary["scrub"]) == ("nk0", "blackhole", "none")
+    assert (peer["ifname"], peer["policy"], peer["scrub"]) == ("other", "forward", "default")
+    assert (primary["mtu"], peer["mtu"], primary["group"], peer["group"]) == (9000, 8000, 7, 8)
+    assert (primary["address"], peer["address"]) == ("02:00:00:00:00:01", "02:00:00:00:00:02")
+    assert (primary["ifalias"], primary["txqlen"], primary["up"]) == ("uplink", 10, True)
+    (theirs,) = ip(place, "link", "show", "nk0")
+    assert_agrees(primary, theirs)
+    (theirs,) = ip(place, "link", "show", "other")
+    assert_agrees(peer, theirs)
+
+
+def test_a_pair_that_ip_made_is_shown_as_ip_shows_it(command: Command, place: NetNS) -> None:
+    place.run(["ip", "link", "add", "nk5", "mtu", "1400", "type", "netkit"], check=True)
+    place.run(["ip", "link", "set", "nk5", "up", "alias", "made by ip"], check=True)
+    place.run(["ip", "address", "add", "10.42.0.1/24", "dev", "nk5"], check=True)
+    (pair,) = json.loads(command("pair show nk5 --json"))
+    shown = {each["ifname"]: each for each in ip(place, "link")}
+    assert_agrees(pair["primary"], shown["nk5"])
+    assert_agrees(pair["peer"], shown[pair["peer"]["ifname"]])
+    assert pair["primary"]["addr_info"] == ["10.42.0.1/24"]
+    assert (pair["mode"], pair["primary"]["policy"], pair["primary"]["scrub"]) == ("l3", "forward", "default")
+    assert command("pair show nk5").splitlines()[:2] == [
+        "nk5: l3",
+        f"    primary  nk5 ifindex {shown['nk5']['ifindex']} up mtu 1400 policy forward scrub default"
+        " netns nk-test-command alias made by ip 10.42.0.1/24",
+    ]
+    command(f"pair delete {pair['peer']['ifname']}")
+    assert [each["ifname"] for each in ip(place, "link")] == ["lo"]
+
+
+def test_a_pair_is_changed_and_moved_as_said(command: Command, place: NetNS) -> None:
+    command("pair create nk0 --down")
+    with NetNS.create("nk-test-elsewhere") as elsewhere:
+        command(
+            "pair set nk0 --policy blackhole --peer-policy blackhole --mtu 2000 --group 3 --name nk1 --up"
+            " --peer-mtu 2001 --peer-alias far --peer-name nk2 --peer-netns nk-test-elsewhere"
+        )
+        (pair,) = json.loads(command("pair show nk1 --json"))
+        primary, peer = pair["primary"], pair["peer"]
+        assert (primary["policy"], peer["policy"]) == ("blackhole", "blackhole")
+        assert (primary["ifname"], primary["mtu"], primary["group"], primary["up"]) == ("nk1", 2000, 3, True)
+        assert (peer["ifname"], peer["mtu"], peer["ifalias"], peer["up"]) == ("nk2", 2001, "far", False)
+        assert (primary["netns"], peer["netns"]) == ("nk-test-command", "nk-test-elsewhere")
+        assert "\n    peer     nk2 " in command("pair show nk1")
+        command("pair delete nk1")
+        assert [each["ifname"] for each in ip(elsewhere, "link")] == ["lo"]
+
+
+def test_a_pair_of_the_command_is_no_orphan(command: Command, place: NetNS) -> None:
+    command("pair create nk0")
+    pair = NetkitPair.open("nk0", place)
+    assert (pair.primary.alias, pair.peer.alias) == ("", "")
+    assert nk.orphans(place) == []
+    pair.delete()
+
+
+def test_refusals_read_well(command: Command, place: NetNS) -> None:
+    command("pair create nk0")
+    for line, text in {
+        "pair create nk0": "create netkit pair nk0: File exists (a device named nk0 or nk0p is there already)",
+        "pair create nk1 --mtu 67": "mtu must be 68 to 65535, not 67",
+        "pair create nk1 --address 02:00:00:00:00:01": "mac: an L3 device has no MAC address; use mode='l2'",
+        "pair create nk1 --peer-netns nowhere": "there is no network namespace 'nowhere': see ip netns",
+        "pair create nk1 --peer-netns 99999999": "there is neither a network namespace nor a process 99999999: "
+        "see ip netns",
+        "pair show nk9": "there is no device nk9 in network namespace nk-test-command: see netkit-bpf pair show",
+        "pair set nk9 --up": "there is no device nk9 in network namespace nk-test-command: see netkit-bpf pair show",
+        "pair set lo --up": "lo is a plain device, not a netkit device",
+        "pair delete nk9": "there is no device nk9 in network namespace nk-test-command: see netkit-bpf pair show",
+    }.items():
+        assert command(line, status=1) == f"netkit-bpf: {text}\n"
+    command("pair delete nk0")

@@ -1,0 +1,34 @@
+"""Wrong usage of netkit-bpf pair and reap: status 2, and one line that says what is wrong."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from netkit_bpf.command import main
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("pair", "netkit-bpf pair: error: the following arguments are required: COMMAND"),
+        ("pair create", "netkit-bpf pair create: error: the following arguments are required: NAME"),
+        ("pair create nk0 --mode l4", "netkit-bpf pair create: error: argument --mode: invalid choice: 'l4'"),
+        ("pair create nk0 --mtu big", "netkit-bpf pair create: error: argument --mtu: invalid int value: 'big'"),
+        ("pair set nk0", "netkit-bpf pair set: error: say what to change"),
+        ("pair set nk0 --up --down", "netkit-bpf pair set: error: argument --down: not allowed with argument --up"),
+        ("pair delete", "netkit-bpf pair delete: error: the following arguments are required: NAME"),
+        ("reap nk0", "netkit-bpf: error: unrecognized arguments: nk0"),
+    ],
+)
+def test_wrong_usage_is_said_in_a_line(
+    line: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["netkit-bpf", *line.split()])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.splitlines()[-1].startswith(text)
