@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from netkit_bpf import NetNS, _core
+from netkit_bpf.owner import Owner
 from pytest_netkit_bpf.names import prefix
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
@@ -51,11 +53,14 @@ class Resources(NamedTuple):
 
     @classmethod
     def own(cls) -> Resources:
-        """What this process made with netkit_bpf: for a test run beside others, and tests that do other things too."""
+        """What this process made with netkit_bpf: for a test run beside others, and tests that do other things too.
+
+        Devices are seen unless they have an alias of their maker's choice, named namespaces if `names` named them.
+        """
         return cls(
             frozenset(fd for fd in _fds() if "-> net:[" in fd or "-> anon_inode:bpf" in fd),
             frozenset(thread for thread in _threads() if " netkit-" in thread),
-            frozenset(),
+            frozenset(_own_devices()),
             frozenset(name for name in _namespaces() if name.startswith(prefix())),
             frozenset(),
         )
@@ -89,6 +94,15 @@ def _threads() -> Iterator[str]:
     for number in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             yield f"thread {number} {Path('/proc/self/task', number, 'comm').read_text().strip()}"
+
+
+def _own_devices() -> Iterator[str]:
+    """Devices in this thread's namespace that say that this process made them."""
+    me = Owner.current()
+    with NetNS.current() as here:
+        for info in _core.device_list(here._netlink(), "netkit"):
+            if Owner.of(info.alias) == me:
+                yield info.name
 
 
 def _namespaces() -> list[str]:

@@ -8,28 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from keeper import Keeper, keeping
 from netkit_bpf import NetNS
+from pytest_netkit_bpf.names import prefix
 
 pytest_plugins = ["pytester"]
 
 
-class Keeper:
-    """A plugin for the inner run, whose fixture lets a test keep something alive beyond its end."""
-
-    def __init__(self) -> None:
-        self.kept: list[NetNS] = []
-
-    @pytest.fixture
-    def keep(self) -> Callable[[NetNS], None]:
-        return self.kept.append
-
-
 @pytest.fixture
 def keeper() -> Iterator[Keeper]:
-    keeper = Keeper()
-    yield keeper
-    while keeper.kept:
-        keeper.kept.pop().delete()
+    with keeping() as keeper:
+        yield keeper
 
 
 def test_namespaces_are_made_and_gone_after_the_test(netns: NetNS, netns_factory: Callable[..., NetNS]) -> None:
@@ -65,7 +54,7 @@ def test_a_test_that_leaves_a_namespace_behind_is_reported(pytester: pytest.Pyte
     done = pytester.runpytest("--netkit=require", plugins=[keeper])
     done.assert_outcomes(passed=3, errors=2)
     done.stdout.fnmatch_lines(
-        ["left behind by test_careless: * -> net:*", f"left behind by test_careless_with_a_name: {keeper.kept[1].name}"]
+        ["left behind by test_careless: * -> net:*", f"left behind by test_careless_with_a_name: {prefix()}*"]
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from keeper import keeping
 from netkit_bpf import Mode, Monitor, NetkitPair, NetNS
 from traffic import End, ping
 
@@ -43,3 +44,21 @@ def test_pairs_of_the_factory_may_live_in_the_namespace_of_the_run(
     second = netkit_pair_factory(netns=here, peer_netns=here, policy="blackhole")
     assert first.primary.name != second.primary.name
     assert second.peer.name == second.primary.name + "p"
+
+
+def test_a_test_that_leaves_a_pair_behind_is_reported(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from netkit_bpf import NetkitPair
+
+        def test_tidy(netkit_pair_factory):
+            netkit_pair_factory()
+
+        def test_careless(netkit_leak_check, netkit_name, keep):
+            keep(NetkitPair.create("careless"))
+        """
+    )
+    with keeping() as keeper, NetkitPair.create("bystander"):
+        done = pytester.runpytest("--netkit=require", plugins=[keeper])
+        done.assert_outcomes(passed=2, errors=1)
+        done.stdout.fnmatch_lines(["left behind by test_careless: *careless, carelessp"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import netkit_bpf as nk
+from forked import Forked
 from netkit_bpf import NetkitPair, NetNS
 from netkit_bpf.command import main
 
@@ -118,6 +119,16 @@ def test_a_pair_of_the_command_is_no_orphan(command: Command, place: NetNS) -> N
     assert (pair.primary.alias, pair.peer.alias) == ("", "")
     assert nk.orphans(place) == []
     pair.delete()
+
+
+def test_what_a_killed_process_left_is_named_then_removed(command: Command, place: NetNS) -> None:
+    with Forked(lambda: NetkitPair.create("nk0", netns=place)) as child:
+        assert command("reap") == ""
+        child.kill()
+    text = f"nk0 in nk-test-command, made by process {child.pid}, which has ended\n"
+    assert command("reap --dry-run") == f"would remove {text}"
+    assert command("reap") == f"removed {text}"
+    assert command("reap") == ""
 
 
 def test_refusals_read_well(command: Command, place: NetNS) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from netkit_bpf import Monitor, NetkitPair, NetNS, PacketEvent
+from netkit_bpf import Monitor, NetkitPair, NetNS, PacketEvent, reap
 from pytest_netkit_bpf.leaks import Resources
 from traffic import End, send_datagrams
 
@@ -92,10 +92,11 @@ def test_the_programs_of_a_killed_process_are_gone_and_its_pair_can_be_opened() 
         assert before.wait_until_back() == []
         with pytest.raises(FileExistsError):
             NetkitPair.create("nk0", netns=netns)
-        pair = NetkitPair.open("nk0", netns)
-        with Monitor(pair) as monitor:
+        with Monitor(NetkitPair.open("nk0", netns)) as monitor:
             assert monitor.stats.total.lost == 0
-        pair.delete()
+        refused = netns.run([sys.executable, "-m", "netkit_bpf", "monitor"], capture_output=True, text=True)
+        assert refused.stderr.endswith("there already): whoever made it was killed: remove it with netkit-bpf reap\n")
+        assert [(orphan.name, orphan.pid) for orphan in reap(netns)] == [("nk0", process.pid)]
 
 
 def test_a_hundred_cycles_leave_nothing(spaces: tuple[NetNS, NetNS]) -> None:
@@ -179,7 +180,7 @@ def test_the_command_reports_a_pair_that_is_there_and_watches_it_on_demand() -> 
         refused = netns.run([*command], capture_output=True, text=True)
         assert refused.returncode == 1
         assert "--existing --name nk0" in refused.stderr
-        assert "ip link delete nk0" in refused.stderr
+        assert "netkit-bpf pair delete nk0" in refused.stderr
         assert refused.stderr.count("\n") == 1
         watched = netns.run([*command, "--existing", "--duration", "0.2"], capture_output=True, text=True)
         assert watched.returncode == 0, watched.stderr

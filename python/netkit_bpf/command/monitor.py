@@ -15,6 +15,8 @@ from types import FrameType
 from netkit_bpf.command.output import note, say
 from netkit_bpf.enums import Mode
 from netkit_bpf.monitor import Monitor
+from netkit_bpf.netns import NetNS
+from netkit_bpf.orphan import orphans
 from netkit_bpf.pair import NetkitPair
 
 
@@ -64,11 +66,14 @@ def _pair(arguments: argparse.Namespace) -> NetkitPair:
     except FileExistsError as error:
         if not _is_netkit(name):
             raise  # a stranger's
-        raise FileExistsError(
-            error.errno,
-            f"{error.strerror}. Another monitor is running, or one was killed: watch the pair with"
-            f" --existing --name {name}, or, if nobody needs it, remove it with: ip link delete {name}",
-        ) from None
+        if any(orphan.name == name for orphan in orphans(NetNS.current())):
+            advice = "whoever made it was killed: remove it with netkit-bpf reap"
+        else:
+            advice = (
+                f"watch that pair with --existing --name {name}, or, if nobody needs it, remove it with"
+                f" netkit-bpf pair delete {name}"
+            )
+        raise FileExistsError(error.errno, f"{error.strerror}: {advice}") from None
 
 
 def _is_netkit(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from netkit_bpf.command.output import note, say
+from netkit_bpf.command.output import say
 from netkit_bpf.command.which import add_option, netns_of
 from netkit_bpf.orphan import orphans, reap
 
@@ -28,6 +28,4 @@ def _run(arguments: argparse.Namespace) -> int:
     found = orphans(netns) if arguments.dry_run else reap(netns)
     for orphan in found:
         say(f"{'would remove' if arguments.dry_run else 'removed'} {orphan}")
-    if not found:
-        note("nothing to remove")
     return 0
