@@ -41,10 +41,9 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   const int ifindex = nk::device::get(netlink, name).ifindex;
   const nk::Program primary = object->open_program("monitor_primary");
   const nk::Program peer = object->open_program("monitor_peer");
-  const nk::Object::Variable verdict = object->variable("verdict");
+  const nk::Variable& verdict = object->variable("verdict");
   const auto attachment = std::make_shared<nk::Attachment>(
-      "monitor", nk::Attachment::Place{name, ifindex, ""},
-      std::array<const nk::Program*, 2>{&primary, &peer},
+      "monitor", nk::Attachment::Place{name, ifindex, ""}, std::array<const nk::Program*, 2>{&primary, &peer},
       nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::StreamOptions options;
   options.rings = {{object->map("events"), ring_size}};

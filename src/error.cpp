@@ -12,11 +12,13 @@ namespace netkit_bpf {
 
 namespace {
 
-// The verifier's reason stands in the last lines of its log, before its statistics.
+// The verifier's reason stands in the last lines of its log, before its statistics. The line of source code stands
+// before the instructions that were made of it.
 std::string reason(const std::string& log) {
   constexpr size_t lines_that_matter = 4;
   std::vector<std::string> lines;
   size_t start = 0;
+  size_t source = 0;  // where the last line of source code is, plus 1
   while (start < log.size()) {
     const size_t end = std::min(log.find('\n', start), log.size());
     const std::string line = log.substr(start, end - start);
@@ -24,10 +26,12 @@ std::string reason(const std::string& log) {
     if (line.find("END PROG LOAD LOG") != std::string::npos) break;
     if (line.empty() || line.starts_with("processed ") || line.starts_with("libbpf:")) continue;
     lines.push_back(line);
+    if (line.starts_with("; ")) source = lines.size();
   }
+  const size_t first = lines.size() - std::min(lines.size(), lines_that_matter);
   std::string tail;
-  for (size_t i = lines.size() - std::min(lines.size(), lines_that_matter); i < lines.size(); ++i)
-    tail += "\n  " + lines[i];
+  if (source > 0 && source <= first) tail += "\n  " + lines[source - 1];
+  for (size_t i = first; i < lines.size(); ++i) tail += "\n  " + lines[i];
   return tail;
 }
 
@@ -47,9 +51,10 @@ NotSupported::NotSupported(const std::string& what, const std::string& since, co
       needs(since),
       running(kernel_release()) {}
 
-VerifierError::VerifierError(int code, const std::string& program, std::string verifier_log)
+VerifierError::VerifierError(int code, const std::string& program, std::string verifier_log, const std::string& cause)
     : Error(code, "load program '" + program + "'",
-            "refused by the verifier; the whole log is in .log" + reason(verifier_log)),
+            (cause.empty() ? "" : cause + "; ") + "refused by the verifier; the whole log is in .log" +
+                reason(verifier_log)),
       log(std::move(verifier_log)) {}
 
 std::string kernel_release() {

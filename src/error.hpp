@@ -29,10 +29,11 @@ class NotSupported : public Error {
   std::string running;  // the release of the kernel that runs
 };
 
-// The verifier refused a program. The log is libbpf's and the verifier's own text, whole.
+// The verifier refused a program. The log is libbpf's and the verifier's own text, whole; `cause` says it in short
+// where more is known than what the log's last lines tell.
 class VerifierError : public Error {
  public:
-  VerifierError(int code, const std::string& program, std::string verifier_log);
+  VerifierError(int code, const std::string& program, std::string verifier_log, const std::string& cause = {});
 
   std::string log;
 };

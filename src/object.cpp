@@ -5,64 +5,89 @@
 #include <bpf/btf.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
+#include "elf_check.hpp"
 #include "error.hpp"
 #include "libbpf_log.hpp"
+#include "load_error.hpp"
 
 namespace netkit_bpf {
 
 namespace {
+
+// libbpf has error numbers of its own from here on, all about files that it does not understand.
+constexpr int first_libbpf_error = 4000;
 
 std::string without_newline(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
 
-// libbpf writes "libbpf: prog 'NAME': BPF program load failed: …" and then the verifier's log.
-std::string refused_program(const std::string& log) {
-  const size_t failed = log.find("BPF program load failed");
-  if (failed == std::string::npos) return {};
-  const size_t end = log.rfind('\'', failed);
-  const size_t start = end == std::string::npos || end == 0 ? end : log.rfind('\'', end - 1);
-  return start == std::string::npos ? std::string() : log.substr(start + 1, end - start - 1);
-}
-
-const char* load_advice(int error) {
-  switch (error) {
-    case EPERM:
-      return "needs CAP_BPF and CAP_NET_ADMIN";
-    case ENOMEM:
-      return "not enough memory for a map: take a smaller ring_size";
-    default:
-      return "";
-  }
+bool is_ring(const bpf_map* map) {
+  return bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF || bpf_map__type(map) == BPF_MAP_TYPE_USER_RINGBUF;
 }
 
 }  // namespace
 
-Object::Object(std::span<const uint8_t> image, const std::string& name)
+Object::Object(std::span<const uint8_t> image, const std::string& name, const std::string& pin_root)
     : object_(nullptr, bpf_object__close), name_(name) {
+  check_object(image, name);
   const LibbpfLog log;
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name.c_str());
+  if (!pin_root.empty()) options.pin_root_path = pin_root.c_str();
   object_.reset(bpf_object__open_mem(image.data(), image.size(), &options));
-  if (!object_) throw Error(errno, "open BPF object " + name, without_newline(log.text()));
+  if (!object_) {
+    const int error = errno;
+    throw Error(error >= first_libbpf_error ? ENOEXEC : error, "open BPF object " + name, without_newline(log.text()));
+  }
   messages_ = log.text();
+  read_maps();
+  variables_ = std::make_unique<Variables>(object_.get());
+}
+
+void Object::read_maps() {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object_.get()) {
+    if (bpf_map__is_internal(map)) continue;
+    const char* path = bpf_map__pin_path(map);
+    maps_.push_back({bpf_map__name(map),
+                     {.type = bpf_map__type(map),
+                      .key_size = bpf_map__key_size(map),
+                      .value_size = bpf_map__value_size(map),
+                      .max_entries = bpf_map__max_entries(map),
+                      .flags = bpf_map__map_flags(map),
+                      .name = bpf_map__name(map),
+                      .key_type = bpf_map__btf_key_type_id(map),
+                      .value_type = bpf_map__btf_value_type_id(map)},
+                     path == nullptr ? "" : path});
+  }
+}
+
+std::vector<ProgramSpec> Object::programs() const {
+  std::vector<ProgramSpec> found;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_.get()) {
+    found.push_back({bpf_program__name(program), bpf_program__section_name(program),
+                     static_cast<uint32_t>(bpf_program__type(program))});
+  }
+  return found;
+}
+
+std::optional<BtfTypes> Object::types() const {
+  const btf* own = bpf_object__btf(object_.get());
+  if (own == nullptr) return std::nullopt;
+  uint32_t size = 0;
+  const void* raw = btf__raw_data(own, &size);
+  btf* copy = raw == nullptr ? nullptr : btf__new(raw, size);
+  if (copy == nullptr) throw Error(errno, "copy the types of BPF object " + name_);
+  return BtfTypes({copy, btf__free});
 }
 
 bpf_map* Object::find_map(const std::string& name) const {
   bpf_map* map = bpf_object__find_map_by_name(object_.get(), name.c_str());
   if (map == nullptr) throw Error(ENOENT, "find map '" + name + "' in BPF object " + name_);
   return map;
-}
-
-bpf_map* Object::find_section(const std::string& name) const {
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object_.get()) {
-    if (bpf_map__is_internal(map) && std::string(bpf_map__name(map)).ends_with(name)) return map;
-  }
-  throw Error(ENOENT, "find section '" + name + "' in BPF object " + name_);
 }
 
 void Object::set_max_entries(const std::string& map, uint32_t entries) {
@@ -75,60 +100,36 @@ void Object::reuse_map(const std::string& map, int fd) {
     throw Error(-error, "reuse map '" + map + "'");
 }
 
-std::vector<uint8_t> Object::section(const std::string& name) const {
-  bpf_map* const map = find_section(name);
-  if (!loaded_) {
-    size_t size = 0;
-    const auto* start = static_cast<const uint8_t*>(bpf_map__initial_value(map, &size));
-    return {start, start + size};
+// A ring buffer holds records, not values, and the kernel refuses one with a size or type of them. Its definition may
+// name the type of its records all the same, so that readers know it; then it is made here, without.
+void Object::create_typed_rings() {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object_.get()) {
+    const bool is_reused = bpf_map__fd(map) >= 0;
+    if (!is_ring(map) || is_reused || bpf_map__btf_value_type_id(map) == 0) continue;
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = bpf_map__map_flags(map),
+                .numa_node = bpf_map__numa_node(map));
+    const std::string name = bpf_map__name(map);
+    const Fd ring(bpf_map_create(bpf_map__type(map), name.c_str(), 0, 0, bpf_map__max_entries(map), &options));
+    if (!ring) throw_map_error(errno, name, name_);
+    bpf_map__set_value_size(map, 0);
+    reuse_map(name, ring.get());
   }
-  std::vector<uint8_t> value(bpf_map__value_size(map));
-  const uint32_t key = 0;
-  if (bpf_map_lookup_elem(bpf_map__fd(map), &key, value.data()) != 0) throw Error(errno, "read section '" + name + "'");
-  return value;
-}
-
-void Object::set_section(const std::string& name, std::span<const uint8_t> value) {
-  bpf_map* const map = find_section(name);
-  int error = 0;
-  if (!loaded_) {
-    error = -bpf_map__set_initial_value(map, value.data(), value.size());
-  } else {
-    const uint32_t key = 0;
-    if (bpf_map_update_elem(bpf_map__fd(map), &key, value.data(), BPF_ANY) != 0) error = errno;
-  }
-  if (error != 0) throw Error(error, "write section '" + name + "'");
-}
-
-Object::Variable Object::variable(const std::string& name) const {
-  const btf* types = bpf_object__btf(object_.get());
-  if (types == nullptr) throw Error(ENOENT, "find variable '" + name + "'", "the object has no BTF: compile with -g");
-  for (uint32_t id = 1; id < btf__type_cnt(types); ++id) {
-    const btf_type* section = btf__type_by_id(types, id);
-    if (!btf_is_datasec(section)) continue;
-    const btf_var_secinfo* entries = btf_var_secinfos(section);
-    for (uint16_t i = 0; i < btf_vlen(section); ++i) {
-      const btf_type* variable = btf__type_by_id(types, entries[i].type);
-      if (name == btf__name_by_offset(types, variable->name_off))
-        return {btf__name_by_offset(types, section->name_off), entries[i].offset, entries[i].size};
-    }
-  }
-  throw Error(ENOENT, "find variable '" + name + "' in BPF object " + name_);
 }
 
 void Object::load() {
-  const LibbpfLog log;
-  const int error = -bpf_object__load(object_.get());
-  if (error == 0) {
-    loaded_ = true;
-    messages_ += log.text();
-    return;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_.get()) {
+    if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC && bpf_program__autoload(program))
+      throw Error(EINVAL, std::string("load program '") + bpf_program__name(program) + "'",
+                  std::string("its section \"") + bpf_program__section_name(program) +
+                      R"(" names no type of program: try SEC("netkit/primary") or SEC("netkit/peer"))");
   }
-  const std::string program = refused_program(log.text());
-  // Without the privilege the verifier never saw the program.
-  if (!program.empty() && error != EPERM) throw VerifierError(error, program, log.text());
-  const std::string advice = load_advice(error);
-  throw Error(error, "load BPF object " + name_, advice.empty() ? without_newline(log.text()) : advice);
+  const LibbpfLog log;
+  create_typed_rings();
+  if (const int error = -bpf_object__load(object_.get()); error != 0) throw_load_error(error, log.text(), name_);
+  messages_ += log.text();
+  variables_->map_memory();
 }
 
 std::string Object::take_messages() { return without_newline(std::exchange(messages_, {})); }
@@ -141,26 +142,9 @@ int Object::program(const std::string& name) const {
 
 int Object::map(const std::string& name) const { return bpf_map__fd(find_map(name)); }
 
-std::vector<ProgramSpec> Object::programs() const {
-  std::vector<ProgramSpec> found;
-  bpf_program* program = nullptr;
-  bpf_object__for_each_program(program, object_.get()) {
-    found.push_back({bpf_program__name(program), bpf_program__section_name(program),
-                     static_cast<uint32_t>(bpf_program__type(program))});
-  }
-  return found;
-}
-
-std::vector<std::string> Object::maps() const {
-  std::vector<std::string> found;
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object_.get()) {
-    if (!bpf_map__is_internal(map)) found.emplace_back(bpf_map__name(map));
-  }
-  return found;
-}
-
 Program Object::open_program(const std::string& name) const { return {duplicate(program(name)), name}; }
+
+Map Object::open_map(const std::string& name) const { return Map(duplicate(map(name)), name); }
 
 TestRun Object::test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const {
   return open_program(name).test_run(packet, repeat);

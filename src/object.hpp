@@ -6,11 +6,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "btf_types.hpp"
+#include "map.hpp"
 #include "program.hpp"
+#include "variables.hpp"
 
 namespace netkit_bpf {
 
@@ -21,25 +25,35 @@ struct ProgramSpec {
   uint32_t type = 0;    // enum bpf_prog_type
 };
 
+// What an object file says of a map.
+struct MapSpec {
+  std::string name;
+  MapInfo info;          // no id and no types of the kernel's; key_type and value_type are among the object's
+  std::string pin_path;  // where it is pinned by its name; empty if it is not
+};
+
 // Not for use from two threads at once.
 class Object {
  public:
-  // Parses an ELF image. Throws Error with libbpf's own words where it is none.
-  Object(std::span<const uint8_t> image, const std::string& name);
+  // Parses an ELF image. Throws Error that says what is wrong where it is no BPF object, in libbpf's words if it has
+  // any. Maps that ask to be pinned by their name are so below `pin_root`.
+  Object(std::span<const uint8_t> image, const std::string& name, const std::string& pin_root = {});
+
+  [[nodiscard]] std::vector<ProgramSpec> programs() const;
+  [[nodiscard]] const std::vector<MapSpec>& maps() const noexcept { return maps_; }
+  [[nodiscard]] Variables& variables() noexcept { return *variables_; }
+  [[nodiscard]] const Variable& variable(const std::string& name) const {
+    return variables_->all()[variables_->index(name)];
+  }
+  // A copy, which outlives the object; nothing if it was compiled without -g.
+  [[nodiscard]] std::optional<BtfTypes> types() const;
 
   // Before load.
   void set_max_entries(const std::string& map, uint32_t entries);
   void reuse_map(const std::string& map, int fd);
   // The whole of a section of global variables: ".rodata" before load, ".data" or ".bss" at any time.
-  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const;
-  void set_section(const std::string& name, std::span<const uint8_t> value);
-  // Where a global variable lies in its section, from BTF.
-  struct Variable {
-    std::string section;
-    uint32_t offset;
-    uint32_t size;
-  };
-  [[nodiscard]] Variable variable(const std::string& name) const;
+  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const { return variables_->section(name); }
+  void set_section(const std::string& name, Bytes value) { variables_->set_section(name, value); }
 
   // Throws VerifierError, or Error with what the kernel refused.
   void load();
@@ -47,11 +61,9 @@ class Object {
   // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
   std::string take_messages();
 
-  [[nodiscard]] std::vector<ProgramSpec> programs() const;
-  [[nodiscard]] std::vector<std::string> maps() const;
-
-  // After load. It outlives the object.
+  // After load. They outlive the object.
   [[nodiscard]] Program open_program(const std::string& name) const;
+  [[nodiscard]] Map open_map(const std::string& name) const;
 
   // After load. The descriptors belong to the object.
   [[nodiscard]] int program(const std::string& name) const;
@@ -60,12 +72,14 @@ class Object {
 
  private:
   [[nodiscard]] bpf_map* find_map(const std::string& name) const;
-  [[nodiscard]] bpf_map* find_section(const std::string& name) const;
+  void read_maps();
+  void create_typed_rings();
 
   std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
   std::string name_;
   std::string messages_;
-  bool loaded_ = false;
+  std::vector<MapSpec> maps_;
+  std::unique_ptr<Variables> variables_;
 };
 
 }  // namespace netkit_bpf

@@ -23,19 +23,21 @@ except ImportError as error:  # say which interpreter could not load what, for a
 
 from netkit_bpf.device import Device
 from netkit_bpf.enums import AddrGenMode, Direction, Mode, Policy, Scrub, Side, Verdict
-from netkit_bpf.errors import NotSupportedError, VerifierError
+from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
 from netkit_bpf.lab import Lab, Node
 from netkit_bpf.link import AttachedProgram, HookPrograms, Link
+from netkit_bpf.map import Map
 from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
 from netkit_bpf.orphan import Orphan, orphans, reap
 from netkit_bpf.pair import NetkitPair, pairs
-from netkit_bpf.program import Program, TestRun
+from netkit_bpf.program import PacketContext, Program, TestRun
 from netkit_bpf.route import Route
 from netkit_bpf.statistics import Statistics
 from netkit_bpf.trace import TraceLine, TraceLog, trace_log
+from netkit_bpf.variable import Variable
 
 
 def __getattr__(name: str) -> str:
@@ -51,12 +53,14 @@ __all__ = [
     "AddrGenMode",
     "AttachedProgram",
     "BPFObject",
+    "CompileError",
     "Device",
     "Direction",
     "Fragment",
     "HookPrograms",
     "Lab",
     "Link",
+    "Map",
     "Mode",
     "Monitor",
     "MonitorStats",
@@ -65,6 +69,7 @@ __all__ = [
     "Node",
     "NotSupportedError",
     "Orphan",
+    "PacketContext",
     "PacketEvent",
     "Policy",
     "Program",
@@ -76,6 +81,7 @@ __all__ = [
     "TestRun",
     "TraceLine",
     "TraceLog",
+    "Variable",
     "Verdict",
     "VerifierError",
     "orphans",

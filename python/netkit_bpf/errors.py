@@ -28,6 +28,10 @@ class NotSupportedError(OSError):
         return type(self), (self.errno, self.strerror, self.feature, self.needs, self.running)
 
 
+class CompileError(ValueError):
+    """The C compiler refused the source of a BPF program; the text is what the compiler says."""
+
+
 class VerifierError(OSError):
     """The kernel's verifier refused a program; the text ends with the lines of its log that matter.
 

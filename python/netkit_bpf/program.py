@@ -3,16 +3,68 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect, expect_in
+from netkit_bpf.codec import Array, Codec, Integer
 from netkit_bpf.enums import Side, Verdict
+from netkit_bpf.structure import Member, Structure
 
 _SIDES = {"netkit/primary": Side.PRIMARY, "netkit/peer": Side.PEER}
 _VERDICTS = {-1: Verdict.NEXT, 0: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.REDIRECT}
 _SCHED_CLS = 3
+_SCHED_ACT = 4
 _REPEAT = range(1, 1 << 31)
+_LARGEST_PACKET = 1 << 20  # more than the kernel takes
+
+
+@functools.cache
+def _sk_buff() -> Structure:
+    """The fields of struct __sk_buff that a test run takes (convert___skb_to_skb() in net/bpf/test_run.c)."""
+    u32, u64 = (Integer(f"__u{8 * size}", size, signed=False) for size in (4, 8))
+    places: dict[str, tuple[int, Codec]] = {
+        "mark": (8, u32),
+        "priority": (32, u32),
+        "ingress_ifindex": (36, u32),
+        "ifindex": (40, u32),
+        "cb": (48, Array("__u32[5]", u32, 5)),
+        "tstamp": (152, u64),
+        "wire_len": (160, u32),
+        "gso_segs": (164, u32),
+        "gso_size": (176, u32),
+        "hwtstamp": (184, u64),
+    }
+    return Structure("struct __sk_buff", 192, [Member(name, codec, at * 8) for name, (at, codec) in places.items()])
+
+
+class PacketContext(NamedTuple):
+    """What a program sees of a packet beside its bytes: struct __sk_buff, as far as a test run takes it.
+
+    Attributes:
+        mark: the packet's mark, as SO_MARK and nftables set it.
+        priority: its class for queueing disciplines.
+        ingress_ifindex: the device that it came in by.
+        ifindex: the device that it is on, of the calling thread's network namespace; 0 is its loopback device.
+        cb: five words that programs leave for each other.
+        tstamp: nanoseconds at which it may leave.
+        wire_len: bytes on the wire, with headers; 0 for the packet's length.
+        gso_segs: packets on the wire that it will become.
+        gso_size: bytes of payload of each of them.
+        hwtstamp: nanoseconds at which the device received it.
+    """
+
+    mark: int = 0
+    priority: int = 0
+    ingress_ifindex: int = 0
+    ifindex: int = 0
+    cb: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    tstamp: int = 0
+    wire_len: int = 0
+    gso_segs: int = 0
+    gso_size: int = 0
+    hwtstamp: int = 0
 
 
 class TestRun(NamedTuple):
@@ -23,12 +75,14 @@ class TestRun(NamedTuple):
         verdict: what this means on a hook; None where it means nothing that has a name: netkit drops the packet.
         data: the packet afterwards.
         duration_ns: nanoseconds that one run took, the mean of all.
+        context: what is beside the packet's bytes afterwards; None where none was given.
     """
 
     retval: int
     verdict: Verdict | None
     data: bytes
     duration_ns: int
+    context: PacketContext | None = None
 
 
 TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test's
@@ -82,21 +136,40 @@ class Program:
         """A hash of its instructions, as bpftool(8) shows it: 16 hexadecimal digits."""
         return self._open().info()[2].hex()
 
-    def test_run(self, packet: bytes, *, repeat: int = 1) -> TestRun:
-        """Run the program on a packet that starts with its Ethernet header, with no device.
+    def test_run(
+        self, packet: bytes | bytearray | memoryview, *, repeat: int = 1, context: PacketContext | None = None
+    ) -> TestRun:
+        """Run the program on a packet that starts with its Ethernet header; no device is needed (BPF_PROG_TEST_RUN).
 
         Args:
             packet: at least 14 bytes and the IP header that its ethertype announces.
             repeat: how often, for the duration; the packet is made once and goes on as each run leaves it.
+            context: the mark, the priority and the like that the program sees; the result then has them afterwards.
 
         Raises:
             ValueError: the program is not loaded, or its object is closed.
-            OSError: the kernel refused the packet, or knows no test run for this type of program.
+            TypeError: a program of this type sees no such context.
+            OverflowError: a number does not fit its field of the context.
+            OSError: EINVAL, the kernel refused the packet or the context; or it knows no test run for this type of
+                program.
+
+        >>> program.test_run(bytes(12) + b"\\x86\\xdd" + bytes(40)).verdict  # doctest: +SKIP
+        <Verdict.DROP: 'drop'>
         """
         expect_in(repeat, _REPEAT, "repeat")
-        retval, data, duration, _ = self._open().test_run(bytes(expect(packet, bytes, "packet")), repeat, b"")
+        if not isinstance(packet, (bytes, bytearray, memoryview)):
+            raise TypeError(f"packet must be bytes, not {type(packet).__name__}")
+        if len(packet) > _LARGEST_PACKET:
+            raise ValueError(f"packet must be at most {_LARGEST_PACKET} bytes, not {len(packet)}")
+        given = b""
+        if context is not None:
+            if self._kind not in (_SCHED_CLS, _SCHED_ACT):
+                raise TypeError(f"program '{self._name}' ({self._section}) sees no packet context")
+            given = _sk_buff().encode(tuple(expect(context, PacketContext, "context")), "context")
+        retval, data, duration, after = self._open().test_run(bytes(packet), repeat, given)
         verdict = _VERDICTS.get(retval) if self._kind == _SCHED_CLS else None
-        return TestRun(retval, verdict, data, duration)
+        seen = PacketContext(*_sk_buff().decode(after)) if after else None
+        return TestRun(retval, verdict, data, duration, seen)
 
     def _fileno(self) -> int:
         """The descriptor, which stays this program's."""

@@ -8,11 +8,16 @@
 #include <span>
 #include <vector>
 
+namespace netkit_bpf {
+struct MapInfo;
+}
+
 namespace netkit_bpf::python {
 
 // The bytes of an object that the caller holds.
 std::span<const uint8_t> view(const pybind11::bytes& bytes);
 pybind11::bytes to_bytes(std::span<const uint8_t> data);
+pybind11::tuple to_tuple(const MapInfo& info);
 
 void bind_errors();
 void bind_netns(pybind11::module_& module);
@@ -20,6 +25,8 @@ void bind_devices(pybind11::module_& module);
 void bind_program(pybind11::module_& module);
 void bind_addresses(pybind11::module_& module);
 void bind_pairs(pybind11::module_& module);
+void bind_map(pybind11::module_& module);
+void bind_btf(pybind11::module_& module);
 void bind_object(pybind11::module_& module);
 void bind_link(pybind11::module_& module);
 void bind_filter(pybind11::module_& module);

@@ -10,6 +10,8 @@ PYBIND11_MODULE(_core, module) {
   bind_program(module);
   bind_addresses(module);
   bind_pairs(module);
+  bind_map(module);
+  bind_btf(module);
   bind_object(module);
   bind_link(module);
   bind_filter(module);

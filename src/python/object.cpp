@@ -20,37 +20,56 @@ void log_messages(Object& object) {
   py::module_::import("logging").attr("getLogger")("netkit_bpf.libbpf").attr("warning")("%s", messages);
 }
 
-// Replaces one variable in its section, which libbpf takes only whole.
-void set_variable(Object& object, const std::string& name, const py::bytes& value) {
-  const Object::Variable variable = object.variable(name);
-  const auto data = view(value);
-  if (data.size() != variable.size)
-    throw py::value_error("variable '" + name + "' takes " + std::to_string(variable.size) + " bytes");
-  std::vector<uint8_t> section = object.section(variable.section);
-  std::copy(data.begin(), data.end(), section.begin() + variable.offset);
-  object.set_section(variable.section, section);
+py::list programs(const Object& object) {
+  py::list found;
+  for (const ProgramSpec& program : object.programs())
+    found.append(py::make_tuple(program.name, program.section, program.type));
+  return found;
+}
+
+py::list maps(const Object& object) {
+  py::list found;
+  for (const MapSpec& map : object.maps()) found.append(py::make_tuple(map.name, to_tuple(map.info), map.pin_path));
+  return found;
+}
+
+py::list variables(Object& object) {
+  py::list found;
+  for (const Variable& variable : object.variables().all())
+    found.append(py::make_tuple(variable.name, variable.section, variable.type, variable.size, variable.is_constant));
+  return found;
 }
 
 }  // namespace
 
 void bind_object(py::module_& module) {
   py::class_<Object, std::shared_ptr<Object>>(module, "Object")
-      .def(py::init([](const py::bytes& image, const std::string& name) {
-             auto object = std::make_shared<Object>(view(image), name);
+      .def(py::init([](const py::bytes& image, const std::string& name, const std::string& pin_root) {
+             auto object = std::make_shared<Object>(view(image), name, pin_root);
              log_messages(*object);
              return object;
            }),
-           py::arg("image"), py::arg("name"))
+           py::arg("image"), py::arg("name"), py::arg("pin_root") = "")
+      .def("programs", &programs)
+      .def("maps", &maps)
+      .def("variables", &variables)
+      .def("types", &Object::types)
       .def("set_max_entries", &Object::set_max_entries, py::arg("map"), py::arg("entries"))
       .def("reuse_map", &Object::reuse_map, py::arg("map"), py::arg("fd"))
-      .def("set_variable", &set_variable, py::arg("name"), py::arg("value"))
       .def(
           "variable",
           [](const Object& object, const std::string& name) {
-            const Object::Variable variable = object.variable(name);
+            const Variable& variable = object.variable(name);
             return py::make_tuple(variable.section, variable.offset, variable.size);
           },
           py::arg("name"))
+      .def(
+          "read_variable", [](Object& object, size_t index) { return to_bytes(object.variables().read(index)); },
+          py::arg("index"))
+      .def(
+          "write_variable",
+          [](Object& object, size_t index, const py::bytes& value) { object.variables().write(index, view(value)); },
+          py::arg("index"), py::arg("value"))
       .def("load",
            [](Object& object) {
              {
@@ -59,16 +78,6 @@ void bind_object(py::module_& module) {
              }
              log_messages(object);
            })
-      .def("program", &Object::program, py::arg("name"))
-      .def("map", &Object::map, py::arg("name"))
-      .def("programs",
-           [](const Object& object) {
-             py::list found;
-             for (const ProgramSpec& program : object.programs())
-               found.append(py::make_tuple(program.name, program.section, program.type));
-             return found;
-           })
-      .def("maps", &Object::maps)
       .def(
           "open_program",
           [](const Object& object, const std::string& name) {
@@ -76,12 +85,26 @@ void bind_object(py::module_& module) {
           },
           py::arg("name"))
       .def(
+          "open_map",
+          [](const Object& object, const std::string& name) { return std::make_shared<Map>(object.open_map(name)); },
+          py::arg("name"))
+      .def("program", &Object::program, py::arg("name"))
+      .def("map", &Object::map, py::arg("name"))
+      .def(
+          "set_variable",
+          [](Object& object, const std::string& name, const py::bytes& value) {
+            Variables& variables = object.variables();
+            variables.write(variables.index(name), view(value));
+          },
+          py::arg("name"), py::arg("value"))
+      .def(
           "test_run",
           [](const Object& object, const std::string& program, const py::bytes& packet, uint32_t repeat) {
             TestRun run;
             {
-              const py::gil_scoped_release release;  // packet is held by the caller and immutable
-              run = object.test_run(program, view(packet), repeat);
+              const auto data = view(packet);  // held by the caller and immutable
+              const py::gil_scoped_release release;
+              run = object.test_run(program, data, repeat);
             }
             return py::make_tuple(static_cast<int32_t>(run.retval), to_bytes(run.data), run.duration_ns);
           },

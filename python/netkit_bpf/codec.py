@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""How values of C types become Python's, and back.
+
+Every codec says of one type how many bytes it takes, how the struct module reads it, and what it refuses. Errors name
+the field: the path that leads to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import keyword
+import operator
+import struct
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+Convert = Callable[[Any], Any]
+
+BYTES = (bytes, bytearray, memoryview)
+
+
+class Codec:
+    """A type. `format` is the struct module's, of one raw value; `convert` makes Python's of it, None if it is that.
+
+    Immutable: any thread may use it.
+    """
+
+    def __init__(self, name: str, size: int, fmt: str, convert: Convert | None = None) -> None:
+        self.name = name
+        self.size = size
+        self.format = fmt
+        self.convert = convert
+        self._unpack = struct.Struct("=" + fmt).unpack
+
+    def decode(self, data: bytes) -> Any:
+        """The value that the bytes stand for; ValueError if they are too many or too few."""
+        if len(data) != self.size:
+            raise ValueError(f"{self.name} takes {self.size} bytes, not {len(data)}")
+        (raw,) = self._unpack(data)
+        return raw if self.convert is None else self.convert(raw)
+
+    def encode(self, value: Any, path: str) -> bytes:
+        """The bytes that stand for the value; a TypeError, ValueError or OverflowError names the path and its range."""
+        buffer = bytearray(self.size)
+        self._pack(buffer, 0, value, path)
+        return bytes(buffer)
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        """Write the value into a buffer of zeros."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, {self.size} bytes>"
+
+
+class Raw(Codec):
+    """Bytes that nothing is known of."""
+
+    def __init__(self, size: int, name: str = "bytes") -> None:
+        super().__init__(name, size, f"{size}s")
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        copy(self, buffer, offset, value, path)
+
+
+class Integer(Codec):
+    """An integer of 1, 2, 4, 8 or 16 bytes; a pointer is one, too."""
+
+    _FORMATS: ClassVar = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+    def __init__(self, name: str, size: int, *, signed: bool, convert: Convert | None = None) -> None:
+        if size in self._FORMATS:
+            fmt = self._FORMATS[size]
+            super().__init__(name, size, fmt.lower() if signed else fmt, convert)
+        else:
+            super().__init__(name, size, f"{size}s", lambda raw: int.from_bytes(raw, sys.byteorder, signed=signed))
+        self.signed = signed
+
+    def _number(self, value: Any, path: str, bits: int) -> int:
+        """The value as an integer of so many bits, checked."""
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{path} must be an integer, not {type(value).__name__}") from None
+        least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if self.signed else (0, (1 << bits) - 1)
+        if not least <= number <= most:
+            raise OverflowError(f"{path} must be {least} to {most}, not {number}")
+        return number
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        number = self._number(value, path, self.size * 8)
+        buffer[offset : offset + self.size] = number.to_bytes(self.size, sys.byteorder, signed=self.signed)
+
+
+class Enumeration(Integer):
+    """An enumeration: a member of an IntEnum where the number has a name, else the number. Takes names, too."""
+
+    def __init__(self, name: str, size: int, members: Mapping[str, int], *, signed: bool) -> None:
+        self.members = dict(members)
+        known: dict[int, Any] = {}
+        with contextlib.suppress(TypeError, ValueError, AttributeError):  # names that Python has other uses for
+            make: Any = enum.IntEnum
+            known = {int(word): word for word in make(identifier(name), list(members.items()))}
+        super().__init__(name, size, signed=signed, convert=lambda raw: known.get(raw, raw))
+
+    def _number(self, value: Any, path: str, bits: int) -> int:
+        if isinstance(value, str):
+            if value not in self.members:
+                raise ValueError(f"{path} must be one of {', '.join(self.members)}, not {value!r}")
+            value = self.members[value]
+        return super()._number(value, path, bits)
+
+
+class Bool(Integer):
+    """A _Bool."""
+
+    def __init__(self, name: str, size: int = 1) -> None:
+        super().__init__(name, size, signed=False, convert=bool)
+
+    def _number(self, value: Any, path: str, bits: int) -> int:  # noqa: ARG002
+        if not isinstance(value, bool) and getattr(getattr(value, "dtype", None), "kind", "") != "b":
+            raise TypeError(f"{path} must be a bool, not {type(value).__name__}")
+        return int(bool(value))
+
+
+class Float(Codec):
+    """A floating point number of 2, 4 or 8 bytes."""
+
+    FORMATS: ClassVar = {2: "e", 4: "f", 8: "d"}
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name, size, self.FORMATS[size])
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        if isinstance(value, (str, *BYTES)) or not hasattr(value, "__float__"):
+            raise TypeError(f"{path} must be a number, not {type(value).__name__}")
+        try:
+            struct.pack_into("=" + self.format, buffer, offset, value)
+        except OverflowError:
+            raise OverflowError(f"{path} must fit a {self.name} of {self.size} bytes, not {value}") from None
+
+
+class Char(Codec):
+    """A single char: bytes of length 1."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, 1, "c")
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        data = _text(value, path)
+        if len(data) != 1:
+            raise ValueError(f"{path} must be 1 byte, not {len(data)}")
+        buffer[offset : offset + 1] = data
+
+
+class CharArray(Codec):
+    """An array of char: bytes up to the first zero. Takes str, too, which becomes UTF-8."""
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name, size, f"{size}s", lambda raw: raw.partition(b"\0")[0])
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        data = _text(value, path)
+        if len(data) > self.size:
+            raise ValueError(f"{path} must be at most {self.size} bytes, not {len(data)}")
+        buffer[offset : offset + len(data)] = data
+
+
+class ByteArray(Codec):
+    """An array of unsigned bytes: bytes, all of them. Takes a sequence of integers, too."""
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name, size, f"{size}s")
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        if not isinstance(value, BYTES):
+            numbers = _elements(value, self.size, path)
+            byte = Integer("byte", 1, signed=False)
+            value = bytes(byte._number(each, f"{path}[{index}]", 8) for index, each in enumerate(numbers))
+        copy(self, buffer, offset, value, path)
+
+
+class Array(Codec):
+    """An array: a tuple."""
+
+    def __init__(self, name: str, element: Codec, count: int) -> None:
+        size = element.size * count
+        super().__init__(name, size, f"{size}s", self.elements)
+        self.element = element
+        self.count = count
+        self._iterate = struct.Struct("=" + element.format).iter_unpack
+
+    def elements(self, raw: bytes) -> tuple[Any, ...]:
+        """As many elements as the bytes hold."""
+        if self.element.size == 0:
+            return ()
+        convert = self.element.convert
+        if convert is None:
+            return tuple(element for (element,) in self._iterate(raw))
+        return tuple(convert(element) for (element,) in self._iterate(raw))
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        for index, each in enumerate(_elements(value, self.count, path)):
+            self.element._pack(buffer, offset + index * self.element.size, each, f"{path}[{index}]")
+
+
+class Opaque(Codec):
+    """What has no values: void, a function, a structure that is only declared."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, 0, "0s")
+
+    def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:  # noqa: ARG002
+        raise TypeError(f"{path} is {self.name}, which has no values")
+
+
+def copy(codec: Codec, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+    """Write bytes into the buffer, if they are as many as the type takes."""
+    if not isinstance(value, BYTES):
+        raise TypeError(f"{path} must be bytes, not {type(value).__name__}")
+    data = bytes(value)
+    if len(data) != codec.size:
+        raise ValueError(f"{path} must be {codec.size} bytes, not {len(data)}")
+    buffer[offset : offset + codec.size] = data
+
+
+def _text(value: Any, path: str) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, BYTES):
+        raise TypeError(f"{path} must be bytes or str, not {type(value).__name__}")
+    return bytes(value)
+
+
+def _elements(value: Any, count: int, path: str) -> Sequence[Any]:
+    elements = value if isinstance(value, Sequence) else getattr(value, "tolist", lambda: None)()
+    if not isinstance(elements, Sequence) or isinstance(elements, (str, *BYTES)):
+        raise TypeError(f"{path} must be a sequence, not {type(value).__name__}")
+    if len(elements) != count:
+        raise ValueError(f"{path} must have {count} elements, not {len(elements)}")
+    return elements
+
+
+def identifier(name: str) -> str:
+    """A name for a Python class: that of the C type, without the keyword in front."""
+    last = name.rpartition(" ")[2]
+    return last if last.isidentifier() and not keyword.iskeyword(last) else "anonymous"
