@@ -135,8 +135,6 @@ def test_refusals_read_well(command: Command, place: NetNS) -> None:
     command("pair create nk0")
     for line, text in {
         "pair create nk0": "create netkit pair nk0: File exists (a device named nk0 or nk0p is there already)",
-        "pair create nk1 --mtu 67": "mtu must be 68 to 65535, not 67",
-        "pair create nk1 --address 02:00:00:00:00:01": "mac: an L3 device has no MAC address; use mode='l2'",
         "pair create nk1 --peer-netns nowhere": "there is no network namespace 'nowhere': see ip netns",
         "pair create nk1 --peer-netns 99999999": "there is neither a network namespace nor a process 99999999: "
         "see ip netns",

@@ -32,3 +32,21 @@ def test_wrong_usage_is_said_in_a_line(
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.splitlines()[-1].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--mtu 67", "--mtu must be 68 to 65535, not 67"),
+        ("--peer-numtxqueues 0", "--peer-numtxqueues must be 1 to 4096, not 0"),
+        ("--address 02:00:00:00:00:01", "--address: an L3 device has no MAC address; use mode='l2'"),
+        ("--headroom 70000", "headroom must be 0 to 65535, not 70000"),
+        ("--peer-name nk0", "peer_name is 'nk0' as well: the two ends need two names"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_kernel_is_asked(
+    line: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["netkit-bpf", "pair", "create", "nk0", *line.split()])
+    assert main() == 1
+    assert capsys.readouterr() == ("", f"netkit-bpf: {text}\n")

@@ -138,8 +138,21 @@ def _create(arguments: argparse.Namespace) -> int:
     options["netns"] = open_netns(given["netns"]) if "netns" in given else netns_of(arguments)
     if "peer_netns" in given:
         options["peer_netns"] = open_netns(given["peer_netns"])
-    NetkitPair.create(**options)
+    try:
+        NetkitPair.create(**options)
+    except ValueError as error:
+        raise ValueError(_in_our_words(str(error))) from None
     return 0
+
+
+def _in_our_words(text: str) -> str:
+    """The text with the option in place of the argument that it begins with: "--peer-mtu must be ..."."""
+    argument, space, rest = text.partition(" ")
+    for prefix, _ in _ENDS:
+        for word, key in (("address", "mac"), *((word, key) for word, key, _ in _NUMBERS)):
+            if argument.rstrip(":") == _key(prefix, key):
+                return f"--{prefix}{word}{argument[len(_key(prefix, key)) :]}{space}{rest}"
+    return text
 
 
 def _set(arguments: argparse.Namespace) -> int:
