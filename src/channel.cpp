@@ -19,8 +19,10 @@ constexpr auto longest_wait = 50ms;
 
 }  // namespace
 
-Channel::Channel(std::vector<Ring> rings, size_t queue_size, const SourceField& field, std::function<void()> check)
+Channel::Channel(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field,
+                 std::function<void()> check)
     : queue_size_(queue_size),
+      turn_(turn),
       field_(field),
       check_(std::move(check)),
       pool_(field.sources),
@@ -30,15 +32,14 @@ size_t Channel::drain() {
   const std::lock_guard draining(draining_);
   size_t records = 0;
   for (Ring& ring : rings_) {
-    // A producer that is faster than the copy must not keep this thread here: one ring's worth is a turn.
-    for (size_t drained = 0; drained < ring.size();) {
+    for (size_t drained = 0; drained < turn_;) {
       const size_t next = ring.next_size();
       if (next == 0) break;
       size_t room = 0;
       {
         const std::lock_guard lock(mutex_);
         if (stopped_ || queued_ >= queue_size_) return records;
-        room = queue_size_ - queued_;
+        room = std::min(queue_size_ - queued_, turn_ - drained);
       }
       std::shared_ptr<Block> block = block_for(next);
       const size_t before = block->records;

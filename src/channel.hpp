@@ -26,7 +26,9 @@ namespace netkit_bpf {
 // Any thread may call.
 class Channel {
  public:
-  Channel(std::vector<Ring> rings, size_t queue_size, const SourceField& field, std::function<void()> check);
+  // `turn` is how many bytes of a ring one drain() takes at most.
+  Channel(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field,
+          std::function<void()> check);
 
   // --- The end of the rings.
 
@@ -74,6 +76,7 @@ class Channel {
   void announce();
 
   const size_t queue_size_;
+  const size_t turn_;
   const SourceField field_;
   const std::function<void()> check_;
   std::function<void()> kick_;

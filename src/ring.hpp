@@ -29,6 +29,8 @@ struct SourceField {
   // Adds the records of a run that are no discarded ones to `counts`, which has one for each source; returns
   // how many they are. What names no source counts for the last.
   [[nodiscard]] size_t count(std::span<const std::byte> run, std::span<uint64_t> counts) const;
+  // The same for a run of records that all have one header, of which none is discarded.
+  [[nodiscard]] size_t count_alike(std::span<const std::byte> run, uint32_t header, std::span<uint64_t> counts) const;
 };
 
 // One consumer at a time.

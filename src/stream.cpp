@@ -31,6 +31,8 @@ nk_counts read_counts(int map, uint32_t source) {
   return sum;
 }
 
+constexpr size_t largest_turn = 16 << 20;
+
 std::vector<Ring> open_rings(const StreamOptions& options) {
   std::vector<Ring> rings;
   rings.reserve(options.rings.size());
@@ -59,7 +61,11 @@ Stream::Stream(const StreamOptions& options)
       reader_(options.reader),
       inline_(options.reader ? nullptr : std::make_unique<Poller>()),
       poller_(options.reader ? options.reader->poller() : *inline_),
-      channel_(std::make_shared<Channel>(open_rings(options), options.queue_size, options.field, options.check)),
+      // Who reads by itself comes back for the next block when it is done with one; a thread has nothing else to do,
+      // but must not be kept at one ring by a producer that is faster than the copy.
+      channel_(std::make_shared<Channel>(open_rings(options), options.queue_size,
+                                         options.reader ? largest_turn : BlockPool::block_size, options.field,
+                                         options.check)),
       popped_(options.field.sources) {
   channel_->on_room([this] { poller_.kick(); });
   poller_.add(channel_);

@@ -28,4 +28,6 @@ def _to_json(event: PacketEvent) -> str:
     fields = event.asdict()
     if event.fragment is not None:
         fields["fragment"] = event.fragment._asdict()
+    if event.data is not None:
+        fields["data"] = event.data.hex()
     return json.dumps(fields, default=str)

@@ -20,7 +20,6 @@
 #include "../object.hpp"
 #include "../reader.hpp"
 #include "bindings.hpp"
-#include "event.hpp"
 
 namespace py = pybind11;
 
@@ -61,7 +60,7 @@ struct PyStream::Open {
 };
 
 PyStream::PyStream(py::object owner, const StreamOptions& options, const py::object& decoder)
-    : open_(std::make_shared<Open>(std::move(owner), options)), owner_(::getpid()) {
+    : open_(std::make_shared<Open>(std::move(owner), options)), stream_(&open_->stream), owner_(::getpid()) {
   if (py::isinstance<py::tuple>(decoder))
     names_ = decoder;
   else
@@ -74,16 +73,13 @@ PyStream::~PyStream() {
   if (::getpid() != owner_) new (std::nothrow) std::shared_ptr<Open>(std::move(open_));
 }
 
-PyObject* PyStream::decode(const Stream::View& record) {
-  if (decode_) {
-    PyObject* bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(record.data.data()),
-                                                static_cast<Py_ssize_t>(record.data.size()));
-    if (bytes == nullptr) return nullptr;
-    PyObject* object = PyObject_CallOneArg(decode_.ptr(), bytes);
-    Py_DECREF(bytes);
-    return object;
-  }
-  return make_event(record, names_.ptr());
+PyObject* PyStream::call_decoder(const Stream::View& record) {
+  PyObject* bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(record.data.data()),
+                                              static_cast<Py_ssize_t>(record.data.size()));
+  if (bytes == nullptr) return nullptr;
+  PyObject* object = PyObject_CallOneArg(decode_.ptr(), bytes);
+  Py_DECREF(bytes);
+  return object;
 }
 
 // Waits for records, not for ever. False once the deadline has passed, and with an exception set if a signal's handler
@@ -131,6 +127,7 @@ void PyStream::close() {
   }
   if (!open_) return;  // another thread was faster
   final_ = closing->stream.stats();
+  stream_ = nullptr;
   open_.reset();
 }
 
@@ -150,8 +147,10 @@ PyObject* iterator_next(PyObject* self) {
   if (iterator->stream == nullptr) return nullptr;
   PyObject* event = nullptr;
   try {
-    event =
-        iterator->stream->next(deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)));
+    event = iterator->stream->next_at_hand();
+    if (event == nullptr && PyErr_Occurred() == nullptr)
+      event = iterator->stream->next(
+          deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)));
   } catch (abi::__forced_unwind&) {
     throw;  // the interpreter's exit ends this thread
   } catch (...) {

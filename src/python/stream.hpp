@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "../stream.hpp"
+#include "event.hpp"
 
 namespace netkit_bpf::python {
 
@@ -31,6 +32,12 @@ class PyStream {
 
   // The next record as a new object, waiting for it. Null with no exception set on time-out and at the end.
   PyObject* next(const Deadline& deadline);
+  // The next record that is there as a new object, else null.
+  PyObject* next_at_hand() {
+    if (stream_ == nullptr) return nullptr;
+    const std::optional<Stream::View> record = stream_->next();
+    return record ? decode(*record) : nullptr;
+  }
   // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
   // at the end.
   std::optional<Slice> take(size_t most, const Deadline& deadline);
@@ -43,11 +50,15 @@ class PyStream {
  private:
   struct Open;
   static bool wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked);
-  PyObject* decode(const Stream::View& record);
+  PyObject* decode(const Stream::View& record) {
+    return decode_ ? call_decoder(record) : make_event(record, names_.ptr());
+  }
+  PyObject* call_decoder(const Stream::View& record);
 
   pybind11::tuple names_;
   pybind11::object decode_;  // null: packet events
   std::shared_ptr<Open> open_;
+  Stream* stream_;  // that of open_
   StreamStats final_;
   const pid_t owner_;
 };

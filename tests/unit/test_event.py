@@ -9,6 +9,7 @@ import random
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
+from random import Random
 
 import pytest
 
@@ -18,8 +19,8 @@ IP, PROTOCOL, PORTS, TCP, ICMP, FRAGMENT, VLAN = (1 << bit for bit in range(7))
 LAYOUT = "=Q16s16sIIIHHHHHHBBBBBBH"  # struct nk_event
 
 
-def event(**changes: object) -> PacketEvent:
-    """A TCP segment over IPv6, with changes."""
+def event(*, data: bytes = b"", **changes: object) -> PacketEvent:
+    """A TCP segment over IPv6, with changes, and with what was captured of it."""
     values: dict[str, object] = {
         "timestamp": 1_700_000_000_123_456_789,
         "src": IPv6Address("fd00::2").packed,
@@ -42,7 +43,7 @@ def event(**changes: object) -> PacketEvent:
         "pair": 0,
     }
     assert changes.keys() <= values.keys()
-    return PacketEvent._from_record(struct.pack(LAYOUT, *(values | changes).values()), "nk0")
+    return PacketEvent._from_record(struct.pack(LAYOUT, *(values | changes).values()) + data, "nk0")
 
 
 def test_fields_of_an_ipv6_segment() -> None:
@@ -162,3 +163,55 @@ def test_addresses_are_written_as_inet_ntop_does() -> None:
     for source in packed[:1000]:
         src = socket.inet_ntop(socket.AF_INET, source[:4])
         assert f" IPv4: {src} -> " in str(event(src=source, ip_word=4 << 28))
+
+
+def test_events_are_ordered_by_time() -> None:
+    early, late = event(timestamp=1, length=999), event(timestamp=2)
+    assert early < late
+    assert late > early
+    assert early <= event(timestamp=1) >= early
+    assert sorted([late, early]) == [early, late]
+    with pytest.raises(TypeError, match="not supported between"):
+        early < 1  # type: ignore[operator] # noqa: B015
+
+
+def test_data_is_as_long_as_the_packet_at_most() -> None:
+    captured = bytes(range(100))
+    assert event(length=118).data is None
+    with_data, short = event(length=118, data=captured), event(length=60, data=captured)
+    assert (with_data.data, short.data) == (captured, captured[:60])
+    assert with_data != event(length=118)
+    for made in (with_data, short):
+        again = pickle.loads(pickle.dumps(made))
+        assert (again, again.data, hash(again)) == (made, made.data, hash(made))
+        assert json.loads(made.to_json())["data"] == (made.data or b"").hex()
+
+
+def test_events_that_are_kept_stay_as_they_are() -> None:
+    """Freed events are used again: never one that somebody holds."""
+    kept = {}
+    for number in range(2000):
+        made = event(timestamp=number)
+        if number % 3 == 0:
+            kept[made] = number
+    assert [each.timestamp_ns for each in kept] == list(kept.values()) == list(range(0, 2000, 3))
+
+
+def test_values_that_were_made_lately_are_not_mixed_up() -> None:
+    random = Random(1)
+    for _ in range(20_000):
+        src, dst = random.randbytes(16), random.choice([bytes(15), random.randbytes(15)]) + random.randbytes(1)
+        port, length = random.randrange(1 << 16), random.choice([random.randrange(3000), random.randrange(1 << 32)])
+        version = random.choice([4, 6])
+        made = event(src=src, dst=dst, src_port=port, length=length, ip_word=version << 28)
+        address = IPv6Address if version == 6 else IPv4Address
+        size = 16 if version == 6 else 4
+        assert (made.src, made.dst) == (address(src[:size]), address(dst[:size]))
+        assert (made.src_port, made.length, made.timestamp_ns) == (port, length, event().timestamp_ns)
+
+
+def test_the_type_cannot_be_changed() -> None:
+    with pytest.raises(TypeError, match="immutable type"):
+        PacketEvent.src = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(AttributeError, match="no_such"):
+        event().no_such  # type: ignore[attr-defined] # noqa: B018
