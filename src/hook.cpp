@@ -74,7 +74,7 @@ std::string advice(int error, const Hook& hook) {
     case ENXIO:
       return not_netkit(hook);
     case EOPNOTSUPP:
-      return "a single netkit device has no peer";
+      return "this is a single netkit device; only pairs take programs";
     default:
       return "";
   }

@@ -1,18 +1,19 @@
-"""BPF programs that the tests need, compiled from source once a session."""
+"""BPF programs that the tests need, compiled from source once and for all."""
 
 from __future__ import annotations
 
-import functools
-import platform
-import subprocess
+import hashlib
 import tempfile
 from pathlib import Path
 
 from netkit_bpf import BPFObject
+from netkit_bpf.compiler import compile_source
+
+# Kept between runs: in an emulated machine, which sees this directory, clang takes ten seconds.
+_CACHE = Path(__file__).parent.parent / "build" / "test-programs"
 
 HEADER = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include <netkit.h>
 char LICENSE[] SEC("license") = "GPL";
 """
 
@@ -28,15 +29,118 @@ SEC("xdp") int of_another_type(struct xdp_md *xdp) { return 2; }
 """
 )
 
+# What a packet looks like at a hook, counted and kept; and what can be done to it.
+WITNESSES = (
+    HEADER
+    + """
+const volatile __u32 target;	/* an ifindex */
+volatile __u32 first_saw, second_saw;
+volatile __u32 arp, ipv4, ipv6;
+volatile __u32 mark, priority, packet_type, witnessed;
 
-@functools.cache
+SEC("netkit/primary") int first(struct __sk_buff *skb) { __sync_fetch_and_add(&first_saw, 1); return -1; }
+SEC("netkit/primary") int second(struct __sk_buff *skb) { __sync_fetch_and_add(&second_saw, 1); return -1; }
+
+SEC("netkit/primary") int sort(struct __sk_buff *skb)
+{
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_ARP):
+		arp++;
+		break;
+	case bpf_htons(ETH_P_IP):
+		ipv4++;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		ipv6++;
+		break;
+	}
+	return -1;
+}
+
+SEC("netkit/primary") int write_group(struct __sk_buff *skb)
+{
+	const __u8 group[ETH_ALEN] = { 0x01, 0x00, 0x5e, 0x01, 0x02, 0x03 };
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return NETKIT_NEXT;
+	return bpf_skb_store_bytes(skb, 0, group, sizeof(group), 0) ? NETKIT_DROP : NETKIT_NEXT;
+}
+
+SEC("netkit/primary") int make_multicast(struct __sk_buff *skb)
+{
+	return bpf_skb_change_type(skb, 2 /* PACKET_MULTICAST */) ? NETKIT_DROP : NETKIT_NEXT;
+}
+
+/* keeps what it sees of the last IPv4 packet */
+SEC("tc") int witness(struct __sk_buff *skb)
+{
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return -1;
+	mark = skb->mark;
+	priority = skb->priority;
+	packet_type = skb->pkt_type;
+	witnessed++;
+	return -1;
+}
+
+SEC("tc") int to_the_peer(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) ? bpf_redirect_peer(target, 0) : -1;
+}
+"""
+)
+
+# Two programs that each say of every numbered datagram that it was theirs. One drops it, one lets it pass.
+JUDGES = (
+    HEADER
+    + """
+#define NUMBERS 10000
+#define MAGIC 0x6e6b6e6b
+unsigned char passed[NUMBERS], dropped[NUMBERS];
+
+/* The number in a UDP payload behind an IPv4 header without options; NUMBERS if this is something else. */
+static __u32 number_of(struct __sk_buff *skb)
+{
+	__u32 words[2];
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return NUMBERS;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + 20 + 8, words, sizeof(words)) || words[0] != MAGIC)
+		return NUMBERS;
+	return words[1];
+}
+
+SEC("netkit/primary") int passes(struct __sk_buff *skb)
+{
+	__u32 number = number_of(skb);
+
+	if (number < NUMBERS)
+		passed[number]++;
+	return 0;
+}
+
+SEC("netkit/primary") int drops(struct __sk_buff *skb)
+{
+	__u32 number = number_of(skb);
+
+	if (number >= NUMBERS)
+		return 0;
+	dropped[number]++;
+	return 2;
+}
+"""
+)
+
+
 def build(source: str) -> bytes:
     """The object file that clang makes of a source."""
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "test.c").write_text(source)
-        options = ["-target", "bpf", "-O2", "-g", "-idirafter", f"/usr/include/{platform.machine()}-linux-gnu"]
-        subprocess.run(["clang", *options, "-c", "test.c", "-o", "test.o"], cwd=directory, check=True)
-        return Path(directory, "test.o").read_bytes()
+    kept = _CACHE / f"{hashlib.sha256(source.encode()).hexdigest()}.o"
+    if not kept.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=_CACHE, delete=False) as made:
+            made.write(compile_source(source))
+        Path(made.name).replace(kept)  # whole or not at all, whoever else compiles
+    return kept.read_bytes()
 
 
 def load(source: str = VERDICTS) -> BPFObject:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from veth import has_tcx, veth_pair, veth_wire
 
+import swapping
 from netkit_bpf import (
     BPFObject,
     Device,
@@ -29,7 +30,7 @@ from netkit_bpf import (
     Side,
     _core,
 )
-from programs import load
+from programs import JUDGES, VERDICTS, WITNESSES, build, load
 from traffic import Wire, ping
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
@@ -101,6 +102,13 @@ def attach_without_link(program: Program, device: Device) -> None:
         assert libc.syscall(number, BPF_PROG_ATTACH, attributes, 64) == 0, os.strerror(ctypes.get_errno())
 
     device.netns.call(attach)
+
+
+@pytest.mark.parametrize("source", [VERDICTS, WITNESSES, JUDGES], ids=["verdicts", "witnesses", "judges"])
+def test_the_kernel_takes_the_programs_of_these_tests(source: str) -> None:
+    """Those for real netkit devices too: they are compiled here, where it is quick."""
+    with load(source) as obj:
+        assert all(program.id for program in obj.programs.values())
 
 
 def test_programs_run_in_the_order_in_which_they_are_attached(device: Device, first: Program, second: Program) -> None:
@@ -459,11 +467,13 @@ def test_bad_arguments_are_refused_before_the_kernel_is_asked(
 
 
 def test_a_program_that_is_not_loaded_is_refused(device: Device) -> None:
-    from programs import VERDICTS, build
-
     obj = BPFObject.open(build(VERDICTS))
     with pytest.raises(ValueError, match="program 'first' is not loaded"):
         device.attach(obj.programs["first"], "ingress")
+
+
+def test_each_packet_meets_exactly_one_of_two_programs_that_are_swapped(wire: Wire) -> None:
+    swapping.each_packet_meets_exactly_one_of_two_programs(wire)
 
 
 COMPETE = """
@@ -473,7 +483,7 @@ from netkit_bpf import Link, NetNS, NetkitPair, _core
 from netkit_bpf.link import Place
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Direction
-from programs import load
+from programs import JUDGES, VERDICTS, WITNESSES, build, load
 
 with load() as obj:
     netns = NetNS.open({pid})
