@@ -8,7 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <utility>
 
 #include "error.hpp"
 #include "parse.hpp"
@@ -37,28 +37,37 @@ std::string text(const Address& address) {
   return std::string(written.data()) + "/" + std::to_string(address.prefix_len);
 }
 
+Request adding(const DeviceRef& device, const Address& address) {
+  return {address_message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, address),
+          "add address " + text(address) + " to " + device.name,
+          {},
+          [](int error) {
+            if (error == EEXIST) return "the device has this address already";
+            if (error == EACCES) return "IPv6 is disabled on the device or in its namespace";
+            return device::advice(error);
+          }};
+}
+
 void add(Netlink& netlink, const DeviceRef& device, const Address& address) {
-  const Message message = address_message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, address);
-  netlink.request(message, "add address " + text(address) + " to " + device.name, {}, [](int error) {
-    if (error == EEXIST) return "the device has this address already";
-    if (error == EACCES) return "IPv6 is disabled on the device or in its namespace";
-    return device::advice(error);
-  });
+  netlink.request(adding(device, address));
 }
 
 void remove(Netlink& netlink, const DeviceRef& device, const Address& address) {
-  const Message message = address_message(RTM_DELADDR, NLM_F_REQUEST, device, address);
-  netlink.request(message, "remove address " + text(address) + " from " + device.name, {}, [](int error) {
-    return error == EADDRNOTAVAIL ? "the device has no such address" : device::advice(error);
-  });
+  netlink.request(
+      {address_message(RTM_DELADDR, NLM_F_REQUEST, device, address),
+       "remove address " + text(address) + " from " + device.name,
+       {},
+       [](int error) { return error == EADDRNOTAVAIL ? "the device has no such address" : device::advice(error); }});
 }
 
 std::vector<Address> list(Netlink& netlink, const DeviceRef& device) {
   ifaddrmsg info{};
   info.ifa_family = AF_UNSPEC;
+  info.ifa_index = static_cast<uint32_t>(device.ifindex);
   Message message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP);
+  message.header(info);
   std::vector<Address> found;
-  netlink.request(message.header(info), "list the addresses of " + device.name, [&](const nlmsghdr* header) {
+  const auto take = [&](const nlmsghdr* header) {
     const auto* entry = static_cast<const ifaddrmsg*>(nlmsg_data(header));
     if (entry->ifa_index != static_cast<uint32_t>(device.ifindex)) return;
     const Attributes parsed(header, sizeof(ifaddrmsg), IFA_MAX);
@@ -68,7 +77,9 @@ std::vector<Address> list(Netlink& netlink, const DeviceRef& device) {
     Address address{entry->ifa_family, {}, entry->ifa_prefixlen, parsed.u32(IFA_FLAGS).value_or(entry->ifa_flags)};
     std::copy_n(local.begin(), std::min(local.size(), address.bytes.size()), address.bytes.begin());
     found.push_back(address);
-  });
+  };
+  netlink.dump({std::move(message), "list the addresses of " + device.name, take, device::advice},
+               [&] { found.clear(); });
   return found;
 }
 

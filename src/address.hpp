@@ -27,6 +27,8 @@ std::string text(const Address& address);
 void add(Netlink& netlink, const DeviceRef& device, const Address& address);
 void remove(Netlink& netlink, const DeviceRef& device, const Address& address);
 std::vector<Address> list(Netlink& netlink, const DeviceRef& device);
+// The request behind add(), for an exchange of many.
+Request adding(const DeviceRef& device, const Address& address);
 
 }  // namespace address
 }  // namespace netkit_bpf

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "error.hpp"
 #include "parse.hpp"
@@ -49,13 +50,14 @@ ifinfomsg info_of(int ifindex) {
   return info;
 }
 
-DeviceInfo get(Netlink& netlink, const ifinfomsg& info, const std::string& name, const std::string& operation) {
-  Message message(RTM_GETLINK, NLM_F_REQUEST);
-  message.header(info);
-  if (!name.empty()) message.put_string(IFLA_IFNAME, name);
-  DeviceInfo found;
-  netlink.request(message, operation, [&](const nlmsghdr* header) { found = parse(header); }, advice);
-  return found;
+bool done_unless_gone(Netlink& netlink, Request request) {
+  try {
+    netlink.request(std::move(request));
+  } catch (const Error& error) {
+    if (error.number() == ENODEV) return false;
+    throw;
+  }
+  return true;
 }
 
 }  // namespace
@@ -87,66 +89,87 @@ DeviceInfo parse(const nlmsghdr* header) {
   return device;
 }
 
-DeviceInfo get(Netlink& netlink, const std::string& name) {
-  return get(netlink, info_of(0), name, "look up device " + name);
+Request getting(const DeviceRef& device, DeviceInfo& into) {
+  Message message(RTM_GETLINK, NLM_F_REQUEST);
+  message.header(info_of(device.ifindex));
+  if (device.ifindex == 0) message.put_string(IFLA_IFNAME, device.name);
+  return {std::move(message), "look up device " + device.name,
+          [&into](const nlmsghdr* header) { into = parse(header); }, advice};
 }
+
+DeviceInfo get(Netlink& netlink, const DeviceRef& device) {
+  DeviceInfo found;
+  netlink.request(getting(device, found));
+  return found;
+}
+
+DeviceInfo get(Netlink& netlink, const std::string& name) { return get(netlink, DeviceRef{0, name}); }
 
 DeviceInfo get(Netlink& netlink, int ifindex) { return get(netlink, DeviceRef{ifindex, std::to_string(ifindex)}); }
 
-DeviceInfo get(Netlink& netlink, const DeviceRef& device) {
-  return get(netlink, info_of(device.ifindex), "", "look up device " + device.name);
+bool exists(Netlink& netlink, const std::string& name) {
+  DeviceInfo unused;
+  return done_unless_gone(netlink, getting(DeviceRef{0, name}, unused));
 }
 
 std::vector<DeviceInfo> list(Netlink& netlink, const std::string& kind) {
   Message message(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP);
   message.header(info_of(0)).nest(IFLA_LINKINFO, [&](Message& info) { info.put_string(IFLA_INFO_KIND, kind); });
   std::vector<DeviceInfo> found;
-  netlink.request(
-      message, "list the " + kind + " devices",
-      [&](const nlmsghdr* header) {
-        DeviceInfo device = parse(header);
-        if (device.kind == kind) found.push_back(std::move(device));  // a kernel without the kind lists all
-      },
-      advice);
+  const auto take = [&](const nlmsghdr* header) {
+    DeviceInfo device = parse(header);
+    if (device.kind == kind) found.push_back(std::move(device));  // a kernel without the kind lists all
+  };
+  netlink.dump({std::move(message), "list the " + kind + " devices", take, advice}, [&] { found.clear(); });
   return found;
 }
 
-void set_up(Netlink& netlink, const DeviceRef& device, bool up) {
+Request setting_up(const DeviceRef& device, bool up) {
   ifinfomsg info = info_of(device.ifindex);
   info.ifi_flags = up ? IFF_UP : 0;
   info.ifi_change = IFF_UP;
   Message message(RTM_NEWLINK, NLM_F_REQUEST);
-  netlink.request(message.header(info), "set " + device.name + (up ? " up" : " down"), {}, advice);
+  message.header(info);
+  return {std::move(message), "set " + device.name + (up ? " up" : " down"), {}, advice};
 }
 
-void change(Netlink& netlink, const DeviceRef& device, const LinkOptions& options, const std::string& operation) {
+void set_up(Netlink& netlink, const DeviceRef& device, bool up) { netlink.request(setting_up(device, up)); }
+
+Request changing(const DeviceRef& device, const LinkOptions& options, const std::string& operation) {
   Message message(RTM_SETLINK, NLM_F_REQUEST);
   message.header(info_of(device.ifindex));
   put_numbers(message, options);
   put_later(message, options);
-  netlink.request(message, operation, {},
-                  [](int error) { return error == EAFNOSUPPORT ? "IPv6 is missing or disabled" : advice(error); });
+  return {std::move(message), operation, {}, [](int error) {
+            return error == EAFNOSUPPORT ? "IPv6 is missing or disabled" : advice(error);
+          }};
+}
+
+void change(Netlink& netlink, const DeviceRef& device, const LinkOptions& options, const std::string& operation) {
+  netlink.request(changing(device, options, operation));
 }
 
 void rename(Netlink& netlink, const DeviceRef& device, const std::string& name) {
   Message message(RTM_SETLINK, NLM_F_REQUEST);
   message.header(info_of(device.ifindex)).put_string(IFLA_IFNAME, name);
-  netlink.request(message, "rename " + device.name + " to " + name, {}, [&](int error) {
+  const auto explain = [&](int error) {
     if (error == EEXIST) return "there is a device " + name + " already";
     if (error == EBUSY) return std::string("before Linux 6.2 a device must be down for that");
     return std::string(advice(error));
-  });
+  };
+  netlink.request({std::move(message), "rename " + device.name + " to " + name, {}, explain});
 }
 
 DeviceInfo move(Netlink& from, const DeviceRef& device, Netlink& to, int to_fd) {
   const DeviceInfo before = get(from, device);
   Message message(RTM_NEWLINK, NLM_F_REQUEST);
   message.header(info_of(device.ifindex)).put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(to_fd));
-  from.request(message, "move " + before.name + " to another network namespace", {}, [&](int error) {
+  const auto explain = [&](int error) {
     if (error == EEXIST) return "there is a device " + before.name + " already";
     if (error == EINVAL) return std::string("this device cannot leave its network namespace");
     return std::string(advice(error));
-  });
+  };
+  from.request({std::move(message), "move " + before.name + " to another network namespace", {}, explain});
   const DeviceInfo after = get(to, before.name);
   if (!before.addrgenmode || after.addrgenmode == before.addrgenmode) return after;
   LinkOptions kept;
@@ -159,37 +182,30 @@ std::optional<int> netns_id(Netlink& netlink, int netns_fd) {
   Message message(RTM_GETNSID, NLM_F_REQUEST);
   message.header(rtgenmsg{}).put_u32(NETNSA_FD, static_cast<uint32_t>(netns_fd));
   std::optional<int> id;
-  netlink.request(message, "look up the number of a network namespace", [&](const nlmsghdr* header) {
+  const auto take = [&](const nlmsghdr* header) {
     const Attributes found(header, sizeof(rtgenmsg), NETNSA_MAX);
     if (const auto number = found.u32(NETNSA_NSID)) id = static_cast<int>(*number);
-  });
+  };
+  netlink.request({std::move(message), "look up the number of a network namespace", take, {}});
   if (id == NETNSA_NSID_NOT_ASSIGNED) id.reset();
   return id;
 }
 
-bool remove(Netlink& netlink, const DeviceRef& device) {
+Request removing(const DeviceRef& device) {
   Message message(RTM_DELLINK, NLM_F_REQUEST);
-  try {
-    netlink.request(message.header(info_of(device.ifindex)), "delete " + device.name, {}, advice);
-  } catch (const Error& error) {
-    if (error.number() == ENODEV) return false;
-    throw;
-  }
-  return true;
+  message.header(info_of(device.ifindex));
+  return {std::move(message), "delete " + device.name, {}, advice};
 }
+
+bool remove(Netlink& netlink, const DeviceRef& device) { return done_unless_gone(netlink, removing(device)); }
 
 bool remove_group(Netlink& netlink, uint32_t group) {
   Message message(RTM_DELLINK, NLM_F_REQUEST);
   message.header(info_of(0)).put_u32(IFLA_GROUP, group);
-  try {
-    netlink.request(message, "delete the devices of group " + std::to_string(group), {}, [](int error) {
-      return error == EOPNOTSUPP ? "there is one in the group that cannot be deleted" : advice(error);
-    });
-  } catch (const Error& error) {
-    if (error.number() == ENODEV) return false;
-    throw;
-  }
-  return true;
+  return done_unless_gone(
+      netlink, {std::move(message), "delete the devices of group " + std::to_string(group), {}, [](int error) {
+                  return error == EOPNOTSUPP ? "there is one in the group that cannot be deleted" : advice(error);
+                }});
 }
 
 }  // namespace netkit_bpf::device

@@ -42,6 +42,7 @@ DeviceInfo parse(const nlmsghdr* header);
 DeviceInfo get(Netlink& netlink, const std::string& name);
 DeviceInfo get(Netlink& netlink, int ifindex);
 DeviceInfo get(Netlink& netlink, const DeviceRef& device);
+bool exists(Netlink& netlink, const std::string& name);
 // All of one kind (IFLA_INFO_KIND) in the socket's namespace.
 std::vector<DeviceInfo> list(Netlink& netlink, const std::string& kind);
 
@@ -60,6 +61,12 @@ std::optional<int> netns_id(Netlink& netlink, int netns_fd);
 bool remove(Netlink& netlink, const DeviceRef& device);
 // Deletes all devices of a group at once, with one wait of the kernel for all. Returns false where there is none.
 bool remove_group(Netlink& netlink, uint32_t group);
+
+// The requests behind some of these, for an exchange of many.
+Request getting(const DeviceRef& device, DeviceInfo& into);
+Request setting_up(const DeviceRef& device, bool up);
+Request changing(const DeviceRef& device, const LinkOptions& options, const std::string& operation);
+Request removing(const DeviceRef& device);
 
 // What to do about an errno that any request about a device can meet.
 const char* advice(int error);

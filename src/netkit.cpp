@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "netkit.hpp"
 
-#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <exception>
-#include <sstream>
+#include <optional>
 #include <utility>
 
 #include "error.hpp"
@@ -20,180 +17,165 @@ namespace netkit_bpf::netkit {
 
 namespace {
 
-void put_data(Message& message, const Spec& spec, int peer_netns) {
-  message.put_u32(attribute::mode, static_cast<uint32_t>(spec.mode));
-  message.put_u32(attribute::policy, static_cast<uint32_t>(spec.policy));
-  message.put_u32(attribute::peer_policy, static_cast<uint32_t>(spec.peer_policy));
-  message.put_u32(attribute::scrub, static_cast<uint32_t>(spec.scrub.value_or(Scrub::none)));
-  message.put_u32(attribute::peer_scrub, static_cast<uint32_t>(spec.peer_scrub.value_or(Scrub::none)));
-  if (spec.headroom) message.put_u16(attribute::headroom, *spec.headroom);
-  if (spec.tailroom) message.put_u16(attribute::tailroom, *spec.tailroom);
-  message.nest(attribute::peer_info, [&](Message& peer) {
-    ifinfomsg info{};
-    info.ifi_index = spec.peer.ifindex.value_or(0);
-    peer.append(&info, sizeof(info));
-    put_at_creation(peer, spec.peer);
-    if (peer_netns >= 0) peer.put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(peer_netns));
-  });
-}
+constexpr size_t most_at_once = 32;  // keeps the descriptors of the peers' namespaces few
 
-Message creation(const Spec& spec, int peer_netns) {
-  ifinfomsg info{};
-  info.ifi_index = spec.primary.ifindex.value_or(0);
-  Message message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO);
-  message.header(info);
-  put_at_creation(message, spec.primary);
-  message.nest(IFLA_LINKINFO, [&](Message& kind) {
-    kind.put_string(IFLA_INFO_KIND, "netkit");
-    kind.nest(IFLA_INFO_DATA, [&](Message& data) { put_data(data, spec, peer_netns); });
-  });
-  return message;
-}
+// The requests of one socket. An errno may be allowed to one of them.
+class Batch {
+ public:
+  explicit Batch(Netlink& netlink) : netlink_(&netlink) {}
 
-// What to look for: a newer kernel, or one of the same age with the driver in it.
-const char* missing_part() {
-  int major = 0;
-  int minor = 0;
-  std::istringstream release(kernel_release());
-  release >> major;
-  release.ignore();
-  release >> minor;
-  const bool new_enough = std::pair(major, minor) >= std::pair(6, 7);
-  return new_enough ? "or later built with CONFIG_NETKIT=y, and this one was built without"
-                    : "or later built with CONFIG_NETKIT=y";
-}
+  [[nodiscard]] bool is_of(const Netlink& netlink) const { return netlink_ == &netlink; }
 
-std::string explain_creation(int error, const Spec& spec) {
-  const bool numbered = spec.primary.ifindex || spec.peer.ifindex;
-  switch (error) {
-    case EPERM:
-      return "needs CAP_NET_ADMIN over the network namespaces of both ends";
-    case EEXIST:
-      return "a device named " + spec.primary.name + " or " + spec.peer.name + " is there already" +
-             (numbered ? ", or one with that ifindex" : "");
-    case EBUSY:
-      return numbered ? "the ifindex is taken" : "";
-    default:
-      return {};
+  void add(Request request, int allowed = 0) {
+    requests_.push_back(std::move(request));
+    allowed_.push_back(allowed);
   }
-}
 
-template <typename Wanted, typename Found>
-bool differs(const std::optional<Wanted>& wanted, const Found& found) {
-  if constexpr (requires { found.has_value(); }) {
-    return wanted && (!found || static_cast<uint32_t>(*found) != static_cast<uint32_t>(*wanted));
-  } else {
-    return wanted && *wanted != found;
+  // Throws the first refusal.
+  void run() {
+    const auto refused = netlink_->exchange(requests_);
+    for (size_t i = 0; i < refused.size(); ++i) {
+      const std::optional<Error>& error = refused[i];
+      if (error && error->number() != allowed_[i]) throw Error(*error);
+    }
   }
-}
 
-// A kernel silently ignores attributes that it does not know: 6.12 asked for what 7.1 brought makes a plain pair.
-void check_taken(const Spec& spec, const NetkitAttributes& taken) {
-  if (differs(spec.scrub, taken.scrub) || differs(spec.peer_scrub, taken.peer_scrub))
-    throw NotSupported("netkit attribute scrub", "6.13", "or 6.12.4");
-  if (differs(spec.headroom, taken.headroom)) throw NotSupported("netkit attribute headroom", "6.14");
-  if (differs(spec.tailroom, taken.tailroom)) throw NotSupported("netkit attribute tailroom", "6.14");
-  if (differs(std::optional(spec.mode), taken.mode) || differs(std::optional(spec.policy), taken.policy) ||
-      differs(std::optional(spec.peer_policy), taken.peer_policy))
-    throw Error(EPROTO, "create netkit pair " + spec.primary.name, "the kernel made a pair with other attributes");
-}
+ private:
+  Netlink* netlink_;
+  std::vector<Request> requests_;
+  std::vector<int> allowed_;
+};
 
-void check_taken(const LinkOptions& wanted, const DeviceInfo& taken) {
-  const auto refuse = [&](const std::string& attribute) {
-    throw NotSupported("device attribute " + attribute, "", "the kernel did not take it for " + wanted.name);
-  };
-  if (wanted.mac && !std::equal(wanted.mac->begin(), wanted.mac->end(), taken.mac.begin(), taken.mac.end()))
-    throw NotSupported("netkit attribute mac", "6.10");
-  if (differs(wanted.ifindex, taken.ifindex)) refuse("ifindex");
-  if (differs(wanted.alias, taken.alias)) refuse("alias");
-  if (differs(wanted.addrgenmode, taken.addrgenmode)) refuse("addrgenmode");
-  for (size_t i = 0; i < link_numbers.size(); ++i) {
-    if (differs(wanted.numbers.at(i), taken.numbers.at(i))) refuse(link_numbers.at(i).name);
+class Batches {
+ public:
+  Batch& of(Netlink& netlink) {
+    const auto found =
+        std::find_if(batches_.begin(), batches_.end(), [&](const Batch& batch) { return batch.is_of(netlink); });
+    return found != batches_.end() ? *found : batches_.emplace_back(netlink);
   }
-}
 
-void set_later(Netlink& netlink, const DeviceRef& device, const LinkOptions& wanted, Mode mode) {
+  void run() {
+    for (Batch& batch : batches_) batch.run();
+  }
+
+ private:
+  std::vector<Batch> batches_;
+};
+
+// All but what came with the creation. What `end` is in the end is read into it.
+void configure(Batch& batch, const Spec& spec, const LinkOptions& wanted, const std::vector<Address>& addresses,
+               DeviceInfo& end) {
+  const DeviceRef device{end.ifindex, wanted.name};
   LinkOptions later;
   later.alias = wanted.alias;
   later.addrgenmode = wanted.addrgenmode;
-  // Without a MAC both ends would get the same link-local address, fe80::200:ff:fe00:0.
-  if (mode == Mode::l3 && !later.addrgenmode) later.addrgenmode = IN6_ADDR_GEN_MODE_NONE;
-  const auto set = [&] {
-    if (later.alias || later.addrgenmode)
-      device::change(netlink, device, later, "set alias and addrgenmode of " + wanted.name);
-  };
+  if (later.alias || later.addrgenmode)
+    batch.add(device::changing(device, later, "set alias and addrgenmode of " + wanted.name));
+  if (spec.mode == Mode::l3 && !wanted.addrgenmode) {
+    // Without a MAC both ends would get the same link-local address, fe80::200:ff:fe00:0. Before it is up: then
+    // it gets it. Without IPv6 there is no such address.
+    LinkOptions quiet;
+    quiet.addrgenmode = IN6_ADDR_GEN_MODE_NONE;
+    batch.add(device::changing(device, quiet, "set the addrgenmode of " + wanted.name), EAFNOSUPPORT);
+  }
+  if (spec.up) batch.add(device::setting_up(device, true));  // the kernel ignores IFF_UP of the peer at creation
+  for (const Address& address : addresses) batch.add(address::adding(device, address));
+  batch.add(device::getting(device, end));
+}
+
+void make_some(Netlink& netlink, std::span<const Order> orders, std::span<Pair> pairs) {
+  std::vector<Fd> peer_netns;
+  std::vector<Request> requests;
+  for (size_t i = 0; i < orders.size(); ++i) {
+    const std::string& path = orders[i].spec->peer_netns;
+    peer_netns.push_back(path.empty() ? Fd() : netns::open_path(path));
+    requests.push_back(creating(*orders[i].spec, peer_netns.back().get(), pairs[i].primary));
+  }
+  auto refused = netlink.exchange(requests);
+  for (size_t i = 0; i < orders.size(); ++i) {
+    const Spec& spec = *orders[i].spec;
+    std::optional<Error>& error = refused[i];
+    // The peer registers first, and in a young namespace it may take the very number that the primary was to
+    // have. Numbers are given out in turn, so that the next one is another.
+    if (error && error->number() == EBUSY && spec.primary.ifindex && !spec.peer.ifindex)
+      error = netlink.exchange({&requests[i], 1}).front();
+  }
+  for (size_t i = 0; i < orders.size(); ++i) {
+    const std::optional<Error>& error = refused[i];
+    if (!error) continue;
+    throw_if_not_supported(*error, *orders[i].spec);
+    throw Error(*error);
+  }
+  for (Pair& pair : pairs) pair.peer.ifindex = pair.primary.link;
+}
+
+void make(Netlink& netlink, std::span<const Order> orders, std::span<Pair> pairs) {
+  while (!orders.empty()) {
+    const size_t some = std::min(orders.size(), most_at_once);
+    make_some(netlink, orders.first(some), pairs.first(some));
+    orders = orders.subspan(some);
+    pairs = pairs.subspan(some);
+  }
+}
+
+void undo(Netlink& netlink, std::span<const Pair> pairs) noexcept {
   try {
-    set();
-  } catch (const Error& error) {
-    if (error.number() != EAFNOSUPPORT || wanted.addrgenmode) throw;
-    later.addrgenmode.reset();  // no IPv6, no such address
-    set();
+    std::vector<Request> requests;
+    for (const Pair& pair : pairs) {
+      if (pair.primary.ifindex != 0) requests.push_back(device::removing({pair.primary.ifindex, pair.primary.name}));
+    }
+    static_cast<void>(netlink.exchange(requests));
+  } catch (const std::exception&) {  // what failed first is what the caller needs to read
   }
-}
-
-void configure(Netlink& netlink, const LinkOptions& wanted, const Spec& spec, DeviceInfo& end) {
-  const DeviceRef device{end.ifindex, wanted.name};
-  set_later(netlink, device, wanted, spec.mode);       // before it is up: then it makes its address
-  if (spec.up) device::set_up(netlink, device, true);  // the kernel ignores IFF_UP of the peer at creation
-  end = device::get(netlink, device);
-  check_taken(wanted, end);
-}
-
-// Why the kernel says no more than EOPNOTSUPP.
-void throw_if_not_supported(const Error& error, const Spec& spec) {
-  if (error.number() != EOPNOTSUPP) return;
-  if (std::string(error.what()).find("Unknown device type") != std::string::npos)
-    throw NotSupported("netkit devices", "6.7", missing_part());
-  for (const LinkOptions* end : {&spec.primary, &spec.peer}) {
-    if (end->numbers.at(link_number("num_tx_queues")).value_or(1) > 1)
-      throw NotSupported("device attribute num_tx_queues", "", "newer kernels give netkit devices one transmit queue");
-  }
-}
-
-// The primary as the kernel made it, by the echo, with the peer's index: no look-up by name, no race.
-DeviceInfo make(Netlink& netlink, const Spec& spec, int peer_netns) {
-  DeviceInfo primary;
-  try {
-    netlink.request(
-        creation(spec, peer_netns), "create netkit pair " + spec.primary.name,
-        [&](const nlmsghdr* header) {
-          if (header->nlmsg_type == RTM_NEWLINK) primary = device::parse(header);
-        },
-        [&](int error) { return explain_creation(error, spec); });
-  } catch (const Error& error) {
-    throw_if_not_supported(error, spec);
-    throw;
-  }
-  return primary;
 }
 
 }  // namespace
 
-Pair create(Netlink& netlink, Netlink& peer_netlink, const Spec& spec) {
-  const Fd peer_netns = spec.peer_netns.empty() ? Fd() : netns::open_path(spec.peer_netns);
-  Pair pair;
+std::vector<Pair> create(Netlink& netlink, std::span<const Order> orders) {
+  std::vector<Pair> pairs(orders.size());
   try {
-    pair.primary = make(netlink, spec, peer_netns.get());
-  } catch (const Error& error) {
-    // The peer registers first, and in a young namespace it may take the very number that the primary was to
-    // have. Numbers are given out in turn, so that the next one is another.
-    if (error.number() != EBUSY || !spec.primary.ifindex || spec.peer.ifindex) throw;
-    pair.primary = make(netlink, spec, peer_netns.get());
-  }
-  pair.peer.ifindex = pair.primary.link;
-  try {
-    check_taken(spec, pair.primary.netkit);
-    configure(netlink, spec.primary, spec, pair.primary);
-    configure(peer_netlink, spec.peer, spec, pair.peer);
-  } catch (...) {
-    const std::exception_ptr failure = std::current_exception();
-    try {
-      device::remove(netlink, {pair.primary.ifindex, spec.primary.name});
-    } catch (const Error&) {  // what failed first is what the caller needs to read
+    make(netlink, orders, pairs);
+    Batches batches;
+    for (size_t i = 0; i < orders.size(); ++i) {
+      const Spec& spec = *orders[i].spec;
+      check_taken(spec, pairs[i].primary.netkit);
+      configure(batches.of(netlink), spec, spec.primary, spec.addresses, pairs[i].primary);
+      configure(batches.of(*orders[i].peer_netlink), spec, spec.peer, spec.peer_addresses, pairs[i].peer);
     }
-    std::rethrow_exception(failure);
+    batches.run();
+    for (size_t i = 0; i < orders.size(); ++i) {
+      check_taken(orders[i].spec->primary, pairs[i].primary);
+      check_taken(orders[i].spec->peer, pairs[i].peer);
+    }
+  } catch (...) {
+    undo(netlink, pairs);
+    throw;
   }
-  return pair;
+  return pairs;
+}
+
+DeviceInfo create_single(Netlink& netlink, const Spec& spec) {
+  std::vector<Pair> one(1);
+  DeviceInfo& made = one.front().primary;
+  Request request = creating(spec, -1, made);
+  if (const auto refused = netlink.exchange({&request, 1}).front()) {
+    throw_if_not_supported(*refused, spec);
+    // A kernel that makes a pair instead gives the peer, which comes first, the first free nk%d: the name itself?
+    if (refused->number() == EEXIST && !device::exists(netlink, spec.primary.name))
+      throw NotSupported("single netkit devices", "7.1");
+    throw Error(*refused);
+  }
+  try {
+    check_taken(spec, made.netkit);
+    Batch batch(netlink);
+    configure(batch, spec, spec.primary, spec.addresses, made);
+    batch.run();
+    check_taken(spec.primary, made);
+  } catch (...) {
+    undo(netlink, one);
+    throw;
+  }
+  return made;
 }
 
 void set_policy(Netlink& netlink, const DeviceRef& primary, Policy policy, bool of_peer) {
@@ -206,7 +188,7 @@ void set_policy(Netlink& netlink, const DeviceRef& primary, Policy policy, bool 
       data.put_u32(of_peer ? attribute::peer_policy : attribute::policy, static_cast<uint32_t>(policy));
     });
   });
-  netlink.request(message, "set the policy of " + primary.name, {}, device::advice);
+  netlink.request({std::move(message), "set the policy of " + primary.name, {}, device::advice});
 }
 
 }  // namespace netkit_bpf::netkit

@@ -2,63 +2,43 @@
 #include "netlink.hpp"
 
 #include <linux/netlink.h>
-#include <netlink/handlers.h>
+#include <netlink/attr.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <new>
+#include <exception>
+#include <memory>
 
-#include "error.hpp"
 #include "netns.hpp"
 
 namespace netkit_bpf {
 
 namespace {
 
-void check(int result) {
-  if (result < 0) throw Error(ENOBUFS, "build netlink message", nl_geterror(result));
-}
+// More than the kernel puts into one datagram of a dump, or than one device takes.
+constexpr size_t buffer_size = size_t{64} << 10;
+// The kernel answers while it takes the requests. So many answers fit the receive buffer that everybody may ask
+// for, echoes of new devices included, which take up to 10 KiB of it each.
+constexpr size_t most_at_once = 32;
+constexpr int receive_buffer = 1 << 20;
+constexpr int most_restarts = 100;
 
-int to_errno(int nl_error) {
-  switch (-nl_error) {
-    case NLE_NOMEM:
-      return ENOMEM;
-    case NLE_PERM:
-      return EPERM;
-    case NLE_INTR:
-      return EINTR;
-    default:
-      return EIO;
-  }
-}
-
-// What arrives for one request. Filled by libnl's callbacks, which must not throw.
-struct Answer {
-  const std::function<void(const nlmsghdr*)>* on_message = nullptr;
-  std::exception_ptr thrown;
-  bool done = false;
-  int error = 0;
-  std::string kernel_text;
-};
-
-int take_message(nl_msg* message, void* arg) {
-  auto& answer = *static_cast<Answer*>(arg);
-  try {
-    if (*answer.on_message) (*answer.on_message)(nlmsg_hdr(message));
-  } catch (...) {
-    if (!answer.thrown) answer.thrown = std::current_exception();
-  }
-  return NL_OK;
-}
-
-int take_ack(nl_msg*, void* arg) {
-  static_cast<Answer*>(arg)->done = true;
-  return NL_STOP;
+Fd open_socket() {
+  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!fd) throw Error(errno, "open a netlink socket");
+  const int on = 1;
+  // Texts beside error numbers, without the request that failed; lists of what was asked for only.
+  for (const int option : {NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK})
+    ::setsockopt(fd.get(), SOL_NETLINK, option, &on, sizeof(on));
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof(receive_buffer)) != 0)
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
+  return fd;
 }
 
 // The extended acknowledgement follows the request that the kernel may or may not echo in the error.
-std::string extack_text(const nlmsgerr* error) {
-  const auto* header = reinterpret_cast<const nlmsghdr*>(error) - 1;
+std::string extack_text(const nlmsghdr* header, const nlmsgerr* error) {
   if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
   size_t offset = sizeof(nlmsghdr) + sizeof(nlmsgerr);
   if ((header->nlmsg_flags & NLM_F_CAPPED) == 0) offset += NLMSG_ALIGN(error->msg.nlmsg_len) - sizeof(nlmsghdr);
@@ -68,92 +48,140 @@ std::string extack_text(const nlmsgerr* error) {
   return text != nullptr ? static_cast<const char*>(nla_data(text)) : std::string();
 }
 
-int take_error(sockaddr_nl*, nlmsgerr* error, void* arg) {
-  auto& answer = *static_cast<Answer*>(arg);
-  answer.done = true;
-  answer.error = -error->error;
-  try {
-    answer.kernel_text = extack_text(error);
-  } catch (...) {
-    answer.thrown = std::current_exception();
-  }
-  return NL_STOP;
-}
-
-int take_finish(nl_msg*, void* arg) {
-  static_cast<Answer*>(arg)->done = true;
-  return NL_STOP;
+Error refusal(const Request& request, int error, const std::string& kernel_text) {
+  std::string detail = kernel_text.empty() ? "" : "kernel: " + kernel_text;
+  const std::string advice = request.explain ? request.explain(error) : "";
+  if (!advice.empty()) detail += (detail.empty() ? "" : "; ") + advice;
+  return {error, request.operation, detail};
 }
 
 }  // namespace
 
-Message::Message(int type, int flags) : message_(nlmsg_alloc_simple(type, flags), nlmsg_free) {
-  if (!message_) throw std::bad_alloc();
-}
+struct Netlink::Answer {
+  uint32_t sequence = 0;
+  bool done = false;
+  bool interrupted = false;  // a list that changed while it was read
+  std::optional<Error> error;
+  std::exception_ptr thrown;
 
-void Message::append(const void* data, size_t size) {
-  check(nlmsg_append(get(), const_cast<void*>(data), size, NLMSG_ALIGNTO));
-}
-
-Message& Message::put(int attribute, const void* data, size_t size) {
-  check(nla_put(get(), attribute, static_cast<int>(size), data));
-  return *this;
-}
-
-Message& Message::put_u8(int attribute, uint8_t value) { return put(attribute, &value, sizeof(value)); }
-Message& Message::put_u16(int attribute, uint16_t value) { return put(attribute, &value, sizeof(value)); }
-Message& Message::put_u32(int attribute, uint32_t value) { return put(attribute, &value, sizeof(value)); }
-Message& Message::put_string(int attribute, const std::string& value) {
-  return put(attribute, value.c_str(), value.size() + 1);
-}
-
-Message& Message::nest(int attribute, const std::function<void(Message&)>& fill) {
-  nlattr* start = nla_nest_start(get(), attribute);
-  if (start == nullptr) throw Error(ENOBUFS, "build netlink message");
-  fill(*this);
-  nla_nest_end(get(), start);
-  return *this;
-}
-
-Netlink::Netlink(const std::string& netns) : socket_(nl_socket_alloc(), nl_socket_free) {
-  if (!socket_) throw std::bad_alloc();
-  netns::run_inside(netns, [&] {
-    const int result = nl_connect(socket_.get(), NETLINK_ROUTE);
-    if (result < 0) throw Error(to_errno(result), "open a netlink socket", nl_geterror(result));
-  });
-  const int on = 1;
-  const int fd = nl_socket_get_fd(socket_.get());
-  // Texts beside error numbers, without the request that failed. Older kernels have neither; no matter.
-  ::setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
-  ::setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
-}
-
-void Netlink::request(const Message& message, const std::string& operation,
-                      const std::function<void(const nlmsghdr*)>& on_message,
-                      const std::function<std::string(int)>& explain) {
-  Answer answer;
-  answer.on_message = &on_message;
-  const std::unique_ptr<nl_cb, decltype(&nl_cb_put)> callbacks(nl_cb_alloc(NL_CB_DEFAULT), nl_cb_put);
-  if (!callbacks) throw std::bad_alloc();
-  nl_cb_set(callbacks.get(), NL_CB_VALID, NL_CB_CUSTOM, take_message, &answer);
-  nl_cb_set(callbacks.get(), NL_CB_ACK, NL_CB_CUSTOM, take_ack, &answer);
-  nl_cb_set(callbacks.get(), NL_CB_FINISH, NL_CB_CUSTOM, take_finish, &answer);
-  nl_cb_err(callbacks.get(), NL_CB_CUSTOM, take_error, &answer);
-
-  int result = nl_send_auto(socket_.get(), message.get());
-  if (result < 0) throw Error(to_errno(result), operation, nl_geterror(result));
-  while (!answer.done) {
-    result = nl_recvmsgs(socket_.get(), callbacks.get());
-    if (result < 0 && !answer.done && result != -NLE_INTR)
-      throw Error(to_errno(result), operation, nl_geterror(result));
+  void take(const Request& request, const nlmsghdr* header) {
+    interrupted = interrupted || (header->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+    if (header->nlmsg_type == NLMSG_ERROR) {
+      const auto* refused = static_cast<const nlmsgerr*>(NLMSG_DATA(header));
+      done = true;
+      if (refused->error != 0) error = refusal(request, -refused->error, extack_text(header, refused));
+    } else if (header->nlmsg_type == NLMSG_DONE) {  // the end of a list, with an errno if it was cut short
+      done = true;
+      const int result = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *static_cast<int*>(NLMSG_DATA(header)) : 0;
+      if (result < 0) error = refusal(request, -result, "");
+    } else if (header->nlmsg_type >= NLMSG_MIN_TYPE && request.on_message && !thrown) {
+      try {
+        request.on_message(header);
+      } catch (...) {
+        thrown = std::current_exception();  // once all answers are read
+      }
+    }
   }
-  if (answer.thrown) std::rethrow_exception(answer.thrown);
-  if (answer.error != 0) {
-    std::string detail = answer.kernel_text.empty() ? "" : "kernel: " + answer.kernel_text;
-    const std::string advice = explain ? explain(answer.error) : "";
-    if (!advice.empty()) detail += (detail.empty() ? "" : "; ") + advice;
-    throw Error(answer.error, operation, detail);
+};
+
+Netlink::Netlink(const std::string& netns) {
+  netns::run_inside(netns, [&] { socket_ = open_socket(); });
+}
+
+void Netlink::request(Request request) {
+  const auto refused = exchange({&request, 1});
+  if (refused.front()) throw Error(*refused.front());
+}
+
+void Netlink::dump(Request request, const std::function<void()>& restart) {
+  for (int i = 0; i < most_restarts; ++i) {
+    restart();
+    const std::lock_guard lock(mutex_);
+    const Answer answer = std::move(exchange_some({&request, 1}).front());
+    if (answer.error) throw Error(*answer.error);
+    if (!answer.interrupted) return;
   }
+  throw Error(EBUSY, request.operation, "the list does not cease to change");
+}
+
+std::vector<std::optional<Error>> Netlink::exchange(std::span<Request> requests) {
+  std::vector<std::optional<Error>> refused;
+  const std::lock_guard lock(mutex_);
+  while (!requests.empty()) {
+    const auto some = requests.first(std::min(requests.size(), most_at_once));
+    for (Answer& answer : exchange_some(some)) refused.push_back(std::move(answer.error));
+    requests = requests.subspan(some.size());
+  }
+  return refused;
+}
+
+std::vector<Netlink::Answer> Netlink::exchange_some(std::span<Request> requests) {
+  std::vector<Answer> answers(requests.size());
+  send(requests, answers);
+  receive(requests, answers);
+  for (const Answer& answer : answers) {
+    if (answer.thrown) std::rethrow_exception(answer.thrown);
+  }
+  return answers;
+}
+
+void Netlink::send(std::span<Request> requests, std::vector<Answer>& answers) {
+  std::vector<iovec> pieces;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    nlmsghdr* header = nlmsg_hdr(requests[i].message.get());
+    header->nlmsg_seq = answers[i].sequence = ++sequence_;
+    header->nlmsg_flags |= NLM_F_ACK;
+    if (fails_by_order()) {
+      answers[i].done = true;
+      answers[i].error = Error(fail_with_, requests[i].operation, "ordered by a test");
+    } else {
+      pieces.push_back({header, NLMSG_ALIGN(header->nlmsg_len)});
+    }
+  }
+  if (pieces.empty()) return;
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  msghdr all{};
+  all.msg_name = &kernel;
+  all.msg_namelen = sizeof(kernel);
+  all.msg_iov = pieces.data();
+  all.msg_iovlen = pieces.size();
+  ssize_t sent = 0;
+  do {
+    sent = ::sendmsg(socket_.get(), &all, 0);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) throw Error(errno, requests.front().operation, "sending the request");
+}
+
+void Netlink::receive(std::span<Request> requests, std::vector<Answer>& answers) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(buffer_size);
+  const auto is_done = [](const Answer& answer) { return answer.done; };
+  while (!std::all_of(answers.begin(), answers.end(), is_done)) {
+    // The lock is held on purpose: an answer is for whoever asked.
+    // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
+    const ssize_t size = ::recv(socket_.get(), buffer.get(), buffer_size, 0);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) throw Error(errno, requests.front().operation, "receiving the kernel's answer");
+    auto left = static_cast<int>(size);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(header, left);
+         header = nlmsg_next(header, &left)) {
+      // What has another number answers a request that somebody gave up.
+      const size_t place = header->nlmsg_seq - answers.front().sequence;
+      if (place < answers.size()) answers[place].take(requests[place], header);
+    }
+  }
+}
+
+void Netlink::fail_request(unsigned n, int error) {
+  const std::lock_guard lock(mutex_);
+  fail_in_ = n;
+  fail_with_ = error;
+}
+
+bool Netlink::fails_by_order() {
+  if (fail_in_ == 0) return false;
+  --fail_in_;
+  return fail_in_ == 0;
 }
 
 }  // namespace netkit_bpf

@@ -75,11 +75,12 @@ std::string describe_current() {
   return size < 0 ? "of this thread" : std::string(target.data(), static_cast<size_t>(size));
 }
 
-Fd create() {
+Fd create(const std::function<void()>& inside) {
   Fd fd;
   on_new_thread([&] {
     unshare_or_throw();
     fd = open_path(own);
+    if (inside) inside();
   });
   return fd;
 }

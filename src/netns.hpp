@@ -25,8 +25,8 @@ Fd current();
 // How an error names the calling thread's namespace: by its inode, as lsns(8) does. "net:[4026531840]"
 std::string describe_current();
 
-// A new namespace that lives as long as the descriptor.
-Fd create();
+// A new namespace that lives as long as the descriptor. `inside` is called in it, on the thread that makes it.
+Fd create(const std::function<void()>& inside = {});
 
 // A new namespace under /run/netns, as ip-netns(8) makes it. Throws EEXIST where the name is taken.
 void create_named(const std::string& name);

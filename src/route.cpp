@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "error.hpp"
 #include "parse.hpp"
@@ -129,25 +130,33 @@ std::string text(const Route& route) {
 }
 
 void add(Netlink& netlink, const DeviceRef& device, const Route& route) {
-  const Message message = route_message(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, route);
-  netlink.request(message, "add route " + text(route) + " over " + device.name, {}, advice);
+  netlink.request({route_message(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, route),
+                   "add route " + text(route) + " over " + device.name,
+                   {},
+                   advice});
 }
 
 void remove(Netlink& netlink, const DeviceRef& device, const Route& route) {
-  const Message message = route_message(RTM_DELROUTE, NLM_F_REQUEST, device, route);
-  netlink.request(message, "remove route " + text(route) + " over " + device.name, {}, advice);
+  netlink.request({route_message(RTM_DELROUTE, NLM_F_REQUEST, device, route),
+                   "remove route " + text(route) + " over " + device.name,
+                   {},
+                   advice});
 }
 
 std::vector<Route> list(Netlink& netlink, const DeviceRef& device) {
-  std::vector<Route> found;
+  std::vector<Route> all;
   for (const int family : {AF_INET, AF_INET6}) {
     rtmsg info{};
     info.rtm_family = static_cast<uint8_t>(family);
     Message message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP);
-    netlink.request(message.header(info), "list the routes over " + device.name,
-                    [&](const nlmsghdr* header) { collect(header, device.ifindex, found); });
+    message.header(info).put_u32(RTA_OIF, static_cast<uint32_t>(device.ifindex));
+    std::vector<Route> found;
+    netlink.dump({std::move(message), "list the routes over " + device.name,
+                  [&](const nlmsghdr* header) { collect(header, device.ifindex, found); }, advice},
+                 [&] { found.clear(); });
+    all.insert(all.end(), found.begin(), found.end());
   }
-  return found;
+  return all;
 }
 
 }  // namespace netkit_bpf::route

@@ -29,6 +29,7 @@ from netkit_bpf.lab import Lab, Node
 from netkit_bpf.link import AttachedProgram, HookPrograms, Link
 from netkit_bpf.map import Map
 from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
+from netkit_bpf.netkit_device import NetkitDevice
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
 from netkit_bpf.orphan import Orphan, orphans, reap
@@ -65,6 +66,7 @@ __all__ = [
     "Monitor",
     "MonitorStats",
     "NetNS",
+    "NetkitDevice",
     "NetkitPair",
     "Node",
     "NotSupportedError",

@@ -9,7 +9,7 @@ from netkit_bpf import _core
 from netkit_bpf.arguments import check_device_name, expect, expect_in
 from netkit_bpf.enums import AddrGenMode, Direction, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
-from netkit_bpf.netns import NetNS
+from netkit_bpf.netns import NetNS, expect_netns
 from netkit_bpf.program import Program
 from netkit_bpf.route import Address, Network, Route, parse_route
 from netkit_bpf.spec import ADDRGENMODES, IFINDEX, fill_option, word_of
@@ -49,7 +49,7 @@ class Device:
 
         >>> Device.open("lo", ns).up()  # doctest: +SKIP
         """
-        netns = NetNS.current() if netns is None else expect(netns, NetNS, "netns")
+        netns = expect_netns(netns, "netns")
         info = find_device(name, netns)
         return cls(info.ifindex, info.name, netns)
 
@@ -206,7 +206,7 @@ class Device:
             FileExistsError: there is a device of that name.
             PermissionError: CAP_NET_ADMIN is missing in one of the namespaces.
         """
-        expect(netns, NetNS, "netns", "NetNS.open() takes a name, a path or a process id")
+        netns = expect_netns(netns, "netns")
         moved = _core.device_move(*self._target(), netns._netlink(), netns.path)
         self._place = (netns, moved.ifindex)
         self._known_name = moved.name
@@ -305,6 +305,14 @@ class Device:
 
     def __repr__(self) -> str:
         return f"<Device {self._known_name} ifindex={self.ifindex}>"
+
+
+def delete_device(device: Device) -> bool:
+    """Delete a device; False if it is gone already, or its namespace is."""
+    try:
+        return _core.device_delete(*device._target())
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def find_device(which: str | int, netns: NetNS) -> _core.DeviceInfo:

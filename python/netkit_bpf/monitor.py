@@ -117,7 +117,7 @@ class Monitor:
             raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {queue_size}")
         hint = "several go one by one, Monitor(first, second); NetkitPair.open() takes a name"
         devices = [expect(each, NetkitPair, "pair", hint).primary for each in (pair, *pairs)]
-        if len({(device.netns.path, device.ifindex) for device in devices}) < len(devices):
+        if len({(device.netns, device.ifindex) for device in devices}) < len(devices):
             raise ValueError("a pair is named twice: each can be watched once by a monitor")
 
         chosen = None if filter is None else Filter(filter)

@@ -38,6 +38,9 @@ class NetNS:
         self._fd = fd
         self._owned = owned
         self._deleted = False
+        self._socket: tuple[int, _core.Netlink] | None = None
+        found = Path(path).stat()
+        self._identity = found.st_dev, found.st_ino
 
     @classmethod
     def create(cls, name: str | None = None) -> NetNS:
@@ -53,7 +56,8 @@ class NetNS:
             PermissionError: CAP_SYS_ADMIN is missing.
         """
         if name is None:
-            return cls._from_fd(_core.netns_create(), owned=True)
+            fd, netlink = _core.netns_create()
+            return cls._from_fd(fd, netlink, owned=True)
         _check_name(name)
         _core.netns_create_named(name)
         return cls(str(_DIRECTORY / name), name=name, owned=True)
@@ -74,10 +78,12 @@ class NetNS:
             return cls._from_fd(os.open(f"/proc/{which}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         path = os.fspath(which)
         if "/" in path:
-            found = str(Path(path).absolute())  # not resolved: a process's is a link to no file
-            if not _core.netns_is_one(found):
+            if not _core.netns_is_one(path):
                 raise ValueError(f"{path} is not a network namespace")
-            return cls(found)
+            found = Path(path).absolute()
+            if found.is_relative_to("/proc"):  # which means something else to another thread or process
+                return cls._from_fd(os.open(found, os.O_RDONLY | os.O_CLOEXEC))
+            return cls(str(found.resolve(strict=True)))
         _check_name(path)
         return cls(str((_DIRECTORY / path).resolve(strict=True)), name=path)
 
@@ -87,8 +93,14 @@ class NetNS:
         return cls._from_fd(_core.netns_current())
 
     @classmethod
-    def _from_fd(cls, fd: int, *, owned: bool = False) -> NetNS:
-        return cls(f"/proc/self/fd/{fd}", fd=fd, owned=owned)
+    def _from_fd(cls, fd: int, netlink: _core.Netlink | None = None, *, owned: bool = False) -> NetNS:
+        made = cls(f"/proc/self/fd/{fd}", fd=fd, owned=owned)
+        if netlink is None:
+            with contextlib.suppress(PermissionError):  # whoever needs it will see
+                netlink = _core.Netlink(made._path)
+        if netlink is not None:  # at once, so that the object holds as many descriptors from now on
+            made._socket = (os.getpid(), netlink)
+        return made
 
     @property
     def name(self) -> str | None:
@@ -102,9 +114,32 @@ class NetNS:
             raise ValueError("this network namespace is deleted")
         return self._path
 
+    @property
+    def inode(self) -> int:
+        """The number by which lsns(8) and the links in /proc/PID/ns know the namespace."""
+        return self._identity[1]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same namespace, however they were opened."""
+        return self._identity == other._identity if isinstance(other, NetNS) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
     def _netlink(self) -> _core.Netlink:
-        """A netlink socket inside."""
-        return _core.Netlink(self.path)
+        """A netlink socket inside.
+
+        It is kept where this object holds the namespace anyway. In a named one it would keep alive what somebody
+        deletes. A forked child makes its own: the parent would get its answers.
+        """
+        path = self.path
+        if self._fd is None:
+            return _core.Netlink(path)
+        process = os.getpid()
+        kept = self._socket
+        if kept is None or kept[0] != process:
+            self._socket = kept = (process, _core.Netlink(path))
+        return kept[1]
 
     def run(
         self,
@@ -183,6 +218,7 @@ class NetNS:
 
     def _drop(self) -> None:
         self._deleted = True
+        self._socket = None
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -214,6 +250,13 @@ def _check_name(name: str) -> None:
         raise ValueError(
             f"{name!r} cannot be the name of a network namespace: it must be the name of a file, at most 255 bytes"
         )
+
+
+def expect_netns(netns: NetNS | None, argument: str) -> NetNS:
+    """Return the namespace; the calling thread's for None."""
+    if netns is None:
+        return NetNS.current()
+    return expect(netns, NetNS, argument, "NetNS.open() takes a name, a path or a process id")
 
 
 def find_netns(netns: NetNS, nsid: int) -> NetNS | None:

@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import secrets
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from netkit_bpf import _core
-from netkit_bpf.arguments import check_device_name, expect
-from netkit_bpf.device import Device, find_device
+from netkit_bpf.arguments import expect_in
+from netkit_bpf.device import Device, delete_device, find_device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
-from netkit_bpf.netns import NetNS, find_netns
+from netkit_bpf.netns import NetNS, expect_netns, find_netns
 from netkit_bpf.owner import Owner
 from netkit_bpf.program import Program
-from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, check_room, fill_ends, peer_name_of, word_of
+from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -98,31 +98,16 @@ class NetkitPair:
             PermissionError: CAP_NET_ADMIN is missing.
             NotSupportedError: the kernel has no netkit devices, or ignored an attribute that was asked for.
         """
-        spec = _core.PairSpec()
-        spec.primary.name = check_device_name(name, "name")
-        spec.peer.name = peer_name_of(name, peer_name)
-        parsed_mode = parse(Mode, mode, "mode")
-        spec.mode = MODES[parsed_mode]
-        spec.policy = POLICIES[parse(Policy, policy, "policy")]
-        spec.peer_policy = POLICIES[parse(Policy, peer_policy, "peer_policy")]
-        if scrub is not None:
-            spec.scrub = SCRUBS[parse(Scrub, scrub, "scrub")]
-        if peer_scrub is not None:
-            spec.peer_scrub = SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
-        spec.headroom = check_room(headroom, "headroom")
-        spec.tailroom = check_room(tailroom, "tailroom")
         if options.get("alias") is None and options.get("peer_alias") is None:
             options["alias"] = options["peer_alias"] = Owner.current().alias
-        ends = {"mtu": mtu, "peer_mtu": peer_mtu, "mac": mac, "peer_mac": peer_mac, **options}
-        fill_ends(spec, ends, parsed_mode)
-        spec.up = expect(up, bool, "up")
-        netns = _netns(netns, "netns") or NetNS.current()
-        peer_netns = _netns(peer_netns, "peer_netns") or netns
-        spec.peer_netns = peer_netns.path
-        primary, peer = _core.pair_create(netns._netlink(), peer_netns._netlink(), spec)
-        return cls(
-            Device(primary.ifindex, primary.name, netns), Device(peer.ifindex, peer.name, peer_netns), owned=True
-        )
+        spec = pair_spec(
+            name, peer_name, mode=mode, policy=policy, peer_policy=peer_policy, scrub=scrub, peer_scrub=peer_scrub,
+            headroom=headroom, tailroom=tailroom, up=up,
+            ends={"mtu": mtu, "peer_mtu": peer_mtu, "mac": mac, "peer_mac": peer_mac, **options},
+        )  # fmt: skip
+        netns = expect_netns(netns, "netns")
+        peer_netns = netns if peer_netns is None else expect_netns(peer_netns, "peer_netns")
+        return create_pairs(netns, [(spec, peer_netns)])[0]
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitPair:
@@ -134,12 +119,15 @@ class NetkitPair:
 
         Raises:
             ValueError: the device is not a netkit device.
+            LookupError: it is a single one, or the peer of a primary whose namespace cannot be found.
             OSError: ENODEV, there is no such device.
         """
-        netns = _netns(netns, "netns") or NetNS.current()
+        netns = expect_netns(netns, "netns")
         info = find_device(name, netns)
         if info.kind != "netkit":
             raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
+        if info.link == 0:
+            raise LookupError(f"{info.name} is a single netkit device: it has no peer")
         pair = cls._from_info(info, netns)
         if pair is None:
             raise LookupError(
@@ -297,13 +285,34 @@ class NetkitPair:
         return primary, peer
 
     def delete(self) -> None:
-        """Delete both ends. Idempotent: a pair that is gone already is no error."""
-        # Either of them says that its namespace is gone, and the pair with it.
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            _core.device_delete(*self._primary._target())
+        """Delete both ends. Idempotent: a pair that is gone already is no error.
+
+        A primary that somebody else moved away is deleted with its peer.
+        """
+        if not delete_device(self._primary) and self._peer is not None and self._peer_remains():
+            delete_device(self._peer)
 
     def _read(self) -> _core.DeviceInfo:
-        return self._primary._read()
+        try:
+            return self._primary._read()
+        except OSError as error:
+            if error.errno != errno.ENODEV or not self._peer_remains():
+                raise
+            raise OSError(
+                errno.ENODEV,
+                f"look up device {self._primary._known_name}: somebody moved it to another network namespace; its peer"
+                f" {self.peer._known_name} is still there: open the pair anew by that",
+            ) from None
+
+    def _peer_remains(self) -> bool:
+        """Whether the peer lives on where the primary is gone. Numbers can be given out again: names are compared."""
+        if self._peer is None:
+            return False
+        name = self._peer._known_name
+        try:
+            return self._peer._read().name == name
+        except (OSError, ValueError):  # the device, or its namespace, is gone
+            return False
 
     def __enter__(self) -> NetkitPair:
         return self
@@ -318,6 +327,31 @@ class NetkitPair:
         return f"<NetkitPair {self._primary!r} {self._peer!r}>"
 
 
+def create_pairs(netns: NetNS, orders: Sequence[tuple[_core.PairSpec, NetNS]]) -> list[NetkitPair]:
+    """Make several pairs in as few messages as can be: all, or on any failure none.
+
+    Args:
+        netns: where the primaries shall live.
+        orders: for each pair what it shall be (`spec.pair_spec`), and where its peer shall live.
+    """
+    for spec, peer_netns in orders:
+        spec.peer_netns = peer_netns.path
+    netlink = netns._netlink()
+    sockets = {each: each._netlink() for each in {peer_netns for _, peer_netns in orders} - {netns}}
+    made = _core.pairs_create(netlink, [(spec, sockets.get(peer_netns, netlink)) for spec, peer_netns in orders])
+    return [
+        NetkitPair(
+            Device(primary.ifindex, primary.name, netns), Device(peer.ifindex, peer.name, peer_netns), owned=True
+        )
+        for (primary, peer), (_, peer_netns) in zip(made, orders, strict=True)
+    ]
+
+
+def delete_group(group: int, netns: NetNS) -> bool:
+    """Delete all devices of a group, not 0, with one wait of the kernel for all; False where there is none."""
+    return _core.group_delete(netns._netlink(), expect_in(group, range(1, 1 << 32), "group"))
+
+
 def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
     """List the pairs that have an end in a namespace, in the order of its devices.
 
@@ -327,7 +361,7 @@ def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
     Args:
         netns: the namespace; the calling thread's if not given.
     """
-    netns = _netns(netns, "netns") or NetNS.current()
+    netns = expect_netns(netns, "netns")
     found: list[NetkitPair] = []
     seen: set[int] = set()
     for info in sorted(_core.device_list(netns._netlink(), "netkit"), key=lambda info: info.ifindex):
@@ -344,12 +378,6 @@ def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
         if pair is not None:
             found.append(pair)
     return found
-
-
-def _netns(netns: NetNS | None, argument: str) -> NetNS | None:
-    return (
-        None if netns is None else expect(netns, NetNS, argument, "NetNS.open() takes a name, a path or a process id")
-    )
 
 
 def _other_end(info: _core.DeviceInfo, netns: NetNS) -> Device | None:

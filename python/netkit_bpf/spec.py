@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypedDict, TypeVar
 
 from netkit_bpf import _core
@@ -37,7 +39,7 @@ NUMBERS = {
     "gro_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
 }
 # An end of its own: the peer does not take these from the primary.
-_EACH_ITS_OWN = {"alias", "ifindex"}
+_EACH_ITS_OWN = {"alias", "ifindex", "mac"}
 
 _W = TypeVar("_W")
 
@@ -91,10 +93,44 @@ class PairOptions(LinkOptions, total=False):
     peer_ifindex: int
 
 
-def peer_name_of(name: str, peer_name: str | None) -> str:
-    """Return the peer's name: the primary's with a "p" behind it if none is given."""
+def pair_spec(
+    name: str,
+    peer_name: str | None = None,
+    *,
+    mode: Mode | str = Mode.L3,
+    policy: Policy | str = Policy.FORWARD,
+    peer_policy: Policy | str = Policy.FORWARD,
+    scrub: Scrub | str | None = None,
+    peer_scrub: Scrub | str | None = None,
+    headroom: int | None = None,
+    tailroom: int | None = None,
+    up: bool = True,
+    ends: Mapping[str, object] = MappingProxyType({}),
+    single: bool = False,
+) -> _core.PairSpec:
+    """Check what `NetkitPair.create` takes, but the namespaces; `ends` has the keys of `PairOptions`, mtu and mac."""
+    spec = _core.PairSpec()
+    spec.primary.name = check_device_name(name, "name")
+    if not single:
+        spec.peer.name = _peer_name(name, peer_name)
+    parsed_mode = parse(Mode, mode, "mode")
+    spec.mode = MODES[parsed_mode]
+    spec.policy = POLICIES[parse(Policy, policy, "policy")]
+    spec.peer_policy = POLICIES[parse(Policy, peer_policy, "peer_policy")]
+    if scrub is not None:
+        spec.scrub = SCRUBS[parse(Scrub, scrub, "scrub")]
+    if peer_scrub is not None:
+        spec.peer_scrub = SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
+    spec.headroom = _check_room(headroom, "headroom")
+    spec.tailroom = _check_room(tailroom, "tailroom")
+    _fill_ends(spec, ends, parsed_mode, single)
+    spec.up = expect(up, bool, "up")
+    return spec
+
+
+def _peer_name(name: str, peer_name: str | None) -> str:
     if peer_name is None:
-        if len(check_device_name(name, "name").encode()) >= 15:
+        if len(name.encode()) >= 15:
             raise ValueError(f"name {name!r} leaves no room for a 'p' behind it: give peer_name")
         return name + "p"
     if check_device_name(peer_name, "peer_name") == name:
@@ -102,17 +138,18 @@ def peer_name_of(name: str, peer_name: str | None) -> str:
     return peer_name
 
 
-def fill_ends(spec: _core.PairSpec, options: dict[str, object], mode: Mode) -> None:
-    """Check what is set of each end and put it into the spec; `options` has the keys of `PairOptions`, mtu and mac."""
-    allowed = PairOptions.__annotations__.keys() | {"mtu", "peer_mtu", "mac", "peer_mac"}
+def _fill_ends(spec: _core.PairSpec, options: Mapping[str, object], mode: Mode, single: bool) -> None:
+    allowed = {"mtu", "mac", *LinkOptions.__annotations__}
+    if not single:
+        allowed |= {f"peer_{key}" for key in allowed}
     if unknown := options.keys() - allowed:
-        raise TypeError(f"{sorted(unknown)[0]!r} is not an option of a pair: there are {', '.join(sorted(allowed))}")
+        raise TypeError(f"{sorted(unknown)[0]!r} is not an option here: there are {', '.join(sorted(allowed))}")
     given = {key: value for key, value in options.items() if value is not None}
     if "peer_ifindex" in given and "ifindex" not in given:
         raise ValueError("peer_ifindex: the kernel takes it only together with ifindex")
-    inherited = {key for key in given if not key.startswith("peer_")} - _EACH_ITS_OWN - {"mac"}
-    for key in inherited:
-        given.setdefault(f"peer_{key}", given[key])
+    if not single:
+        for key in {key for key in given if not key.startswith("peer_")} - _EACH_ITS_OWN:
+            given.setdefault(f"peer_{key}", given[key])
     for key, value in given.items():
         end = spec.peer if key.startswith("peer_") else spec.primary
         fill_option(end, key.removeprefix("peer_"), value, key, mode)
@@ -132,8 +169,7 @@ def fill_option(end: _core.LinkOptions, key: str, value: object, argument: str, 
         end.mac = _check_mac(value, mode, argument)
 
 
-def check_room(value: int | None, argument: str) -> int | None:
-    """Check a headroom or tailroom."""
+def _check_room(value: int | None, argument: str) -> int | None:
     return None if value is None else expect_in(value, _ROOM, argument)
 
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Addresses and routes of devices. An IP address is its 4 or 16 bytes, which tell the family.
+#include "addresses.hpp"
+
 #include <pybind11/stl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "../address.hpp"
 #include "../route.hpp"
 #include "bindings.hpp"
 
@@ -17,14 +17,6 @@ namespace netkit_bpf::python {
 namespace {
 
 using Ref = std::pair<int, std::string>;
-
-int family_of(const std::string& packed) { return packed.size() == 16 ? AF_INET6 : AF_INET; }
-
-std::array<uint8_t, 16> bytes_of(const std::string& packed) {
-  std::array<uint8_t, 16> bytes{};
-  std::copy_n(packed.begin(), std::min(packed.size(), bytes.size()), bytes.begin());
-  return bytes;
-}
 
 py::bytes packed(int family, const std::array<uint8_t, 16>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), family == AF_INET6 ? size_t{16} : size_t{4}};
@@ -49,9 +41,9 @@ void bind_addresses(py::module_& module) {
     module.def(
         name,
         [change](Netlink& netlink, const Ref& ref, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
-          const std::string raw = ip;
-          const py::gil_scoped_release release;  // raw is a copy
-          change(netlink, {ref.first, ref.second}, {family_of(raw), bytes_of(raw), prefix_len, flags});
+          const Address address = to_address(ip, prefix_len, flags);
+          const py::gil_scoped_release release;  // the address is a copy
+          change(netlink, {ref.first, ref.second}, address);
         },
         py::arg("netlink"), py::arg("device"), py::arg("ip"), py::arg("prefix_len"), py::arg("flags"));
   };

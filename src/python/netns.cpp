@@ -3,6 +3,9 @@
 
 #include <pybind11/stl.h>
 
+#include <memory>
+#include <utility>
+
 #include "../device.hpp"
 #include "bindings.hpp"
 
@@ -13,10 +16,19 @@ namespace netkit_bpf::python {
 void bind_netns(py::module_& module) {
   using no_gil = py::call_guard<py::gil_scoped_release>;
   module.def("netns_current", [] { return netns::current().release(); }, no_gil());
-  module.def("netns_create", [] { return netns::create().release(); }, no_gil());
   module.def("netns_create_named", &netns::create_named, py::arg("name"), no_gil());
   module.def("netns_delete_named", &netns::delete_named, py::arg("name"), no_gil());
-  py::class_<Netlink>(module, "Netlink").def(py::init<const std::string&>(), py::arg("netns"), no_gil());
+  py::class_<Netlink>(module, "Netlink")
+      .def(py::init<const std::string&>(), py::arg("netns"), no_gil())
+      .def("fail_request", &Netlink::fail_request, py::arg("n"), py::arg("error"));  // for tests alone
+  module.def(
+      "netns_create",
+      [] {
+        std::unique_ptr<Netlink> netlink;
+        Fd fd = netns::create([&] { netlink = std::make_unique<Netlink>(""); });
+        return std::pair(fd.release(), std::move(netlink));
+      },
+      no_gil());
   module.def(
       "netns_id",
       [](Netlink& netlink, const std::string& other) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "../netkit.hpp"
+#include "addresses.hpp"
 #include "bindings.hpp"
 
 namespace py = pybind11;
@@ -27,15 +28,39 @@ void bind_pairs(py::module_& module) {
       .def_readwrite("headroom", &Spec::headroom)
       .def_readwrite("tailroom", &Spec::tailroom)
       .def_readwrite("peer_netns", &Spec::peer_netns)
-      .def_readwrite("up", &Spec::up);
+      .def_readwrite("up", &Spec::up)
+      .def(
+          "add_address",
+          [](Spec& spec, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
+            spec.addresses.push_back(to_address(ip, prefix_len, flags));
+          },
+          py::arg("ip"), py::arg("prefix_len"), py::arg("flags"))
+      .def(
+          "add_peer_address",
+          [](Spec& spec, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
+            spec.peer_addresses.push_back(to_address(ip, prefix_len, flags));
+          },
+          py::arg("ip"), py::arg("prefix_len"), py::arg("flags"));
 
   module.def(
-      "pair_create",
-      [](Netlink& netlink, Netlink& peer_netlink, const Spec& spec) {
-        const netkit::Pair pair = netkit::create(netlink, peer_netlink, spec);
-        return std::pair(pair.primary, pair.peer);
+      "pairs_create",
+      [](Netlink& netlink, const std::vector<std::pair<const Spec*, Netlink*>>& wanted) {
+        std::vector<netkit::Order> orders;
+        orders.reserve(wanted.size());
+        for (const auto& [spec, peer_netlink] : wanted) orders.push_back({spec, peer_netlink});
+        std::vector<std::pair<DeviceInfo, DeviceInfo>> made;
+        for (netkit::Pair& pair : netkit::create(netlink, orders))
+          made.emplace_back(std::move(pair.primary), std::move(pair.peer));
+        return made;
       },
-      py::arg("netlink"), py::arg("peer_netlink"), py::arg("spec"), no_gil());
+      py::arg("netlink"), py::arg("orders"), no_gil());
+  module.def(
+      "single_create",
+      [](Netlink& netlink, Spec& spec) {
+        spec.pairing = netkit::Pairing::single;
+        return netkit::create_single(netlink, spec);
+      },
+      py::arg("netlink"), py::arg("spec"), no_gil());
   module.def(
       "pair_set_policy",
       [](Netlink& netlink, const std::pair<int, std::string>& primary, uint32_t policy, bool of_peer) {

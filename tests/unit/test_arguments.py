@@ -86,7 +86,7 @@ def test_an_argument_of_the_wrong_type_is_a_type_error(options: dict[str, Any]) 
 
 
 def test_an_unknown_option_is_a_type_error_that_lists_the_known() -> None:
-    with pytest.raises(TypeError, match="'peer_mod' is not an option of a pair: there are addrgenmode, alias"):
+    with pytest.raises(TypeError, match="'peer_mod' is not an option here: there are addrgenmode, alias"):
         NetkitPair.create(peer_mod="l2")  # type: ignore[call-arg]
 
 
