@@ -311,7 +311,11 @@ def delete_device(device: Device) -> bool:
     """Delete a device; False if it is gone already, or its namespace is."""
     try:
         return _core.device_delete(*device._target())
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        if device.netns._let_go:  # which is no reason for the device to be gone
+            raise
         return False
 
 

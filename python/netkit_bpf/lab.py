@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from netkit_bpf import _core
 from netkit_bpf.arguments import check_device_name, expect, expect_in
 from netkit_bpf.device import Device
-from netkit_bpf.enums import Mode, parse
+from netkit_bpf.enums import Mode
 from netkit_bpf.netns import NetNS
-from netkit_bpf.pair import NetkitPair
+from netkit_bpf.pair import NetkitPair, create_pairs, delete_group
+from netkit_bpf.spec import pair_spec
 
 _MOST = 254  # each node has an IPv4 network with its number in the third byte
 _GROUP = 1  # of all devices in the hub that the lab made
@@ -137,19 +137,22 @@ class Lab:
         names = _check_names(nodes)
         if mtu is not None:
             expect_in(mtu, range(1280, 65536), "mtu")
-        options: dict[str, Any] = {"mode": parse(Mode, mode, "mode"), "mtu": mtu, "group": _GROUP}
+        ends = {"mtu": mtu, "group": _GROUP}
+        specs = [pair_spec(name, "nk0", mode=mode, ends=ends) for name in names]
         with ExitStack() as last_first:
             self._hub = last_first.enter_context(NetNS.create())
             spaces = [last_first.enter_context(NetNS.create()) for _ in names]
-            last_first.callback(self._delete_pairs)
             self._hub.call(_forward)
             Device.open("lo", self._hub).up()
-            self._nodes: dict[str, Node] = {}
-            for number, (name, netns) in enumerate(zip(names, spaces, strict=True), 1):
-                pair = NetkitPair.create(name, peer_name="nk0", netns=self._hub, peer_netns=netns, **options)
-                self._nodes[name] = Node(name, netns, pair, number)
-                self._nodes[name]._configure()
-                last_first.callback(self._nodes[name]._kill)
+            last_first.callback(self._delete_pairs)
+            pairs = create_pairs(self._hub, list(zip(specs, spaces, strict=True)))
+            self._nodes = {
+                name: Node(name, netns, pair, number)
+                for number, (name, netns, pair) in enumerate(zip(names, spaces, pairs, strict=True), 1)
+            }
+            for node in self.nodes:
+                node._configure()
+                last_first.callback(node._kill)
             self._cleanup = last_first.pop_all()
 
     @property
@@ -196,7 +199,7 @@ class Lab:
         return f"<Lab {', '.join(self._nodes)}>"
 
     def _delete_pairs(self) -> None:
-        _core.group_delete(self._hub._netlink(), _GROUP)
+        delete_group(_GROUP, self._hub)
 
 
 def _forward() -> None:
@@ -217,6 +220,6 @@ def _check_names(nodes: int | Sequence[str]) -> list[str]:
     names = [check_device_name(name, "the name of a node") for name in expect(nodes, Sequence, "nodes")]  # type: ignore[type-abstract]
     if not 1 <= len(names) <= _MOST:
         raise ValueError(f"a lab has 1 to {_MOST} nodes, not {len(names)}")
-    if len(set(names)) < len(names) or "lo" in names:
-        raise ValueError("each node needs a name of its own, and the hub has a device lo already")
+    if len(set(names)) < len(names) or {"lo", "nk0"} & set(names):
+        raise ValueError("each node needs a name of its own, other than lo and nk0, as which it knows its devices")
     return names

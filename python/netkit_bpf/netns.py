@@ -38,6 +38,7 @@ class NetNS:
         self._fd = fd
         self._owned = owned
         self._deleted = False
+        self._let_go = False  # and perhaps it lives on
         self._socket: tuple[int, _core.Netlink] | None = None
         found = Path(path).stat()
         self._identity = found.st_dev, found.st_ino
@@ -111,7 +112,9 @@ class NetNS:
     def path(self) -> str:
         """A path that opens the namespace in this process."""
         if self._deleted:
-            raise ValueError("this network namespace is deleted")
+            raise ValueError(
+                "this object let go of its network namespace" if self._let_go else "this network namespace is deleted"
+            )
         return self._path
 
     @property
@@ -214,6 +217,7 @@ class NetNS:
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):  # somebody was faster
                 _core.netns_delete_named(self._name)
+        self._let_go = self._name is None and not self._owned
         self._drop()
 
     def _drop(self) -> None:
@@ -231,7 +235,8 @@ class NetNS:
     ) -> None:
         if self._owned:
             self.delete()
-        else:
+        elif not self._deleted:
+            self._let_go = True
             self._drop()
 
     def __del__(self) -> None:

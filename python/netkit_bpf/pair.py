@@ -16,7 +16,6 @@ from netkit_bpf.device import Device, delete_device, find_device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, expect_netns, find_netns
-from netkit_bpf.owner import Owner
 from netkit_bpf.program import Program
 from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
 
@@ -98,8 +97,6 @@ class NetkitPair:
             PermissionError: CAP_NET_ADMIN is missing.
             NotSupportedError: the kernel has no netkit devices, or ignored an attribute that was asked for.
         """
-        if options.get("alias") is None and options.get("peer_alias") is None:
-            options["alias"] = options["peer_alias"] = Owner.current().alias
         spec = pair_spec(
             name, peer_name, mode=mode, policy=policy, peer_policy=peer_policy, scrub=scrub, peer_scrub=peer_scrub,
             headroom=headroom, tailroom=tailroom, up=up,

@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar
 from netkit_bpf import _core
 from netkit_bpf.arguments import check_device_name, expect, expect_in
 from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, parse
+from netkit_bpf.owner import Owner
 
 MODES = {Mode.L2: 0, Mode.L3: 1}
 POLICIES = {Policy.FORWARD: 0, Policy.BLACKHOLE: 2}
@@ -48,7 +49,7 @@ class LinkOptions(TypedDict, total=False):
     """What ip-link(8) sets on a device of any kind.
 
     Attributes:
-        alias: a text of at most 255 bytes, for people.
+        alias: a text of at most 255 bytes, for people; not given, it tells `reap` who made the device.
         group: number of the group.
         txqueuelen: packets that a queueing discipline may hold.
         num_tx_queues: transmit queues, 1 to 4096; from 7.1 on netkit devices have one.
@@ -124,6 +125,10 @@ def pair_spec(
     spec.headroom = _check_room(headroom, "headroom")
     spec.tailroom = _check_room(tailroom, "tailroom")
     _fill_ends(spec, ends, parsed_mode, single)
+    if ends.get("alias") is None and ends.get("peer_alias") is None:
+        spec.primary.alias = Owner.current().alias
+        if not single:
+            spec.peer.alias = spec.primary.alias
     spec.up = expect(up, bool, "up")
     return spec
 
