@@ -108,6 +108,7 @@ bool Channel::is_crowded() {
 
 void Channel::check() {
   pool_.trim();
+  const std::lock_guard checking(checking_);
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ || failure_) return;
@@ -157,19 +158,20 @@ bool Channel::wait(std::chrono::nanoseconds timeout) {
 
 void Channel::wake() { changed_.notify_all(); }
 
-bool Channel::ended() {
+bool Channel::stopped() {
   const std::lock_guard lock(mutex_);
   return stopped_;
 }
 
 void Channel::stop() {
-  const std::lock_guard draining(draining_);
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
     announce();
   }
   if (kick_) kick_();
+  const std::lock_guard checking(checking_);
+  const std::lock_guard draining(draining_);
 }
 
 int Channel::ready_fd() {

@@ -55,9 +55,9 @@ class Channel {
   bool wait(std::chrono::nanoseconds timeout);
   // Wakes whoever waits.
   void wake();
-  // Whether the reading has ended, by stop() or by itself, and all blocks are popped.
-  bool ended();
-  // No ring is touched any more once this returns, and no block comes out. Idempotent.
+  // Whether stop() was called.
+  bool stopped();
+  // Once this returns no ring is touched any more, no check runs and no block comes out. Idempotent.
   void stop();
 
   // An eventfd: readable while pop() has something to say, until a pop() that has not.
@@ -82,6 +82,7 @@ class Channel {
   std::function<void()> kick_;
   BlockPool pool_;
 
+  std::mutex checking_;  // held while check_() runs
   std::mutex draining_;  // taken before mutex_; a record moves from a ring to the queue under it
   std::vector<Ring> rings_;
   ClockOffset clock_offset_;

@@ -9,11 +9,14 @@ namespace netkit_bpf {
 // For one thread.
 class ClockOffset {
  public:
+  ClockOffset();
+
   // CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds. Stays the same until the clocks have moved against
   // each other by more than this can be measured, so that times of neighbouring blocks compare.
   int64_t now();
 
  private:
+  int64_t namespace_ns_;  // how far this process's CLOCK_MONOTONIC is ahead of the kernel's
   int64_t offset_ = 0;
   bool known_ = false;
 };

@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -61,11 +62,12 @@ Stream::Stream(const StreamOptions& options)
       reader_(options.reader),
       inline_(options.reader ? nullptr : std::make_unique<Poller>()),
       poller_(options.reader ? options.reader->poller() : *inline_),
+      check_(options.check),
       // Who reads by itself comes back for the next block when it is done with one; a thread has nothing else to do,
       // but must not be kept at one ring by a producer that is faster than the copy.
       channel_(std::make_shared<Channel>(open_rings(options), options.queue_size,
                                          options.reader ? largest_turn : BlockPool::block_size, options.field,
-                                         options.check)),
+                                         [this] { check(); })),
       popped_(options.field.sources) {
   channel_->on_room([this] { poller_.kick(); });
   poller_.add(channel_);
@@ -115,7 +117,32 @@ void Stream::wait(std::chrono::nanoseconds timeout) {
   channel_->wake();
 }
 
-bool Stream::ended() { return channel_->ended(); }
+bool Stream::ended() { return channel_->stopped(); }
+
+void Stream::check() {
+  for (uint32_t i = 0; i < field_.sources && counts_map_ >= 0 && !has_lost_; ++i)
+    has_lost_ = read_counts(counts_map_, i).lost > 0;
+  check_();
+}
+
+int Stream::fileno() {
+  const int ready = channel_->ready_fd();
+  if (reader_) return ready;
+  // Nobody moves records out of the rings before they are asked for: a ring that holds some counts, too.
+  const std::lock_guard lock(watching_);
+  if (!watched_) {
+    Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll) throw Error(errno, "make an epoll instance");
+    epoll_event event{};
+    event.events = EPOLLIN;
+    int error = ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, ready, &event);
+    for (const Ring& ring : channel_->rings())
+      if (error == 0) error = ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, ring.fd(), &event);
+    if (error != 0) throw Error(errno, "watch a ring buffer");
+    watched_ = std::move(epoll);
+  }
+  return watched_.get();
+}
 
 StreamStats Stream::stats() {
   StreamStats stats;

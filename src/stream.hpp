@@ -2,6 +2,7 @@
 // The records of one or more BPF ring buffers, one by one or by the block, and the account of them.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 
 #include "../bpf/event.h"
 #include "block.hpp"
+#include "handle.hpp"
 #include "ring.hpp"
 
 namespace netkit_bpf {
@@ -107,12 +109,19 @@ class Stream {
   void wait(std::chrono::nanoseconds timeout);
   [[nodiscard]] bool ended();
 
+  // A descriptor that is readable while next() has something to say, until it had nothing to say.
+  [[nodiscard]] int fileno();
+
+  // Whether records were lost, as of some tenths of a second ago. Any thread may ask, and it takes a nanosecond.
+  [[nodiscard]] bool has_lost() const noexcept { return has_lost_.load(std::memory_order_relaxed); }
+
   StreamStats stats();
   // Ends the reading and wakes whoever waits. What was not handed out stays pending for ever. Idempotent.
   void close();
 
  private:
   bool next_block();
+  void check();
 
   const SourceField field_;
   const int counts_map_;
@@ -120,6 +129,10 @@ class Stream {
   const std::unique_ptr<Poller> inline_;  // without a reader
   Poller& poller_;
   std::mutex turning_;
+  const std::function<void()> check_;
+  std::atomic<bool> has_lost_ = false;
+  std::mutex watching_;
+  Fd watched_;  // without a reader: an epoll instance, made when fileno() is called
   const std::shared_ptr<Channel> channel_;
 
   std::shared_ptr<Block> block_;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from netkit_bpf import Monitor, PacketEvent, Side
 from traffic import ACK, ECHO, FIN, SYN, Wire, collect, connect_and_send, ping, send_datagrams
 
@@ -86,7 +88,8 @@ def a_flood_is_accounted_for(wire: Wire) -> None:
             assert side.seen == side.delivered + side.lost + side.pending
         assert quiet.total.lost > 0
         assert quiet.total.delivered == 0
-        delivered = len(collect(monitor))
+        with pytest.warns(RuntimeWarning, match="loses packets.*said once"):
+            delivered = len(collect(monitor))
         final = monitor.stats
     assert delivered >= quiet.total.pending > 0  # the kernel may send something of its own meanwhile
     assert final.total.pending == 0

@@ -21,6 +21,7 @@ except ImportError as error:  # say which interpreter could not load what, for a
         f"netkit_bpf's extension module does not load in Python {_sys.version.split()[0]} ({_sys.executable}): {error}"
     ) from error
 
+from netkit_bpf.account import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.device import Device
 from netkit_bpf.enums import AddrGenMode, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
@@ -28,7 +29,7 @@ from netkit_bpf.event import Fragment, PacketEvent
 from netkit_bpf.lab import Lab, Node
 from netkit_bpf.link import AttachedProgram, HookPrograms, Link
 from netkit_bpf.map import Map
-from netkit_bpf.monitor import Monitor, MonitorStats, SideStats
+from netkit_bpf.monitor import Monitor
 from netkit_bpf.netkit_device import NetkitDevice
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
@@ -75,6 +76,7 @@ __all__ = [
     "PacketEvent",
     "Policy",
     "Program",
+    "ReadingStats",
     "Route",
     "Scrub",
     "Side",

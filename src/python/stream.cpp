@@ -59,8 +59,11 @@ struct PyStream::Open {
   Stream stream;
 };
 
-PyStream::PyStream(py::object owner, const StreamOptions& options, const py::object& decoder)
-    : open_(std::make_shared<Open>(std::move(owner), options)), stream_(&open_->stream), owner_(::getpid()) {
+PyStream::PyStream(py::object owner, const StreamOptions& options, const py::object& decoder, std::string loss_advice)
+    : open_(std::make_shared<Open>(std::move(owner), options)),
+      stream_(&open_->stream),
+      loss_advice_(std::move(loss_advice)),
+      owner_(::getpid()) {
   if (py::isinstance<py::tuple>(decoder))
     names_ = decoder;
   else
@@ -97,23 +100,35 @@ bool PyStream::wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& 
   return PyErr_CheckSignals() == 0;
 }
 
-PyObject* PyStream::next(const Deadline& deadline) {
+// Warns if it is time to. False with an exception set where warnings are errors.
+bool PyStream::tell_loss(int depth) {
+  if (!stream_->has_lost() || loss_advice_.empty()) return true;
+  const std::string advice = std::exchange(loss_advice_, {});
+  return PyErr_WarnEx(PyExc_RuntimeWarning, advice.c_str(), depth + 1) == 0;
+}
+
+PyObject* PyStream::next(const Deadline& deadline, int depth) {
   bool looked = false;
-  while (open_) {
+  while (open_ && tell_loss(depth)) {
     if (const std::optional<Stream::View> record = open_->stream.next()) return decode(*record);
     if (open_->stream.ended() || !wait(open_, deadline, looked)) break;
   }
   return nullptr;
 }
 
-std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline) {
+std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline, int depth) {
   bool looked = false;
-  while (open_) {
+  while (open_ && tell_loss(depth)) {
     if (std::optional<Slice> records = open_->stream.take(most)) return records;
     if (open_->stream.ended() || !wait(open_, deadline, looked)) break;
   }
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
   return std::nullopt;
+}
+
+int PyStream::fileno() {
+  if (!open_) throw py::value_error("the stream is closed");
+  return open_->stream.fileno();
 }
 
 StreamStats PyStream::stats() { return open_ ? open_->stream.stats() : final_; }
@@ -150,7 +165,7 @@ PyObject* iterator_next(PyObject* self) {
     event = iterator->stream->next_at_hand();
     if (event == nullptr && PyErr_Occurred() == nullptr)
       event = iterator->stream->next(
-          deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)));
+          deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)), 0);
   } catch (abi::__forced_unwind&) {
     throw;  // the interpreter's exit ends this thread
   } catch (...) {
@@ -186,7 +201,7 @@ using Attachments = std::vector<std::shared_ptr<Attachment>>;
 std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::pair<int, size_t>>& rings,
                                       size_t queue_size, const py::object& decoder, int counts, size_t sources,
                                       size_t source_offset, const Attachments& attachments, bool threaded,
-                                      bool share_thread) {
+                                      bool share_thread, const std::optional<std::string>& loss_advice) {
   StreamOptions options;
   for (const auto& [fd, size] : rings) options.rings.push_back({fd, size});
   options.queue_size = queue_size;
@@ -196,11 +211,11 @@ std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::p
   options.check = [attachments] {
     for (const auto& attachment : attachments) attachment->check();
   };
-  return std::make_unique<PyStream>(std::move(owner), options, decoder);
+  return std::make_unique<PyStream>(std::move(owner), options, decoder, loss_advice.value_or(""));
 }
 
 py::object read(PyStream& stream, std::optional<double> timeout) {
-  PyObject* event = stream.next(deadline_after(timeout));
+  PyObject* event = stream.next(deadline_after(timeout), 1);
   if (event == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return event == nullptr ? py::none() : py::reinterpret_steal<py::object>(event);
 }
@@ -231,9 +246,11 @@ void bind_stream(py::module_& module) {
   py::class_<PyStream>(module, "Stream")
       .def(py::init(&make_stream), py::arg("owner"), py::arg("rings"), py::arg("queue_size"), py::arg("decoder"),
            py::kw_only(), py::arg("counts") = -1, py::arg("sources") = 1, py::arg("source_offset") = 0,
-           py::arg("attachments") = Attachments(), py::arg("threaded") = true, py::arg("share_thread") = true)
+           py::arg("attachments") = Attachments(), py::arg("threaded") = true, py::arg("share_thread") = true,
+           py::arg("loss_advice") = std::nullopt)
       .def("read", &read, py::arg("timeout"))
       .def("events", &make_iterator, py::arg("timeout"))
+      .def("fileno", &PyStream::fileno)
       .def("stats", [](PyStream& stream) { return by_source(stream.stats()); })
       .def("limits",
            [](PyStream& stream) {

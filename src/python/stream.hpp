@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "../stream.hpp"
 #include "event.hpp"
@@ -24,26 +25,31 @@ Deadline deadline_after(std::optional<double> seconds);
 class PyStream {
  public:
   // `owner` keeps the maps of the options. `decoder` is a tuple of names for PacketEvents, one a pair, or a callable
-  // that makes an object of a record's bytes.
-  PyStream(pybind11::object owner, const StreamOptions& options, const pybind11::object& decoder);
+  // that makes an object of a record's bytes. `loss_advice` is the text of the RuntimeWarning that reading gives, once,
+  // when records were lost; empty: none is given.
+  PyStream(pybind11::object owner, const StreamOptions& options, const pybind11::object& decoder,
+           std::string loss_advice);
   ~PyStream();
   PyStream(const PyStream&) = delete;
   PyStream& operator=(const PyStream&) = delete;
 
   // The next record as a new object, waiting for it. Null with no exception set on time-out and at the end.
-  PyObject* next(const Deadline& deadline);
-  // The next record that is there as a new object, else null.
+  // `depth` is how many of Python's frames lie between the caller's own code and here, for a warning.
+  PyObject* next(const Deadline& deadline, int depth);
+  // The next record as a new object if that takes no more than to make it. Null with no exception set says nothing.
   PyObject* next_at_hand() {
-    if (stream_ == nullptr) return nullptr;
+    if (stream_ == nullptr || (stream_->has_lost() && !loss_advice_.empty())) return nullptr;
     const std::optional<Stream::View> record = stream_->next();
     return record ? decode(*record) : nullptr;
   }
   // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
   // at the end.
-  std::optional<Slice> take(size_t most, const Deadline& deadline);
+  std::optional<Slice> take(size_t most, const Deadline& deadline, int depth = 1);
   // The names of the pairs; empty if records are not packet events.
   [[nodiscard]] const pybind11::tuple& names() const { return names_; }
 
+  // See Stream::fileno. Throws a ValueError once it is closed.
+  int fileno();
   StreamStats stats();
   void close();
 
@@ -53,6 +59,7 @@ class PyStream {
   PyObject* decode(const Stream::View& record) {
     return decode_ ? call_decoder(record) : make_event(record, names_.ptr());
   }
+  bool tell_loss(int depth);
   PyObject* call_decoder(const Stream::View& record);
 
   pybind11::tuple names_;
@@ -60,6 +67,7 @@ class PyStream {
   std::shared_ptr<Open> open_;
   Stream* stream_;  // that of open_
   StreamStats final_;
+  std::string loss_advice_;
   const pid_t owner_;
 };
 

@@ -13,9 +13,9 @@ import pytest
 from native import PROGRAMS, QUEUE, RING, Native
 from packets import ipv4, ipv6, tcp, udp
 
-from netkit_bpf import Side
+from netkit_bpf import Side, SideStats
 from netkit_bpf.event import PacketEvent
-from netkit_bpf.monitor import SideStats, _load, _open
+from netkit_bpf.monitor import _load, _open
 
 SMALLEST = 4096  # bytes of a ring; of a queue too
 RECORD = 80  # bytes of a packet in the ring: an 8-byte header and the event

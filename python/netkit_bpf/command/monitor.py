@@ -9,6 +9,7 @@ import errno
 import json
 import signal
 import time
+import warnings
 from contextlib import ExitStack
 from types import FrameType
 
@@ -38,6 +39,7 @@ class _Stop:
 
 
 def _monitor(arguments: argparse.Namespace) -> int:
+    warnings.showwarning = _show_warning
     stop = _Stop()
     with ExitStack() as cleanup:
         pair = cleanup.enter_context(_pair(arguments))
@@ -50,6 +52,11 @@ def _monitor(arguments: argparse.Namespace) -> int:
             monitor.close()
             _print_stats(arguments, monitor)
     return 0
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Say it as the command says everything else, without the place in Python where it arose."""
+    note(str(message))
 
 
 def _pair(arguments: argparse.Namespace) -> NetkitPair:
@@ -113,7 +120,9 @@ def _print_events(arguments: argparse.Namespace, monitor: Monitor, stop: _Stop) 
 
 def _print_stats(arguments: argparse.Namespace, monitor: Monitor) -> None:
     if arguments.json:
-        say(json.dumps({"stats": {side: stats._asdict() for side, stats in monitor.stats._asdict().items()}}))
+        stats = monitor.stats
+        sides = {side: each._asdict() for side, each in stats._asdict().items()}
+        say(json.dumps({"stats": sides, "reading": stats.reading._asdict()}))
     else:
         note(str(monitor.stats))
 
