@@ -132,6 +132,30 @@ SEC("netkit/primary") int drops(struct __sk_buff *skb)
 )
 
 
+# An observer as a user writes it.
+OBSERVER = (
+    HEADER
+    + """
+volatile __s32 verdict[2] SEC(".data") = { NETKIT_NEXT, NETKIT_NEXT };
+volatile __s32 one_verdict SEC(".data") = NETKIT_NEXT;
+const volatile __s32 constant[2] = { NETKIT_NEXT, NETKIT_NEXT };
+volatile __u64 counts[2];
+
+SEC("netkit/primary") int of_primary(struct __sk_buff *skb)
+{
+	__sync_fetch_and_add(&counts[0], 1);
+	return verdict[0] + 0 * (one_verdict + constant[0]);
+}
+
+SEC("netkit/peer") int of_peer(struct __sk_buff *skb)
+{
+	__sync_fetch_and_add(&counts[1], 1);
+	return verdict[1];
+}
+"""
+)
+
+
 def build(source: str) -> bytes:
     """The object file that clang makes of a source."""
     kept = _CACHE / f"{hashlib.sha256(source.encode()).hexdigest()}.o"

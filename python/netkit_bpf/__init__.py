@@ -33,6 +33,7 @@ from netkit_bpf.monitor import Monitor
 from netkit_bpf.netkit_device import NetkitDevice
 from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
+from netkit_bpf.observation import Observation
 from netkit_bpf.orphan import Orphan, orphans, reap
 from netkit_bpf.pair import NetkitPair, pairs
 from netkit_bpf.program import PacketContext, Program, TestRun
@@ -71,6 +72,7 @@ __all__ = [
     "NetkitPair",
     "Node",
     "NotSupportedError",
+    "Observation",
     "Orphan",
     "PacketContext",
     "PacketEvent",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ from netkit_bpf.device import Device, delete_device, find_device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, expect_netns, find_netns
+from netkit_bpf.observation import Observation
 from netkit_bpf.program import Program
 from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
+from netkit_bpf.variable import Variable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -251,6 +253,41 @@ class NetkitPair:
         >>> revision, programs = pair.programs("peer")  # doctest: +SKIP
         """
         return Place(self._primary, parse(Side, side, "side")).programs()
+
+    def observe(
+        self, programs: Mapping[Side | str, Program], *, verdict: Variable, name: str = "observer"
+    ) -> Observation:
+        """Attach programs that see every packet and alter nothing, each before all others of its hook.
+
+        A policy holds only while no program is attached, so an observer on a blackhole would open it. Therefore its
+        programs return what stands for their side in a variable, `volatile __s32 verdict[2] SEC(".data") = { -1, -1 }`:
+        NEXT, or DROP where the policy is blackhole and no other program follows. The observation sets it when it is
+        made and at each `Observation.check`; a reader that it is given to checks five times a second.
+
+        Args:
+            programs: the program of each side that is to be seen.
+            verdict: that variable, of the object of the programs: first the primary's verdict, then the peer's.
+            name: what the observer is called in errors.
+
+        Raises:
+            ValueError: a program or the variable's object is not loaded, or the variable is none of that kind.
+            OSError: what `attach` raises. Then nothing is attached.
+
+        >>> obj = BPFObject.compile('''  # doctest: +SKIP
+        ... #include <netkit.h>
+        ... volatile __s32 verdict[2] SEC(".data") = { NETKIT_NEXT, NETKIT_NEXT };
+        ... __u64 packets;
+        ... SEC("netkit/primary") int count(struct __sk_buff *skb)
+        ... {
+        ...     __sync_fetch_and_add(&packets, 1);
+        ...     return verdict[0];
+        ... }
+        ... ''')
+        >>> obj.load()  # doctest: +SKIP
+        >>> with pair.observe({"primary": obj.programs["count"]}, verdict=obj.variables["verdict"]):  # doctest: +SKIP
+        ...     print(obj.variables["packets"].value)
+        """
+        return Observation(self._primary, programs, verdict, name)
 
     def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
         """Take a program off a side's hook that another tool attached there without a link.

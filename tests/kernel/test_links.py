@@ -18,6 +18,7 @@ import pytest
 from veth import has_tcx, veth_pair, veth_wire
 
 import swapping
+from examples import example
 from netkit_bpf import (
     BPFObject,
     Device,
@@ -30,11 +31,12 @@ from netkit_bpf import (
     Side,
     _core,
 )
-from programs import JUDGES, VERDICTS, WITNESSES, build, load
+from programs import JUDGES, OBSERVER, VERDICTS, WITNESSES, build, load
 from traffic import Wire, ping
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
 
+DROP_PORT = example("drop_port")
 MOST = 63  # programs on a hook: BPF_MPROG_MAX, less one that ends the list
 SHORT = 0.2  # seconds to wait for a reply that must not come
 BPF_PROG_ATTACH = 8  # enum bpf_cmd
@@ -104,7 +106,11 @@ def attach_without_link(program: Program, device: Device) -> None:
     device.netns.call(attach)
 
 
-@pytest.mark.parametrize("source", [VERDICTS, WITNESSES, JUDGES], ids=["verdicts", "witnesses", "judges"])
+@pytest.mark.parametrize(
+    "source",
+    [VERDICTS, WITNESSES, JUDGES, OBSERVER, DROP_PORT.SOURCE],
+    ids=["verdicts", "witnesses", "judges", "observer", "drop_port"],
+)
 def test_the_kernel_takes_the_programs_of_these_tests(source: str) -> None:
     """Those for real netkit devices too: they are compiled here, where it is quick."""
     with load(source) as obj:
@@ -476,6 +482,12 @@ def test_each_packet_meets_exactly_one_of_two_programs_that_are_swapped(wire: Wi
     swapping.each_packet_meets_exactly_one_of_two_programs(wire)
 
 
+def test_the_classic_example_drops_a_port_and_then_another(wire: Wire) -> None:
+    with BPFObject.compile(DROP_PORT.SOURCE) as obj:
+        found = DROP_PORT.drop_one_then_the_other(obj, wire.pair, wire.left.netns, wire.right.netns, wire.left.address)
+    assert found == [[12345, 12346], [12346], [12345], [12345, 12346]]
+
+
 COMPETE = """
 import sys
 sys.path[:0] = {path!r}
@@ -483,7 +495,7 @@ from netkit_bpf import Link, NetNS, NetkitPair, _core
 from netkit_bpf.link import Place
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Direction
-from programs import JUDGES, VERDICTS, WITNESSES, build, load
+from programs import JUDGES, OBSERVER, VERDICTS, WITNESSES, build, load
 
 with load() as obj:
     netns = NetNS.open({pid})

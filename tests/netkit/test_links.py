@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 import swapping
+from examples import example
 from netkit_bpf import BPFObject, Device, HookPrograms, Mode, NetkitPair, NetNS, Side, _core
 from programs import WITNESSES, build, load
 from traffic import End, Wire, ping, send_datagrams
@@ -102,8 +103,8 @@ def test_a_device_that_is_no_netkit_device_is_named_with_its_kind(obj: BPFObject
 def test_a_single_device_takes_no_programs(obj: BPFObject) -> None:
     """Kernels before 7.1 know no single devices and make a pair, which does."""
     with NetNS.create() as netns:
-        netns.call(_make_single_device, "nk0")
-        pair = NetkitPair(Device.open("nk0", netns), None, owned=True)
+        netns.call(_make_single_device, "single")
+        pair = NetkitPair(Device.open("single", netns), None, owned=True)
         with pair:
             if kernel() < (7, 1):
                 pair.attach(obj.programs["first"], "peer").close()
@@ -217,3 +218,10 @@ def test_a_packet_is_redirected_from_tc_ingress_to_the_peer_of_another_pair() ->
 def test_each_packet_meets_exactly_one_of_two_programs_that_are_swapped() -> None:
     with netkit_wire() as wire:
         swapping.each_packet_meets_exactly_one_of_two_programs(wire)
+
+
+def test_the_classic_example_drops_a_port_and_then_another() -> None:
+    drop_port = example("drop_port")
+    with netkit_wire() as wire, load(drop_port.SOURCE) as obj:
+        found = drop_port.drop_one_then_the_other(obj, wire.pair, wire.left.netns, wire.right.netns, wire.left.address)
+    assert found == [[12345, 12346], [12346], [12345], [12345, 12346]]

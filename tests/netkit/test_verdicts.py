@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from netkit_bpf import Monitor, NetkitPair, NetNS, Policy, Side
+from programs import OBSERVER, load
 from traffic import End, Wire, collect, ping, send_datagrams
 
 # What the reader needs at most to notice a change, with much to spare for an emulated machine.
@@ -53,6 +54,26 @@ def test_two_monitors_on_a_blackhole_both_see_and_neither_opens_it(wire: Wire) -
                 assert [event.icmp_type for event in collect(monitor)].count(128) == 1
         time.sleep(SETTLED)
         assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+
+
+def test_an_observer_of_ones_own_keeps_a_blackhole_and_leaves_the_word_to_who_follows(wire: Wire) -> None:
+    pair = wire.pair
+    pair.set_policy("blackhole", side="peer")
+    with load(OBSERVER) as obj, load() as others:
+        programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
+        with pair.observe(programs, verdict=obj.variables["verdict"]) as observation:
+            assert obj.variables["verdict"].value == (-1, 2)
+            assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
+            assert min(obj.variables["counts"].value) > 0
+            with pair.attach(others.programs["pass"], "peer"):
+                observation.check()
+                assert obj.variables["verdict"].value == (-1, -1)
+                assert ping(wire.left, wire.right, [56]) == 1
+            observation.check()
+            assert obj.variables["verdict"].value == (-1, 2)
+            pair.set_policy("forward", side="peer")
+            observation.check()
+            assert ping(wire.left, wire.right, [56]) == 1
 
 
 def test_two_monitors_at_once_both_see_everything(wire: Wire) -> None:
