@@ -20,6 +20,13 @@ char LICENSE[] SEC("license") = "GPL";
 VERDICTS = (
     HEADER
     + """
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} numbers SEC(".maps");
+
 SEC("netkit/peer") int first(struct __sk_buff *skb) { return -1; }
 SEC("netkit/peer") int second(struct __sk_buff *skb) { return -1; }
 SEC("netkit/peer") int third(struct __sk_buff *skb) { return -1; }

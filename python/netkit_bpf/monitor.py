@@ -11,10 +11,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from netkit_bpf import _core
-from netkit_bpf.account import MonitorStats, ReadingStats, SideStats
+from netkit_bpf.account import Filtered, MonitorStats, ReadingStats, SideStats
 from netkit_bpf.arguments import expect
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Side, parse
@@ -28,13 +27,6 @@ _SIDES = {Side.PRIMARY: 0, Side.PEER: 1}
 _SIDE_OFFSET = 68  # of nk_event.side, bpf/event.h
 _PROGRAMS = ("monitor_primary", "monitor_peer")
 _VERDICT_SIZE = 4
-
-
-class Filtered(NamedTuple):
-    """How many packets did not match a monitor's filter, a side each."""
-
-    primary: int
-    peer: int
 
 
 class Monitor:

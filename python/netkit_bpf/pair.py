@@ -255,7 +255,12 @@ class NetkitPair:
         return Place(self._primary, parse(Side, side, "side")).programs()
 
     def observe(
-        self, programs: Mapping[Side | str, Program], *, verdict: Variable, name: str = "observer"
+        self,
+        programs: Mapping[Side | str, Program],
+        *,
+        verdict: Variable,
+        name: str = "observer",
+        filter: str | None = None,  # noqa: A002 - tcpdump's and libpcap's word
     ) -> Observation:
         """Attach programs that see every packet and alter nothing, each before all others of its hook.
 
@@ -268,9 +273,12 @@ class NetkitPair:
             programs: the program of each side that is to be seen.
             verdict: that variable, of the object of the programs: first the primary's verdict, then the peer's.
             name: what the observer is called in errors.
+            filter: a pcap-filter(7) expression: the programs see only what matches it.
 
         Raises:
-            ValueError: a program or the variable's object is not loaded, or the variable is none of that kind.
+            ValueError: a program or the variable's object is not loaded, or the variable is none of that kind; of a
+                filter, in libpcap's words.
+            FileNotFoundError: a filter needs libpcap, and there is none.
             OSError: what `attach` raises. Then nothing is attached.
 
         >>> obj = BPFObject.compile('''  # doctest: +SKIP
@@ -287,7 +295,7 @@ class NetkitPair:
         >>> with pair.observe({"primary": obj.programs["count"]}, verdict=obj.variables["verdict"]):  # doctest: +SKIP
         ...     print(obj.variables["packets"].value)
         """
-        return Observation(self._primary, programs, verdict, name)
+        return Observation(self._primary, programs, verdict, name, filter)
 
     def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
         """Take a program off a side's hook that another tool attached there without a link.

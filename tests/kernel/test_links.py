@@ -426,6 +426,12 @@ def test_pins_are_refused_with_the_path_and_what_to_do(device: Device, first: Pr
         Link.open_pinned(__file__)
 
 
+def test_what_is_pinned_but_is_no_link_is_named(obj: BPFObject, bpffs: Path) -> None:
+    obj.maps["numbers"].pin(bpffs / "map")
+    with pytest.raises(ValueError, match=r"what is pinned at .*/map is a map, not a link"):
+        Link.open_pinned(bpffs / "map")
+
+
 def test_a_thread_that_closes_a_link_does_not_pull_it_from_under_another(device: Device, obj: BPFObject) -> None:
     """Each call works on the link as it was, or says that it is closed; never on somebody else's descriptor."""
     program = obj.programs

@@ -12,7 +12,7 @@ from veth import has_tcx, veth_wire
 
 from netkit_bpf import BPFObject, NetkitPair, Observation
 from programs import OBSERVER, build, load
-from traffic import Wire, ping
+from traffic import Wire, ping, send_datagrams
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
 
@@ -145,3 +145,17 @@ def test_bad_arguments_are_refused_first(wire: Wire, obj: BPFObject) -> None:
         wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=not_loaded.variables["verdict"])
     with pytest.raises(ValueError, match="is not loaded"):
         observe(wire.pair, not_loaded)
+
+
+def test_with_a_filter_the_programs_see_only_what_matches(wire: Wire, obj: BPFObject) -> None:
+    programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
+    with wire.pair.observe(programs, verdict=obj.variables["verdict"], filter="udp") as observation:
+        assert ping(wire.left, wire.right, [56]) == 1
+        assert sum(obj.variables["counts"].value) == 0
+        assert min(observation.filtered) > 0
+        send_datagrams(wire.left, wire.right, [10])
+        assert obj.variables["counts"].value == (1, 0)
+    assert min(observation.filtered) > 0  # still known
+    with pytest.raises(ValueError, match="syntax error"):
+        wire.pair.observe(programs, verdict=obj.variables["verdict"], filter="udp and and")
+    assert names(wire.pair, "peer") == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import platform
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -13,7 +12,7 @@ import pytest
 
 import swapping
 from examples import example
-from netkit_bpf import BPFObject, Device, HookPrograms, Mode, NetkitPair, NetNS, Side, _core
+from netkit_bpf import BPFObject, HookPrograms, Mode, NetkitDevice, NetkitPair, NetNS, NotSupportedError, Side, _core
 from programs import WITNESSES, build, load
 from traffic import End, Wire, ping, send_datagrams
 
@@ -101,36 +100,16 @@ def test_a_device_that_is_no_netkit_device_is_named_with_its_kind(obj: BPFObject
 
 
 def test_a_single_device_takes_no_programs(obj: BPFObject) -> None:
-    """Kernels before 7.1 know no single devices and make a pair, which does."""
     with NetNS.create() as netns:
-        netns.call(_make_single_device, "single")
-        pair = NetkitPair(Device.open("single", netns), None, owned=True)
-        with pair:
-            if kernel() < (7, 1):
-                pair.attach(obj.programs["first"], "peer").close()
-                return
+        if kernel() < (7, 1):
+            with pytest.raises(NotSupportedError):
+                NetkitDevice.create("single", netns=netns)
+            return
+        with NetkitDevice.create("single", netns=netns) as single:
             for side in Side:
                 with pytest.raises(OSError, match="this is a single netkit device; only pairs take programs") as caught:
-                    pair.attach(obj.programs["first"], side)
+                    NetkitPair(single, None, owned=False).attach(obj.programs["first"], side)
                 assert caught.value.errno == errno.EOPNOTSUPP
-
-
-def _make_single_device(name: str) -> None:
-    """RTM_NEWLINK by hand: the package makes pairs."""
-
-    def attribute(kind: int, value: bytes) -> bytes:
-        return struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
-
-    data = attribute(
-        2, attribute(10, struct.pack("=I", 1))
-    )  # IFLA_INFO_DATA, IFLA_NETKIT_PAIRING, NETKIT_DEVICE_SINGLE
-    info = attribute(18, attribute(1, b"netkit") + data)  # IFLA_LINKINFO, IFLA_INFO_KIND
-    body = bytes(16) + attribute(3, name.encode() + b"\0") + info  # struct ifinfomsg, IFLA_IFNAME
-    flags = 0x1 | 0x4 | 0x200 | 0x400  # NLM_F_REQUEST, ACK, EXCL, CREATE
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
-        netlink.send(struct.pack("=IHHII", 16 + len(body), 16, flags, 1, 0) + body)
-        error = struct.unpack_from("=i", netlink.recv(4096), 16)[0]
-        assert error == 0, errno.errorcode.get(-error)
 
 
 def test_after_the_last_detach_the_revision_is_not_told_and_need_not_be(wire: Wire, obj: BPFObject) -> None:
