@@ -1,0 +1,57 @@
+"""What is to be reached: ratios of two figures of the same round."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Goal(NamedTuple):
+    """One figure divided by another, and the most or the least that it shall be."""
+
+    text: str
+    figure: str
+    by: str
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def limit(self) -> str:
+        """The goal as it is written."""
+        return f"<= {self.most:.3g}" if self.most is not None else f">= {self.least:.3g}"
+
+    def is_measured(self, figures: dict[str, list[float]]) -> bool:
+        """Whether both figures are there."""
+        return self.figure in figures and self.by in figures
+
+    def ratios(self, figures: dict[str, list[float]]) -> list[float]:
+        """The ratio of each round."""
+        return [one / other for one, other in zip(figures[self.figure], figures[self.by], strict=True)]
+
+    def is_met(self, ratio: float) -> bool:
+        """Whether the ratio is as it shall be."""
+        return (self.most is None or ratio <= self.most) and (self.least is None or ratio >= self.least)
+
+
+_ITERATE = "for event, 2 attributes"
+GOALS = [
+    Goal("full record / the tutorials' program", "program: full record, ns", "program: the tutorials', ns", most=0.6),
+    Goal("for event / libbpf", f"drain: {_ITERATE}, ns", "drain: libbpf, counting, ns", most=3.5),
+    Goal("for event / bcc", f"drain: {_ITERATE}, ns", "drain: bcc, 2 attributes, ns", most=1 / 30),
+    Goal("rate: for event / libbpf poll", f"rate: {_ITERATE}, M/s", "rate: libbpf poll, M/s", least=4),
+    Goal("rate: for event / bcc", f"rate: {_ITERATE}, M/s", "rate: bcc, 2 attributes, M/s", least=12),
+    Goal("rate: for event / tutorials' loop", f"rate: {_ITERATE}, M/s", "rate: tutorials' loop in C, M/s", least=8),
+    Goal("100k/s: CPU / libbpf poll", f"100k/s: {_ITERATE}, cores", "100k/s: libbpf poll, cores", most=0.4),
+    Goal(
+        "100k/s: packet's path / libbpf poll",
+        f"100k/s: {_ITERATE}, ns more in the packet's path",
+        "100k/s: libbpf poll, ns more in the packet's path",
+        most=0.1,
+    ),
+    Goal("idle: p50 / libbpf poll", "idle: threaded, p50 us", "idle: libbpf, p50 us", most=1.2),
+    Goal("idle: p99 / libbpf poll", "idle: threaded, p99 us", "idle: libbpf, p99 us", most=1.5),
+    Goal("idle, inline: p50 / libbpf poll", "idle: inline, p50 us", "idle: libbpf, p50 us", most=1.2),
+    Goal("idle, inline: p99 / libbpf poll", "idle: inline, p99 us", "idle: libbpf, p99 us", most=1.5),
+    Goal("print / the same in C", "print: print(event), ns", "print: libbpf, inet_ntop, printf, ns", most=1),
+    Goal("import / pyroute2", "import: netkit_bpf, ms", "import: pyroute2, ms", most=0.2),
+    Goal("load / a CO-RE load", "load: the monitor, ms", "load: the tutorials', with CO-RE, ms", most=0.1),
+]

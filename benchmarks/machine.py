@@ -1,0 +1,38 @@
+"""The machine that the figures are of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+
+def describe() -> dict[str, str | int | float]:
+    """Kernel, CPU, how many, and what else keeps them busy."""
+    return {
+        "kernel": platform.release(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count() or 1,
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(": ")[1]
+    return platform.machine()
+
+
+def build_peers(directory: Path) -> None:
+    """Compile the C peers and the BPF programs among them."""
+    peers = Path(__file__).parent / "peers"
+    for name in ("consumer", "flood"):
+        subprocess.run(["cc", "-O2", peers / f"{name}.c", "-o", directory / name, "-lbpf"], check=True)
+    include = f"/usr/include/{platform.machine()}-linux-gnu"
+    for name in ("empty", "seed"):
+        options = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-idirafter", include]
+        source = peers / f"{name}.bpf.c"
+        subprocess.run(["clang", *options, "-c", source, "-o", directory / f"{name}.o"], check=True)

@@ -1,0 +1,207 @@
+"""What is measured: each function gives the figures of one round, by name; a goal divides two of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import consumers
+import wire
+from producer import PACKET, flood
+
+from netkit_bpf import BPFObject, Monitor
+
+Figures = Iterator[tuple[str, float]]
+EVENTS = 50_000  # of a drain; a ring of 4 MiB holds 52,428
+BURST = 64
+
+
+def program(build: Path) -> Figures:
+    """What the programs cost a packet, when nobody needs to be woken, and the loading of them."""
+    base = _run(build / "empty.o", "empty")
+    yield "program: full record, ns", _run(consumers.MONITOR, "monitor_primary", 64 << 20) - base
+    yield "program: the tutorials', ns", _run(build / "seed.o", "seed", 64 << 20) - base
+    yield "program: ring full, ns", _run(consumers.MONITOR, "monitor_primary", 4096) - base
+    yield "load: the monitor, ms", 1e3 * _seconds(lambda: _load(consumers.MONITOR))
+    yield "load: the tutorials', with CO-RE, ms", 1e3 * _seconds(lambda: _load(build / "seed.o"))
+
+
+def drain(build: Path) -> Figures:
+    """What is read of a full ring, ns an event."""
+    yield "drain: libbpf, counting, ns", _peer_drain([build / "consumer"], "drain")
+    if consumers.has_bcc():
+        yield "drain: bcc, 2 attributes, ns", _peer_drain(["/usr/bin/python3", _here("peers/bcc_consumer.py")], "drain")
+    yield "drain: for event, 2 attributes, ns", _our_drain(build, _iterate)
+
+
+def text(build: Path) -> Figures:
+    """The classic line of each event to /dev/null, ns an event, of a full ring."""
+    yield "print: libbpf, inet_ntop, printf, ns", _peer_drain([build / "consumer"], "print")
+    yield "print: print(event), ns", _our_drain(build, _print)
+
+
+def rate(build: Path) -> Figures:
+    """The highest rate, in bursts of 64, of which nothing is lost; millions a second."""
+    for name, open_consumer in _contenders(build).items():
+        yield f"rate: {name}, M/s", _highest_rate(build, open_consumer) / 1e6
+
+
+def busy(build: Path) -> Figures:
+    """At 100,000 events a second: CPU of the consumer in cores, and what a packet's path takes more than alone."""
+    alone = _path(build)
+    for name, open_consumer in _contenders(build).items():
+        with open_consumer() as consumer:
+            sent = flood(build, consumer.program, burst=1, rate=100_000, seconds=2)
+            result = consumer.stop()
+        yield f"100k/s: {name}, cores", result.cpu / sent.elapsed
+        yield f"100k/s: {name}, ns more in the packet's path", max(1.0, sent.spent / sent.packets - alone)
+
+
+def idle(build: Path) -> Figures:
+    """One event now and then: from the program's clock to the reader's, microseconds."""
+    contenders: dict[str, Callable[[], AbstractContextManager[consumers.Consumer]]] = {
+        "libbpf": lambda: consumers.libbpf(build, "latency"),
+        "threaded": lambda: consumers.ours("latency", "threaded"),
+        "inline": lambda: consumers.ours("latency", "inline"),
+    }
+    if consumers.has_bcc():
+        contenders["bcc"] = lambda: consumers.bcc("latency")
+    for name, open_consumer in contenders.items():
+        with open_consumer() as consumer:
+            flood(build, consumer.program, burst=1, rate=200, seconds=3)
+            time.sleep(0.2)
+            result = consumer.stop()
+        yield f"idle: {name}, p50 us", result.p50 / 1e3
+        yield f"idle: {name}, p99 us", result.p99 / 1e3
+
+
+def start(_: Path) -> Figures:
+    """Importing, and the memory of a monitor at rest."""
+    bare = _python("pass")
+    yield "import: netkit_bpf, ms", 1e3 * (_python("import netkit_bpf") - bare)
+    yield "import: pyroute2, ms", 1e3 * (_python("import pyroute2") - bare)
+    yield (
+        "rest: memory beyond ring and queue, KiB",
+        float(subprocess.run([sys.executable, _here("memory.py")], capture_output=True, text=True, check=True).stdout),
+    )
+
+
+def _here(name: str) -> Path:
+    return Path(__file__).parent / name
+
+
+def _contenders(build: Path) -> dict[str, Callable[[], AbstractContextManager[consumers.Consumer]]]:
+    found: dict[str, Callable[[], AbstractContextManager[consumers.Consumer]]] = {
+        "libbpf poll": lambda: consumers.libbpf(build, "poll"),
+        "tutorials' loop in C": lambda: consumers.libbpf(build, "seed"),
+        "for event, 2 attributes": lambda: consumers.ours("iterate"),
+        "for event, inline": lambda: consumers.ours("iterate", "inline"),
+    }
+    if consumers.has_bcc():
+        found["bcc, 2 attributes"] = lambda: consumers.bcc("poll")
+    return found
+
+
+def _load(path: Path) -> None:
+    with BPFObject.open(path):
+        pass
+
+
+def _run(path: Path, name: str, ring_size: int | None = None) -> float:
+    opened = BPFObject.open(path)
+    if ring_size is not None:
+        opened.maps["events"].max_entries = ring_size
+    with opened:
+        opened.programs[name].test_run(PACKET, repeat=1000)
+        return min(float(opened.programs[name].test_run(PACKET, repeat=100_000).duration_ns) for _ in range(3))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def _python(code: str) -> float:
+    return _seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+
+
+def _peer_drain(command: list[str | Path], mode: str) -> float:
+    with BPFObject.open(consumers.MONITOR) as opened:
+        opened.programs["monitor_primary"].test_run(PACKET, repeat=EVENTS)
+        done = subprocess.run(
+            [*command, str(opened.maps["events"].id), mode],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    events, nanoseconds = done.stderr.split()
+    assert int(events) == EVENTS
+    return float(nanoseconds) / EVENTS
+
+
+def _our_drain(build: Path, consume: Callable[[Monitor], int]) -> float:
+    """The ring is full before anybody looks: without a thread nobody does."""
+    with wire.pair() as pair, Monitor(pair, sides=["primary"], threaded=False) as monitor:
+        (attached,) = pair.programs("primary").programs
+        flood(build, attached.id, burst=EVENTS, rate=0, seconds=1e-9)  # one burst
+        begin = time.perf_counter_ns()
+        taken = consume(monitor)
+        elapsed = time.perf_counter_ns() - begin
+        assert taken == EVENTS, f"{taken} of {EVENTS}"
+    return elapsed / EVENTS
+
+
+def _iterate(monitor: Monitor) -> int:
+    taken = 0
+    for event in monitor.events(timeout=0):
+        event.src_port  # noqa: B018 - the access is what is measured
+        event.payload_len  # noqa: B018
+        taken += 1
+    return taken
+
+
+def _print(monitor: Monitor) -> int:
+    taken = 0
+    with Path("/dev/null").open("w") as nowhere:
+        for event in monitor.events(timeout=0):
+            print(event, file=nowhere)
+            taken += 1
+    return taken
+
+
+def _path(build: Path) -> float:
+    """What the monitor's program takes when packets come one by one and nobody needs to be woken."""
+    with consumers.loaded(consumers.MONITOR, "monitor_primary") as (program, _):
+        sent = flood(build, program, burst=1, rate=100_000, seconds=0.4)  # 40,000 fit the ring
+    return sent.spent / sent.packets
+
+
+def _highest_rate(build: Path, open_consumer: Callable[[], AbstractContextManager[consumers.Consumer]]) -> float:
+    """Try higher and higher rates, a quarter more each, until one loses; then one between."""
+
+    def bears(rate: float) -> float:
+        with open_consumer() as consumer:
+            sent = flood(build, consumer.program, burst=BURST, rate=rate, seconds=0.5)
+            time.sleep(0.1)
+            received = consumer.stop().records
+        return sent.packets / sent.elapsed * 1e9 if received == sent.packets else 0
+
+    rate = 500_000.0
+    while not (best := bears(rate)):
+        rate /= 2
+        if rate < 1000:
+            return 0
+    while True:
+        rate *= 1.25
+        reached = bears(rate)
+        if not reached:
+            return max(best, bears(rate / 1.125))
+        best = max(best, reached)
+        if reached < 0.9 * rate:  # the producer is at its end
+            return best
