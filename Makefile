@@ -1,5 +1,5 @@
 # An index: each target is one command, whose file says what it does. Start with `make demo`.
-.PHONY: setup build demo test bench lint wheel clean vm
+.PHONY: setup build demo test bench lint sanitize wheel clean vm
 
 setup:
 	@tools/setup
@@ -13,6 +13,8 @@ bench: build
 	@tools/bench
 lint: build
 	@tools/lint
+sanitize: build
+	@tools/sanitize
 wheel: setup
 	@tools/wheel
 clean:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf import Device, NetkitPair, NetNS
 from netkit_bpf.monitor import probe_load
 
 
@@ -33,6 +33,11 @@ def test_making_a_namespace_needs_cap_sys_admin() -> None:
 def test_loading_the_monitor_needs_cap_bpf() -> None:
     with pytest.raises(PermissionError, match=r"load BPF object monitor: .*needs CAP_BPF and CAP_NET_ADMIN"):
         probe_load()
+
+
+def test_listing_the_programs_of_a_hook_needs_cap_net_admin() -> None:
+    with pytest.raises(PermissionError, match=r"the programs on lo \(ingress\): .*needs CAP_BPF and CAP_NET_ADMIN"):
+        Device.open("lo").programs("ingress")
 
 
 def test_the_command_says_so_in_one_line() -> None:
