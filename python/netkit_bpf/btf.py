@@ -81,7 +81,7 @@ class Types:
             kinds = [_TYPEDEF, _STRUCT, _UNION, _ENUM, _ENUM64, _INT, _FLOAT]
         else:
             name = " ".join(words[1:])
-        for kind in kinds:
+        for kind in kinds if name else ():
             if number := self._table.find(name, kind):
                 return self.codec(number)
         raise LookupError(f"the object has no type {name!r}: only what a map, variable or function mentions is in it")

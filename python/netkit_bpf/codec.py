@@ -143,16 +143,16 @@ class Float(Codec):
 
 
 class Char(Codec):
-    """A single char: bytes of length 1."""
+    """A single char: bytes of length 1. Takes none for zero, too, as numpy has it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, 1, "c")
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         data = _text(value, path)
-        if len(data) != 1:
+        if len(data) > 1:
             raise ValueError(f"{path} must be 1 byte, not {len(data)}")
-        buffer[offset : offset + 1] = data
+        buffer[offset : offset + len(data)] = data
 
 
 class CharArray(Codec):
