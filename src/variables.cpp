@@ -41,6 +41,7 @@ void Variables::Unmap::operator()(uint8_t* start) const noexcept { ::munmap(star
 
 Variables::Variables(const bpf_object* object) {
   const btf* types = bpf_object__btf(object);
+  if (types == nullptr) return;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
     // The type of such a map's value is its section's description.

@@ -163,13 +163,13 @@ SEC("netkit/peer") int of_peer(struct __sk_buff *skb)
 )
 
 
-def build(source: str) -> bytes:
+def build(source: str, *flags: str) -> bytes:
     """The object file that clang makes of a source."""
-    kept = _CACHE / f"{hashlib.sha256(source.encode()).hexdigest()}.o"
+    kept = _CACHE / f"{hashlib.sha256(repr((source, flags)).encode()).hexdigest()}.o"
     if not kept.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=_CACHE, delete=False) as made:
-            made.write(compile_source(source))
+            made.write(compile_source(source, flags))
         Path(made.name).replace(kept)  # whole or not at all, whoever else compiles
     return kept.read_bytes()
 

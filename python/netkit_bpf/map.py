@@ -229,7 +229,7 @@ class Map(MapHandle, MutableMapping[Any, Any]):
         return self._elements.kind
 
     def _refuse(self, why: str) -> NoReturn:
-        raise TypeError(f"map '{self.name}' is a {self.type}, which {why}")
+        raise TypeError(f"map '{self.name}' is of type {self.type}, which {why}")
 
     def _check_deletable(self) -> None:
         if self._kind in _FULL_ARRAYS:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from native import Native, why_no_bpf
@@ -14,6 +16,14 @@ def privilege() -> None:
     """Skip, and say why, where programs cannot be loaded."""
     if reason := why_no_bpf():
         pytest.skip(reason)
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A BPF file system of the test's own."""
+    subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
 
 
 @pytest.fixture(scope="session")

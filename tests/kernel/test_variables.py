@@ -1,0 +1,166 @@
+"""Global variables, as Python sets them and programs see them, and the other way round."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from netkit_bpf import BPFObject
+from programs import HEADER, build
+
+SOURCE = (
+    HEADER
+    + """
+struct limits { __u16 least, most; enum { OFF, ON = 3 } state; };
+const volatile __u16 port = 80;
+const volatile struct limits limits = { 1, 2, ON };
+const volatile char label[8] = "first";
+volatile __u64 runs;
+volatile __s32 verdict = 2;
+volatile _Bool enabled = 1;
+volatile __u8 mac[6];
+volatile __u32 table[3] = { 1, 2, 3 };
+volatile struct limits seen;
+volatile __s64 far SEC(".data.apart") = -5;
+static volatile __u32 own SEC(".data.own") = 40;
+volatile void *where;
+
+SEC("netkit/peer") int judge(struct __sk_buff *skb)
+{
+	runs++;
+	own += 2;
+	where = skb;
+	seen.least = limits.least;
+	seen.most = port;
+	seen.state = label[0] == 'f' ? OFF : ON;
+	table[1] += mac[5];
+	return enabled ? verdict : (int)far;
+}
+"""
+)
+PACKET = bytes(60)
+
+
+@pytest.fixture
+def obj() -> Iterator[BPFObject]:
+    opened = BPFObject.open(build(SOURCE))
+    yield opened
+    opened.close()
+
+
+def values(obj: BPFObject, *names: str) -> tuple[Any, ...]:
+    return tuple(obj.variables[name].value for name in names)
+
+
+def test_variables_have_names_sections_types_and_first_values(obj: BPFObject) -> None:
+    sections = {name: variable.section for name, variable in obj.variables.items()}
+    assert sections["port"] == ".rodata"
+    assert sections["verdict"] == ".data"
+    assert sections["runs"] == ".bss"
+    assert (sections["far"], sections["own"]) == (".data.apart", ".data.own")
+    assert values(obj, "port", "label", "runs", "verdict", "enabled") == (80, b"first", 0, 2, True)
+    assert values(obj, "mac", "table", "far", "own", "where") == (bytes(6), (1, 2, 3), -5, 40, 0)
+    assert values(obj, "limits")[0]._asdict() == {"least": 1, "most": 2, "state": 3}
+    assert obj.variables["port"].type == "unsigned short"
+    assert repr(obj.variables["port"]) == "<Variable unsigned short port (.rodata) = 80>"
+    with pytest.raises(KeyError):
+        obj.variables["nix"]
+
+
+def test_what_is_set_before_load_is_seen_by_the_program(obj: BPFObject) -> None:
+    obj.variables["port"].value = 443
+    obj.variables["limits"].value = (7, 9, "OFF")
+    obj.variables["label"].value = "second"
+    obj.variables["verdict"].value = -1
+    obj.variables["mac"].value = b"\0\0\0\0\0\x0a"
+    with obj:
+        assert obj.programs["judge"].test_run(PACKET).retval == -1
+        seen = obj.variables["seen"].value
+        assert (seen.least, seen.most, seen.state.name) == (7, 443, "ON")
+        assert values(obj, "runs", "table", "own") == (1, (1, 12, 3), 42)
+        assert values(obj, "port", "label") == (443, b"second")
+        assert obj.variables["where"].value > 1 << 47  # an address of the kernel's
+
+
+def test_what_is_set_after_load_is_seen_at_once(obj: BPFObject) -> None:
+    with obj:
+        judge = obj.programs["judge"]
+        assert judge.test_run(PACKET).retval == 2
+        obj.variables["verdict"].value = 7
+        assert judge.test_run(PACKET).retval == 7
+        obj.variables["enabled"].value = False
+        assert judge.test_run(PACKET).retval == -5
+        obj.variables["far"].value = 1
+        obj.variables["own"].value = 0  # in a section that cannot be mapped
+        obj.variables["runs"].value = 100
+        assert judge.test_run(PACKET).retval == 1
+        assert values(obj, "runs", "own") == (101, 2)
+
+
+def test_constants_are_fixed_by_load(obj: BPFObject) -> None:
+    with obj:
+        with pytest.raises(ValueError, match="variable 'port' is a constant: it is set before its object is loaded"):
+            obj.variables["port"].value = 1
+        assert obj.variables["port"].value == 80
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "text"),
+    [
+        ("port", 65536, OverflowError, "variable 'port' must be 0 to 65535, not 65536"),
+        ("port", "80", TypeError, "variable 'port' must be an integer, not str"),
+        ("verdict", 2**31, OverflowError, "variable 'verdict' must be -2147483648 to 2147483647, not 2147483648"),
+        ("enabled", 1, TypeError, "variable 'enabled' must be a bool, not int"),
+        ("label", "far too long", ValueError, "variable 'label' must be at most 8 bytes, not 12"),
+        ("limits", {"most": -1}, OverflowError, r"variable 'limits'\.most must be 0 to 65535, not -1"),
+        ("table", (1, 2), ValueError, "variable 'table' must have 3 elements, not 2"),
+        ("where", -1, OverflowError, "variable 'where' must be 0 to 18446744073709551615, not -1"),
+    ],
+)
+@pytest.mark.parametrize("loaded", [False, True], ids=["before load", "after load"])
+def test_a_wrong_value_changes_nothing(
+    obj: BPFObject, name: str, value: Any, error: type[Exception], text: str, loaded: bool
+) -> None:
+    before = obj.variables[name].value
+    if loaded:
+        obj.load()
+        if obj.variables[name].section == ".rodata":
+            error, text = ValueError, "is a constant"
+    with pytest.raises(error, match=text):
+        obj.variables[name].value = value
+    assert obj.variables[name].value == before
+
+
+def test_setting_one_variable_leaves_its_neighbours_alone(obj: BPFObject) -> None:
+    """The program counts in the same section all the while; nothing of its counting is undone."""
+    with obj:
+        judge = obj.programs["judge"]
+        thread = threading.Thread(target=judge.test_run, args=(PACKET,), kwargs={"repeat": 300_000})
+        thread.start()
+        while thread.is_alive():
+            obj.variables["mac"].value = bytes(6)
+            obj.variables["verdict"].value = 2
+        thread.join()
+        assert obj.variables["runs"].value == 300_000
+
+
+def test_use_after_close_is_a_value_error(obj: BPFObject) -> None:
+    port = obj.variables["port"]
+    obj.close()
+    obj.close()
+    assert obj.closed
+    with pytest.raises(ValueError, match="the object of variable 'port' is closed"):
+        repr(port.value)
+    with pytest.raises(ValueError, match="the object of variable 'port' is closed"):
+        port.value = 1
+    assert repr(port) == "<Variable unsigned short port (.rodata) closed>"
+
+
+def test_an_object_without_types_says_so() -> None:
+    with BPFObject.open(build(SOURCE, "-g0")) as obj:
+        assert obj.programs["judge"].test_run(PACKET).retval == 2
+        with pytest.raises(ValueError, match=r"BPF object object has no BTF, .*compile it with -g"):
+            obj.variables["port"]
