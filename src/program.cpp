@@ -3,8 +3,10 @@
 
 #include <bpf/bpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "error.hpp"
@@ -13,7 +15,9 @@ namespace netkit_bpf {
 
 namespace {
 
-constexpr size_t test_run_slack = 512;  // room for a program that grows the packet
+constexpr int enotsupp = 524;               // the kernel's own, which has no name here
+constexpr size_t largest_packet = 1 << 16;  // to which a program can make it grow
+constexpr size_t test_run_slack = 512;
 
 }  // namespace
 
@@ -33,21 +37,25 @@ ProgramInfo Program::info() const {
 
 TestRun Program::test_run(std::span<const uint8_t> packet, uint32_t repeat, std::span<const uint8_t> context) const {
   TestRun run;
-  run.data.resize(packet.size() + test_run_slack);
   run.context.resize(context.size());
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet.data(), .data_out = run.data.data(),
-              .data_size_in = static_cast<uint32_t>(packet.size()),
-              .data_size_out = static_cast<uint32_t>(run.data.size()), .repeat = static_cast<int>(repeat));
+  const size_t room = std::max(packet.size(), largest_packet) + test_run_slack;
+  const auto after = std::make_unique_for_overwrite<uint8_t[]>(room);
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet.data(), .data_out = after.get(),
+              .data_size_in = static_cast<uint32_t>(packet.size()), .data_size_out = static_cast<uint32_t>(room),
+              .repeat = static_cast<int>(repeat));
   if (!context.empty()) {  // a pointer to nothing is refused
     options.ctx_in = context.data();
     options.ctx_out = run.context.data();
     options.ctx_size_in = options.ctx_size_out = static_cast<uint32_t>(context.size());
   }
-  if (const int error = -bpf_prog_test_run_opts(fd_.get(), &options); error != 0)
-    throw Error(error, "run program '" + name_ + "' on a packet of " + std::to_string(packet.size()) + " bytes");
+  if (const int error = -bpf_prog_test_run_opts(fd_.get(), &options); error != 0) {
+    const std::string what = "run program '" + name_ + "' on a packet of " + std::to_string(packet.size()) + " bytes";
+    if (error == enotsupp) throw Error(EOPNOTSUPP, what, "the kernel has no test run for this type of program");
+    throw Error(error, what, error == EINTR ? "a signal came between" : "");
+  }
   run.retval = options.retval;
   run.duration_ns = options.duration;
-  run.data.resize(options.data_size_out);
+  run.data.assign(after.get(), after.get() + options.data_size_out);
   return run;
 }
 

@@ -150,8 +150,9 @@ class Program:
             ValueError: the program is not loaded, or its object is closed.
             TypeError: a program of this type sees no such context.
             OverflowError: a number does not fit its field of the context.
-            OSError: EINVAL, the kernel refused the packet or the context; or it knows no test run for this type of
-                program.
+            OSError: EINVAL, the kernel refused the packet or the context; EOPNOTSUPP, it has no test run for this type
+                of program.
+            InterruptedError: a signal came before all runs were done.
 
         >>> program.test_run(bytes(12) + b"\\x86\\xdd" + bytes(40)).verdict  # doctest: +SKIP
         <Verdict.DROP: 'drop'>
