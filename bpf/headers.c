@@ -15,5 +15,4 @@
 #include <linux/igmp.h>
 #include <linux/mpls.h>
 #include <linux/pkt_cls.h>
-#include <linux/sctp.h>
 #include <linux/stddef.h>

@@ -50,7 +50,10 @@ class BPFObject:
 
     @classmethod
     def open(
-        cls, source: str | os.PathLike[str] | bytes, *, pin_root: str | os.PathLike[str] = _BPF_FILE_SYSTEM
+        cls,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        *,
+        pin_root: str | os.PathLike[str] = _BPF_FILE_SYSTEM,
     ) -> BPFObject:
         """Open an object file by its path, or its bytes.
 
