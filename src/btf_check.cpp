@@ -46,6 +46,7 @@ class Types {
   }
 
   [[nodiscard]] bool has_text(uint32_t offset) const { return text_at(texts_, offset).has_value(); }
+  [[nodiscard]] bool has_name(uint32_t offset) const { return name_at(texts_, offset).has_value(); }
   [[nodiscard]] bool has_type(uint32_t id) const { return id < types_.size(); }
   [[nodiscard]] bool is(uint32_t id, uint32_t kind) const { return has_type(id) && this->kind(id) == kind; }
 
@@ -133,9 +134,9 @@ class Types {
   // Whether names and types that this one refers to are there.
   [[nodiscard]] std::string check_type(uint64_t id) const {
     const btf_type& type = types_[id].head;
-    if (!has_text(type.name_off)) return "has no name that is there";
-    const auto named = [&](const auto& entry) { return has_text(entry.name_off); };
-    const auto named_and_typed = [&](const auto& entry) { return has_text(entry.name_off) && has_type(entry.type); };
+    if (!has_name(type.name_off)) return "has a damaged name";
+    const auto named = [&](const auto& entry) { return has_name(entry.name_off); };
+    const auto named_and_typed = [&](const auto& entry) { return has_name(entry.name_off) && has_type(entry.type); };
     bool is_right = true;
     switch (btf_kind(&type)) {
       case BTF_KIND_INT:
@@ -291,7 +292,7 @@ bool check_records(const Types& types, Bytes part) {
   if (!record_size || *record_size < sizeof(T) || *record_size % 4 != 0 || *record_size > part.size()) return false;
   for (uint64_t at = sizeof(uint32_t); at < part.size();) {
     const auto found = read_at<InfoOfSection>(part, at);
-    if (!found || found->num_info == 0 || !types.has_text(found->sec_name_off)) return false;
+    if (!found || found->num_info == 0 || !types.has_name(found->sec_name_off)) return false;
     at += sizeof(InfoOfSection);
     if (!fits(at, uint64_t{found->num_info} * *record_size, part.size())) return false;
     for (uint32_t i = 0; i < found->num_info; ++i, at += *record_size) {

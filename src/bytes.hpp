@@ -2,6 +2,7 @@
 // Reading plain structures out of bytes that nobody has vouched for.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -38,6 +39,14 @@ std::optional<T> read_at(Bytes bytes, uint64_t offset) {
 inline std::optional<std::string_view> text_at(Bytes table, uint64_t offset) {
   if (offset >= table.size() || table.back() != 0) return std::nullopt;
   return reinterpret_cast<const char*>(&table[offset]);
+}
+
+// The same, if it can be a name: printable ASCII.
+inline std::optional<std::string_view> name_at(Bytes table, uint64_t offset) {
+  const std::optional<std::string_view> text = text_at(table, offset);
+  if (!text || !std::ranges::all_of(*text, [](char letter) { return letter >= ' ' && letter <= '~'; }))
+    return std::nullopt;
+  return text;
 }
 
 }  // namespace netkit_bpf

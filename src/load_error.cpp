@@ -69,7 +69,8 @@ void throw_load_error(int error, const std::string& log, const std::string& obje
   if (log.find("failed to find valid kernel BTF") != std::string::npos)
     throw Error(EOPNOTSUPP, "load BPF object " + object,
                 "its CO-RE relocations need a kernel with CONFIG_DEBUG_INFO_BTF=y: /sys/kernel/btf/vmlinux is missing");
-  throw Error(error, "load BPF object " + object, trimmed(log));
+  // libbpf's numbers for a function or variable of the kernel's that is not there mean other things elsewhere.
+  throw Error(error == ESRCH || error == ENOENT ? EOPNOTSUPP : error, "load BPF object " + object, trimmed(log));
 }
 
 }  // namespace netkit_bpf

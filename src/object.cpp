@@ -16,9 +16,6 @@ namespace netkit_bpf {
 
 namespace {
 
-// libbpf has error numbers of its own from here on, all about files that it does not understand.
-constexpr int first_libbpf_error = 4000;
-
 std::string without_newline(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
@@ -38,8 +35,9 @@ Object::Object(std::span<const uint8_t> image, const std::string& name, const st
   if (!pin_root.empty()) options.pin_root_path = pin_root.c_str();
   object_.reset(bpf_object__open_mem(image.data(), image.size(), &options));
   if (!object_) {
-    const int error = errno;
-    throw Error(error >= first_libbpf_error ? ENOEXEC : error, "open BPF object " + name, without_newline(log.text()));
+    // Whatever number libbpf gives, ENOENT or one of its own: the file is what is wrong.
+    const int error = errno == ENOMEM ? ENOMEM : ENOEXEC;
+    throw Error(error, "open BPF object " + name, without_newline(log.text()));
   }
   messages_ = log.text();
   read_maps();

@@ -51,6 +51,7 @@ Variables::Variables(const bpf_object* object) {
     auto* memory = static_cast<uint8_t*>(bpf_map__initial_value(map, &size));
     if (section == nullptr || !btf_is_datasec(section) || memory == nullptr) continue;
     const std::string name = btf__str_by_offset(types, section->name_off);
+    if (name == ".kconfig") continue;  // libbpf's to fill
     const bool is_constant = (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0;
     sections_.push_back({name, map, size, is_constant, memory, nullptr});
     for (uint16_t i = 0; i < btf_vlen(section); ++i) {
