@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from netkit_bpf import BPFObject
+from netkit_bpf import BPFObject, compiler
 from netkit_bpf.compiler import compile_source
 
 # Kept between runs: in an emulated machine, which sees this directory, clang takes ten seconds.
@@ -165,7 +165,8 @@ SEC("netkit/peer") int of_peer(struct __sk_buff *skb)
 
 def build(source: str, *flags: str) -> bytes:
     """The object file that clang makes of a source."""
-    kept = _CACHE / f"{hashlib.sha256(repr((source, flags)).encode()).hexdigest()}.o"
+    made_of = repr((source, flags, Path(compiler.__file__).read_text()))
+    kept = _CACHE / f"{hashlib.sha256(made_of.encode()).hexdigest()}.o"
     if not kept.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=_CACHE, delete=False) as made:

@@ -45,17 +45,16 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
     flags = [expect(flag, str, "cflags") for flag in cflags]
     clang = find_clang()
     arguments = [
-        *("-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-fno-color-diagnostics"),
+        *("-target", "bpf", "-mcpu=v3", "-O2", "-Wall", "-fno-color-diagnostics"),
+        *("-g", "-gdwarf-5", "-gembed-source"),  # BTF, with the lines of a source that is in no file
         *("-ffreestanding", "-fbuiltin"),  # there is no C library for BPF; the compiler's own headers suffice
         *("-I", str(_INCLUDE), "-idirafter", str(_INCLUDE / "uapi")),
         *flags,
         *("-x", "c", "-c", "-", "-o", "-"),
     ]
-    # Its messages call the source <source>, not <stdin>.
-    text = f'#line 1 "<source>"\n{source}'
     try:
         done = subprocess.run(
-            [clang, *arguments], input=text.encode(), capture_output=True, timeout=_SECONDS, check=False
+            [clang, *arguments], input=source.encode(), capture_output=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise CompileError(f"{clang} was not done after {_SECONDS} s") from None

@@ -72,7 +72,7 @@ def test_the_compilers_messages_are_the_errors_text() -> None:
     with pytest.raises(CompileError) as caught:
         BPFObject.compile("int f(void)\n{\n\treturn nix;\n}\n")
     text = str(caught.value)
-    assert "<source>:3:9: error: use of undeclared identifier 'nix'" in text
+    assert "<stdin>:3:9: error: use of undeclared identifier 'nix'" in text
     assert "return nix;" in text
     assert "\x1b" not in text  # no colours
     assert isinstance(caught.value, ValueError)
