@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import ctypes
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from netkit_bpf.owner import Owner
 
-ASK = "import sys; from netkit_bpf.owner import Owner; print(Owner.of(sys.argv[1]).has_ended())"
-SAY = "from netkit_bpf.owner import Owner; print(Owner.current().alias)"
+CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWPID = 0x80, 0x20000, 0x20000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-def unshared(options: list[str], program: str, *arguments: str) -> str:
-    argv = ["unshare", *options, sys.executable, "-c", program, *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.rstrip()
+def checked(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), "unshare or mount")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--pid", "--fork", "--mount-proc"], ["--pid", "--fork"], ["--time", "--fork", "--boottime=1000"]],
-    ids=["PID namespace", "PID namespace with the outer proc", "time namespace"],
-)
-def test_nobody_is_thought_dead_across_namespaces(options: list[str]) -> None:
+def outer_proc() -> None:
+    checked(libc.unshare(CLONE_NEWPID))
+
+
+def later_clock() -> None:
+    checked(libc.unshare(CLONE_NEWTIME))
+    Path("/proc/self/timens_offsets").write_text("boottime 1000 0\n")
+
+
+def own_proc() -> None:
+    checked(libc.unshare(CLONE_NEWPID | CLONE_NEWNS))
+    checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+
+
+def in_child(function: Callable[[], str]) -> str:
+    """What the function returns in a fork of this process."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(theirs, function().encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with open(ours) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def inside(enter: Callable[[], None], function: Callable[[], str]) -> str:
+    """What the function returns in a new process inside new namespaces."""
+
+    def first() -> str:
+        if enter is own_proc:
+            checked(libc.mount(b"proc", b"/proc", b"proc", 0, None))
+        return function()
+
+    def outside() -> str:
+        enter()  # where this process's children will be
+        return in_child(first)
+
+    return in_child(outside)
+
+
+@pytest.mark.parametrize("enter", [own_proc, outer_proc, later_clock], ids=lambda enter: enter.__name__)
+def test_nobody_is_thought_dead_across_namespaces(enter: Callable[[], None]) -> None:
     mine = Owner.current()
-    assert unshared(options, ASK, mine.alias) == "False"
-    theirs = Owner.of(unshared(options, SAY))
+    assert inside(enter, lambda: str(mine.has_ended())) == "False"
+    theirs = Owner.of(inside(enter, lambda: Owner.current().alias))
     assert theirs is not None
     assert theirs != mine
     assert not theirs.has_ended()  # it has, but its id and start mean nothing here
 
 
 def test_inside_a_namespace_of_its_own_a_process_is_judged_as_elsewhere() -> None:
-    judge = (
-        "import subprocess, sys; from netkit_bpf.owner import Owner\n"
-        f"done = subprocess.run([sys.executable, '-c', {SAY!r}], capture_output=True, text=True)\n"
-        "print(Owner.current().has_ended(), Owner.of(done.stdout.rstrip()).has_ended())"
-    )
-    assert unshared(["--pid", "--fork", "--mount-proc"], judge) == "False True"
+    def judge() -> str:
+        child = Owner.of(in_child(lambda: Owner.current().alias))
+        assert child is not None
+        return f"{Owner.current().has_ended()} {child.has_ended()}"
+
+    assert inside(own_proc, judge) == "False True"

@@ -6,7 +6,7 @@ import socket
 
 import netkit_bpf as nk
 from forked import Forked
-from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf import NetkitDevice, NetkitPair, NetNS, NotSupportedError
 from netkit_bpf.owner import Owner
 
 
@@ -62,3 +62,11 @@ def test_a_pair_says_whose_it_is_unless_its_maker_says_something_else(netns: Net
         assert (pair.primary.alias, pair.peer.alias) == ("uplink", "")
     with NetkitPair.create("nk0", netns=netns, alias="") as pair:
         assert (pair.primary.alias, pair.peer.alias) == ("", "")
+
+
+def test_a_single_device_says_whose_it_is_too(netns: NetNS) -> None:
+    try:
+        with NetkitDevice.create("nk0", netns=netns) as device:
+            assert device.alias == Owner.current().alias
+    except NotSupportedError as error:
+        assert error.needs == "7.1"  # noqa: PT017 - what an older kernel says

@@ -11,6 +11,7 @@ import pytest
 from keeper import Keeper, keeping
 from netkit_bpf import NetNS
 from pytest_netkit_bpf.names import prefix
+from pytest_netkit_bpf.requirements import why_no_netkit
 
 pytest_plugins = ["pytester"]
 
@@ -62,3 +63,13 @@ def test_what_was_there_before_the_test_is_no_leak(pytester: pytest.Pytester, ke
     keeper.kept.append(NetNS.create())
     pytester.makepyfile("def test_tidy(netns): ...")
     pytester.runpytest("--netkit=require", plugins=[keeper]).assert_outcomes(passed=1)
+
+
+def test_a_kernel_without_netkit_is_a_skip_that_says_what_is_needed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_pair(netkit_pair): ...\ndef test_lab(netkit_lab): ...")
+    done = pytester.runpytest("-rs")
+    if why_no_netkit():
+        done.assert_outcomes(skipped=2)
+        done.stdout.fnmatch_lines(["SKIPPED*netkit devices: *needs Linux 6.7 or later built with CONFIG_NETKIT=y*"])
+    else:
+        done.assert_outcomes(passed=2)
