@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +24,8 @@ def find_clang() -> str:
     Raises:
         FileNotFoundError: there is none.
     """
+    import shutil
+
     named = os.environ.get("CLANG")
     for name in (named,) if named else _NAMES:
         if path := shutil.which(name):
@@ -39,6 +38,8 @@ def find_clang() -> str:
 
 def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
     """Compile a BPF program and return the object file; arguments and errors are those of `BPFObject.compile`."""
+    import subprocess
+
     expect(source, str, "source", "BPFObject.open() takes what is compiled already")
     if isinstance(cflags, str):
         raise TypeError("cflags must be a sequence of arguments, not a str")
@@ -62,5 +63,7 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
     if done.returncode:
         raise CompileError(messages or f"{clang} ended with status {done.returncode}")
     if messages:
+        import logging
+
         logging.getLogger(__name__).warning("%s", messages)
     return done.stdout

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from netkit_bpf._core import PacketEvent
@@ -25,6 +24,8 @@ class Fragment(NamedTuple):
 
 def _to_json(event: PacketEvent) -> str:
     """Serve PacketEvent.to_json(), which the extension module hands on to here."""
+    import json
+
     fields = event.asdict()
     if event.fragment is not None:
         fields["fragment"] = event.fragment._asdict()

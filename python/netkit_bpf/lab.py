@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from netkit_bpf.arguments import check_device_name, expect, expect_in
 from netkit_bpf.device import Device
@@ -18,6 +17,9 @@ from netkit_bpf.enums import Mode
 from netkit_bpf.netns import NetNS
 from netkit_bpf.pair import NetkitPair, create_pairs, delete_group
 from netkit_bpf.spec import pair_spec
+
+if TYPE_CHECKING:
+    import subprocess
 
 _MOST = 254  # each node has an IPv4 network with its number in the third byte
 _GROUP = 1  # of all devices in the hub that the lab made

@@ -6,16 +6,17 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect
+
+if TYPE_CHECKING:
+    import subprocess
 
 _T = TypeVar("_T")
 _DIRECTORY = Path("/run/netns")
@@ -160,6 +161,8 @@ class NetNS:
 
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
         """
+        import subprocess
+
         if capture_output:
             options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if input is not None:
@@ -176,6 +179,8 @@ class NetNS:
 
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
         """Start a program inside; arguments and errors are those of `subprocess.Popen`."""
+        import subprocess
+
         return self.call(subprocess.Popen, argv, **options)
 
     def socket(
@@ -193,19 +198,25 @@ class NetNS:
         The thread ends with the call. Ctrl-C interrupts the wait; the function then still runs to its end.
         """
         path = self.path
-        outcome: Future[_T] = Future()
+        outcome: list[tuple[_T | None, BaseException | None]] = []
 
         def inside() -> None:
             try:
                 _core.netns_enter(path)
-                outcome.set_result(function(*args, **kwargs))
+                outcome.append((function(*args, **kwargs), None))
             except BaseException as error:
-                outcome.set_exception(error)
+                outcome.append((None, error))
 
         thread = threading.Thread(target=inside, name=f"netns-{self._name or 'unnamed'}")
         thread.start()
         thread.join()
-        return outcome.result()
+        result, error = outcome.pop()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame: no circle
+        return cast("_T", result)
 
     def delete(self) -> None:
         """Delete the namespace: at once if nothing runs inside, else with the last process inside. Idempotent.

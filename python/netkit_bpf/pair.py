@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -434,7 +434,7 @@ def _other_end(info: _core.DeviceInfo, netns: NetNS) -> Device | None:
 
 def _random_link_local() -> ipaddress.IPv6Interface:
     while True:
-        identifier = secrets.randbits(64)
+        identifier = int.from_bytes(os.urandom(8), "big")
         # Zero is the subnet-router anycast address; the others are reserved (RFC 5453).
         if identifier and identifier >> 8 != 0xFDFFFFFFFFFFFF:
             return ipaddress.IPv6Interface(((0xFE80 << 112) | identifier, 64))
