@@ -52,7 +52,7 @@ class Poller {
 
   // The turning thread's own.
   std::shared_ptr<const Channels> turning_;
-  bool loaded_ = false;
+  size_t recent_ = 0;  // records without a pause
   std::chrono::steady_clock::time_point next_check_;
 
   std::atomic<uint64_t> naps_ = 0;

@@ -39,6 +39,9 @@ class Monitor:
     stream. Signal handlers run while a read waits. Iterating waits for ever; `events(timeout=…)` ends in
     silence. A forked child can neither use the monitor nor harm it.
 
+    A single event arrives some tens of microseconds after its packet. When events keep coming, the reader looks after
+    them every 0.4 ms at most instead of having each packet wake it, which would cost the packet microseconds.
+
     Args:
         pair: the pair to watch.
         pairs: more pairs.

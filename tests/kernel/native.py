@@ -47,9 +47,26 @@ def may_be_refused(frame: bytes) -> bool:
 class Native:
     """The loaded programs, and their events."""
 
-    def __init__(self, *, ring_size: int = RING, queue_size: int = QUEUE) -> None:
+    def __init__(
+        self,
+        *,
+        ring_size: int = RING,
+        queue_size: int = QUEUE,
+        threaded: bool = True,
+        share_thread: bool = False,
+        loss_advice: str | None = None,
+    ) -> None:
         self.program = _load(0, ring_size, None)
-        self.stream = _open(self.program, ring_size, queue_size, [PAIR], [], share_thread=False)
+        self.stream = _open(
+            self.program,
+            ring_size,
+            queue_size,
+            [PAIR],
+            [],
+            threaded=threaded,
+            share_thread=share_thread,
+            loss_advice=loss_advice,
+        )
 
     def __enter__(self) -> Native:
         return self
