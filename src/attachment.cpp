@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "device.hpp"
@@ -103,7 +104,7 @@ void Attachment::check() {
   }
   try {
     netns::run_inside(place_.netns, [&] { set_verdicts(); });
-  } catch (const Error&) {
+  } catch (const std::system_error&) {
     // The primary was moved, or its namespace lost its name: still attached, and the last verdicts stand.
   }
 }

@@ -36,6 +36,14 @@ SEC("xdp") int of_another_type(struct xdp_md *xdp) { return 2; }
 """
 )
 
+# Few descriptors, for tests that load it many times.
+ONE = (
+    HEADER
+    + """
+SEC("netkit/peer") int one(struct __sk_buff *skb) { return -1; }
+"""
+)
+
 # What a packet looks like at a hook, counted and kept; and what can be done to it.
 WITNESSES = (
     HEADER
@@ -138,6 +146,15 @@ SEC("netkit/primary") int drops(struct __sk_buff *skb)
 """
 )
 
+
+# Says something of each packet.
+PRINTS = (
+    HEADER
+    + """
+SEC("tc") int prints(struct __sk_buff *skb) { bpf_printk("nktest: %d bytes", skb->len); return 0; }
+SEC("tc") int prints_another(struct __sk_buff *skb) { bpf_printk("other: one\\ntwo\\n"); return 0; }
+"""
+)
 
 # An observer as a user writes it.
 OBSERVER = (

@@ -31,7 +31,7 @@ from netkit_bpf import (
     Side,
     _core,
 )
-from programs import JUDGES, OBSERVER, VERDICTS, WITNESSES, build, load
+from programs import JUDGES, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
 from traffic import Wire, ping
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
@@ -227,8 +227,8 @@ def test_a_stale_revision_on_an_empty_hook_is_told_as_such(device: Device, first
 
 
 def test_a_hook_takes_63_programs_in_any_place(device: Device, first: Program) -> None:
-    objects = [load() for _ in range(MOST)]
-    links = [device.attach(each.programs["first"], "ingress") for each in objects]
+    objects = [load(ONE) for _ in range(MOST)]
+    links = [device.attach(each.programs["one"], "ingress") for each in objects]
     assert [each.link_id for each in device.programs("ingress").programs] == [link.id for link in links]
     for place in ({}, {"before": "all"}, {"before": links[-1]}, {"after": links[0]}):
         with pytest.raises(OSError, match="there are 63 programs on this hook, more do not fit") as caught:
@@ -501,7 +501,7 @@ from netkit_bpf import Link, NetNS, NetkitPair, _core
 from netkit_bpf.link import Place
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Direction
-from programs import JUDGES, OBSERVER, VERDICTS, WITNESSES, build, load
+from programs import JUDGES, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
 
 with load() as obj:
     netns = NetNS.open({pid})

@@ -14,15 +14,8 @@ from pathlib import Path
 import pytest
 
 import netkit_bpf as nk
-from programs import HEADER, load
+from programs import PRINTS, load
 
-SOURCE = (
-    HEADER
-    + """
-SEC("tc") int prints(struct __sk_buff *skb) { bpf_printk("nktest: %d bytes", skb->len); return 0; }
-SEC("tc") int prints_another(struct __sk_buff *skb) { bpf_printk("other: one\\ntwo\\n"); return 0; }
-"""
-)
 FRAME = bytes(12) + b"\x08\x00" + bytes(46)
 
 
@@ -38,7 +31,7 @@ def tracefs(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def obj() -> Iterator[nk.BPFObject]:
-    with load(SOURCE) as loaded:
+    with load(PRINTS) as loaded:
         yield loaded
 
 

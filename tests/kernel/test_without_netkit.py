@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import socket
 import subprocess
 import sys
 
 import pytest
+from veth import has_tcx
 
-from netkit_bpf import NetkitPair, NetNS, NotSupportedError
+from netkit_bpf import Device, NetkitPair, NetNS, NotSupportedError, _core
+from programs import load
 
 
 def has_netkit() -> bool:
@@ -49,6 +52,27 @@ def test_the_doctor_tells_what_the_kernel_has() -> None:
         assert done.returncode == 1
         assert lines["netkit"].split()[1] == "missing"
         assert "boot 6.7 or later built with CONFIG_NETKIT=y" in lines["netkit"]
+
+
+def test_a_program_is_attached_or_the_error_says_which_kernel_has_the_hook() -> None:
+    with NetNS.create() as netns, load() as obj:
+        program, lo = obj.programs["first"], Device.open("lo", netns)
+        if has_tcx():
+            with lo.attach(program, "ingress") as link:
+                assert lo.programs("ingress").programs == ((program.id, "first", link.id),)
+        else:
+            for ask in (lambda: lo.attach(program, "ingress"), lambda: lo.programs("ingress")):
+                with pytest.raises(NotSupportedError, match=f"6.6 for tcx hooks; this kernel is {platform.release()}"):
+                    ask()
+        with pytest.raises(OSError, match=r"attach program 'first' to lo \(primary\)") as caught:
+            _core.Link(program._open(), netns.path, "lo", lo.ifindex, 0, 0, None, 0)
+        if has_netkit():
+            assert caught.value.errno == errno.ENXIO
+            assert "lo is a plain device, not a netkit device" in str(caught.value)
+        else:
+            assert isinstance(caught.value, NotSupportedError)
+            assert caught.value.needs == "6.7"
+            assert "with CONFIG_NETKIT" in str(caught.value)
 
 
 def test_the_command_says_so_in_one_line() -> None:
