@@ -24,6 +24,7 @@ enum nk_flags {
 	NK_ICMP = 1 << 4,	/* src_port is the ICMP type, dst_port the code */
 	NK_FRAGMENT = 1 << 5,	/* fragment */
 	NK_VLAN = 1 << 6,	/* vlan_tci */
+	NK_TAG_BESIDE = 1 << 7,	/* that tag was beside the packet: length does not count its four bytes */
 };
 
 struct nk_event {
@@ -46,6 +47,12 @@ struct nk_event {
 	__u8 side;		/* enum nk_side */
 	__u8 flags;		/* enum nk_flags */
 	__u16 pair;		/* which pair of the monitor */
+};
+
+/* With a snaplen: the first bytes of the packet as it is on the wire, a tag that was beside it at its place. */
+struct nk_record {
+	struct nk_event event;
+	__u8 data[];
 };
 
 /* Per CPU and side. Every packet is seen; each one seen is in the ring or lost. */

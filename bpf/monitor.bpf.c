@@ -11,6 +11,7 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 const volatile __u16 pair_index;
+const volatile __u32 snaplen;	/* how many bytes of each packet go with its record; 0: none, which costs nothing */
 
 /*
  * What to say once the packet is recorded, per side. NEXT (-1) leaves the decision to later programs,
@@ -31,39 +32,201 @@ struct {
 	__type(value, struct nk_counts);
 } counts SEC(".maps");
 
-static __always_inline int nk_observe(struct __sk_buff *skb, const __u32 side)
+/*
+ * With a snaplen a record is made here, one a CPU, and then copied to the ring: bpf_ringbuf_reserve() takes no length
+ * that only the packet knows. Both sizes are set before load.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct nk_record));
+} scratch SEC(".maps");
+
+/* What monitor_rest is to go on with. */
+struct nk_task {
+	__u32 side;
+	__u32 index;		/* zero */
+	bool parsed;		/* the record in scratch is complete but for its data */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nk_task);
+} task SEC(".maps");
+
+int monitor_rest(struct __sk_buff *skb);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(struct __sk_buff *));
+} rest SEC(".maps") = {
+	.values = { [0] = &monitor_rest },
+};
+
+static __always_inline struct nk_record *nk_scratch(void)
 {
-	__u32 key = side;	/* the helper takes an address; side itself must stay a constant */
-	struct nk_counts *count = bpf_map_lookup_elem(&counts, &key);
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&scratch, &cpu);
+}
+
+/* A record with all that no header tells, and the rest of it zero; NULL if the ring has no room. */
+static __always_inline struct nk_event *nk_begin(struct __sk_buff *skb, __u32 side, __u16 ethertype)
+{
+	__u32 tagged = -skb->vlan_present;	/* a mask: a branch would be one more way for the verifier */
 	struct nk_event *event;
 
-	if (!count)
-		return verdict[side];
-	count->seen++;		/* this CPU's own, and no program interrupts this one on it */
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event) {
-		count->lost++;
-		return verdict[side];
-	}
+	if (snaplen)
+		event = (struct nk_event *)nk_scratch();
+	else
+		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return NULL;
 	__builtin_memset(event, 0, sizeof(*event));
 	event->timestamp = bpf_ktime_get_ns();
 	event->length = skb->len;
 	event->gso_segs = skb->gso_segs;
+	event->ethertype = ethertype;
 	event->side = side;
 	event->pair = pair_index;
-	nk_read_packet(skb, event);
-	bpf_ringbuf_submit(event, 0);
+	event->vlan_tci = skb->vlan_tci & tagged;	/* outside those within the packet */
+	event->flags = (NK_VLAN | NK_TAG_BESIDE) & tagged;
+	return event;
+}
+
+static __always_inline int nk_observe(struct __sk_buff *skb, const __u32 side)
+{
+	void *data = (void *)(long)skb->data;
+	void *data_end = (void *)(long)skb->data_end;
+	__u32 key = side;	/* the helper takes an address; side itself must stay a constant */
+	struct nk_counts *count = bpf_map_lookup_elem(&counts, &key);
+	const struct nk_header *kind;
+	struct ethhdr *eth = data;
+	struct nk_event *event;
+	void *ip = eth + 1;
+	bool parsed = false;
+	struct nk_task *next;
+	__u32 payload_len, ip_len;
+
+	if (!count)
+		return verdict[side];
+	count->seen++;		/* this CPU's own, and no program interrupts this one on it */
+
+	if (ip + sizeof(struct iphdr) + NK_LEAST_TRANSPORT > data_end)
+		goto rest;
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ipv6 = ip;
+
+		ip_len = sizeof(*ipv6);
+		if (ip + ip_len + NK_LEAST_TRANSPORT > data_end)
+			goto rest;
+		kind = &nk_headers[NK_IPV6_HEADERS + ipv6->nexthdr];
+		payload_len = bpf_ntohs(ipv6->payload_len);
+		if (*(__u8 *)ip >> 4 != 6 || kind->extension || !payload_len)
+			goto rest;
+	} else if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ipv4 = ip;
+
+		ip_len = sizeof(*ipv4);
+		kind = &nk_headers[NK_IPV4_HEADERS + ipv4->protocol];
+		payload_len = bpf_ntohs(ipv4->tot_len) - sizeof(*ipv4);		/* huge, if it is negative */
+		if (*(__u8 *)ip != 0x45 || ipv4->frag_off & bpf_htons(0x3fff))
+			goto rest;
+	} else {
+		goto rest;
+	}
+	if (payload_len > skb->len - ETH_HLEN - ip_len)
+		goto rest;
+
+	event = nk_begin(skb, side, bpf_ntohs(eth->h_proto));
+	if (!event)
+		goto lost;
+	if (ip_len == sizeof(struct ipv6hdr)) {
+		nk_set_ipv6(event, ip);
+		event->protocol = ((struct ipv6hdr *)ip)->nexthdr;
+		event->flags |= NK_PROTOCOL;
+	} else {
+		nk_set_ipv4(event, ip, payload_len);
+	}
+	nk_read_transport(skb, event, kind, payload_len, ETH_HLEN + ip_len, ip + ip_len);
+	if (!snaplen) {
+		bpf_ringbuf_submit(event, 0);
+		return verdict[side];
+	}
+	parsed = true;
+
+rest:
+	key = 0;
+	next = bpf_map_lookup_elem(&task, &key);
+	if (next) {
+		next->side = side;
+		next->parsed = parsed;
+		bpf_tail_call(skb, &rest, *(volatile __u32 *)&next->index);
+	}
+lost:
+	count->lost++;
 	return verdict[side];
 }
 
-SEC("netkit/primary")
+/*
+ * One section, which is for all hooks: a program is called by a tail call only from one of its own attach type, and
+ * neither hook asks for its own.
+ */
+SEC("tc")
 int monitor_primary(struct __sk_buff *skb)
 {
 	return nk_observe(skb, NK_PRIMARY);
 }
 
-SEC("netkit/peer")
+SEC("tc")
 int monitor_peer(struct __sk_buff *skb)
 {
 	return nk_observe(skb, NK_PEER);
+}
+
+/* Makes the record whole and hands it over; returns whether there was room. */
+static __always_inline bool nk_finish(struct __sk_buff *skb, const struct nk_task *todo)
+{
+	bool parsed = snaplen && todo->parsed;
+	struct nk_event *event;
+
+	event = parsed ? (struct nk_event *)nk_scratch() : nk_begin(skb, todo->side, 0);
+	if (!event)
+		return false;
+	if (!parsed)
+		nk_copy_packet(skb, event);
+	if (!snaplen) {
+		bpf_ringbuf_submit(event, 0);
+		return true;
+	}
+	return !bpf_ringbuf_output(&events, event,
+				   sizeof(*event) + nk_copy_data(skb, (struct nk_record *)event, snaplen), 0);
+}
+
+/*
+ * What is left to do of a packet that is not plain, or whose data are wanted. One program for both sides, because
+ * loading it is most of the work.
+ */
+SEC("tc")
+int monitor_rest(struct __sk_buff *skb)
+{
+	__u32 key = 0, side;
+	struct nk_task *todo = bpf_map_lookup_elem(&task, &key);
+	struct nk_counts *count;
+
+	if (!todo)
+		return -1;
+	side = todo->side & 1;
+	if (!nk_finish(skb, todo)) {
+		key = side;
+		count = bpf_map_lookup_elem(&counts, &key);
+		if (count)
+			count->lost++;
+	}
+	return verdict[side];
 }

@@ -3,8 +3,14 @@
  * Parsing of a packet into a record.
  *
  * A netkit hook sees an Ethernet header in L2 and in L3 mode alike. Only those first 14 bytes are sure
- * to be linear, so each header is read in place when it is linear and copied when it is not; the packet
- * itself is never touched (bpf_skb_pull_data would reshape it).
+ * to be linear; the packet itself is never touched (bpf_skb_pull_data would reshape it).
+ *
+ * There are two ways. A plain packet, its headers linear and with nothing between Ethernet, IP and
+ * transport, is read in place: a call of a helper or a function costs more than all of that. Any other
+ * is read header by header, each copied wherever it is.
+ *
+ * The verifier walks each way through a program, which is most of what loading takes. Hence tables and not
+ * switches, and in what is not read in place global functions, each of which it walks once.
  */
 #ifndef NETKIT_BPF_PACKET_H
 #define NETKIT_BPF_PACKET_H
@@ -25,7 +31,39 @@
 
 #define NK_MAX_VLAN_TAGS 2
 #define NK_MAX_EXTENSIONS 8	/* RFC 8200 section 4.1 names seven occurrences at most */
-#define NK_MAX_OFFSET 0x7fff	/* what the verifier must believe of an offset into the packet */
+#define NK_LEAST_TRANSPORT 8	/* bytes of a transport header that are linear in a plain packet */
+#define NK_TCP_FLAGS 13		/* where they are in TCP's */
+
+/* What a protocol number says of the header that it announces. */
+struct nk_header {
+	__u8 length;		/* of a transport header: how much of it must be there for it to be read */
+	__u8 flags;		/* enum nk_flags: what is read of it */
+	bool extension;		/* an extension header that the kernel's own ipv6_ext_hdr() knows */
+};
+
+/* By protocol number, in IPv4 and then in IPv6. */
+#define NK_IPV4_HEADERS 0
+#define NK_IPV6_HEADERS 256
+
+static const struct nk_header nk_headers[512] = {
+	[NK_IPV4_HEADERS + IPPROTO_TCP] = { .length = sizeof(struct tcphdr), .flags = NK_PORTS | NK_TCP },
+	[NK_IPV4_HEADERS + IPPROTO_UDP] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
+	[NK_IPV4_HEADERS + IPPROTO_UDPLITE] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
+	[NK_IPV4_HEADERS + IPPROTO_SCTP] = { .length = 12, .flags = NK_PORTS },
+	[NK_IPV4_HEADERS + IPPROTO_DCCP] = { .length = 12, .flags = NK_PORTS },
+	[NK_IPV4_HEADERS + IPPROTO_ICMP] = { .length = 4, .flags = NK_ICMP },
+	[NK_IPV6_HEADERS + IPPROTO_TCP] = { .length = sizeof(struct tcphdr), .flags = NK_PORTS | NK_TCP },
+	[NK_IPV6_HEADERS + IPPROTO_UDP] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
+	[NK_IPV6_HEADERS + IPPROTO_UDPLITE] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
+	[NK_IPV6_HEADERS + IPPROTO_SCTP] = { .length = 12, .flags = NK_PORTS },
+	[NK_IPV6_HEADERS + IPPROTO_DCCP] = { .length = 12, .flags = NK_PORTS },
+	[NK_IPV6_HEADERS + IPPROTO_ICMPV6] = { .length = 4, .flags = NK_ICMP },
+	[NK_IPV6_HEADERS + IPPROTO_HOPOPTS] = { .extension = true },
+	[NK_IPV6_HEADERS + IPPROTO_ROUTING] = { .extension = true },
+	[NK_IPV6_HEADERS + IPPROTO_FRAGMENT] = { .extension = true },
+	[NK_IPV6_HEADERS + IPPROTO_DSTOPTS] = { .extension = true },
+	[NK_IPV6_HEADERS + IPPROTO_AH] = { .extension = true },
+};
 
 struct nk_vlan_tag {
 	__be16 tci;
@@ -38,128 +76,133 @@ struct nk_extension {		/* the part that all IPv6 extension headers share */
 	__be16 fragment;	/* of a fragment header */
 };
 
-/* Where parsing stands: the next header begins at @offset, the packet that IP speaks of ends at @end. */
-struct nk_cursor {
-	__u32 offset;
-	__u32 end;
-};
+/* --- What both ways do. --- */
 
-/* The @len bytes at @offset: in place if they are linear, else copied to @copy; NULL if they are not there. */
-static __always_inline const void *nk_read(struct __sk_buff *skb, __u32 offset, void *copy, __u32 len)
+static __always_inline void nk_set_ipv6(struct nk_event *event, const struct ipv6hdr *ip)
 {
-	void *data = (void *)(long)skb->data;
-	void *data_end = (void *)(long)skb->data_end;
-
-	if (offset > NK_MAX_OFFSET)
-		return NULL;
-	if (data + offset + len <= data_end)
-		return data + offset;
-	if (bpf_skb_load_bytes(skb, offset, copy, len))
-		return NULL;
-	return copy;
+	event->flags |= NK_IP;
+	event->ip_word = bpf_ntohl(*(const __be32 *)ip);
+	event->payload_len = bpf_ntohs(ip->payload_len);
+	event->next_header = ip->nexthdr;
+	event->hop_limit = ip->hop_limit;
+	__builtin_memcpy(event->src, &ip->saddr, 16);
+	__builtin_memcpy(event->dst, &ip->daddr, 16);
 }
 
-/* How much of a transport header must be there to be read; 0: none that is known. */
-static __always_inline __u32 nk_transport_len(const struct nk_event *event)
+static __always_inline void nk_set_ipv4(struct nk_event *event, const struct iphdr *ip, __u32 payload_len)
 {
-	switch (event->protocol) {
-	case IPPROTO_TCP:
-		return sizeof(struct tcphdr);
-	case IPPROTO_UDP:
-	case IPPROTO_UDPLITE:
-		return sizeof(struct udphdr);
-	case IPPROTO_SCTP:
-	case IPPROTO_DCCP:
-		return 12;
-	case IPPROTO_ICMP:	/* each of these two belongs to one family only */
-		return event->ethertype == ETH_P_IP ? 4 : 0;
-	case IPPROTO_ICMPV6:
-		return event->ethertype == ETH_P_IPV6 ? 4 : 0;
-	default:
-		return 0;
+	event->flags |= NK_IP | NK_PROTOCOL;
+	event->ip_word = 4u << 28 | (__u32)ip->tos << 20;
+	event->payload_len = payload_len;
+	event->next_header = ip->protocol;
+	event->protocol = ip->protocol;
+	event->hop_limit = ip->ttl;
+	__builtin_memcpy(event->src, &ip->saddr, 4);
+	__builtin_memcpy(event->dst, &ip->daddr, 4);
+}
+
+static __always_inline void nk_copy_tcp_flags(struct __sk_buff *skb, struct nk_event *event, __u32 offset)
+{
+	__u8 flags;
+
+	if (!bpf_skb_load_bytes(skb, offset + NK_TCP_FLAGS, &flags, sizeof(flags)))
+		event->tcp_flags = flags;
+}
+
+/* What the first four bytes of a transport header say. */
+static __always_inline void nk_set_ports(struct nk_event *event, const struct nk_header *kind, const __u8 *bytes)
+{
+	event->flags |= kind->flags;
+	if (kind->flags & NK_ICMP) {
+		event->src_port = bytes[0];
+		event->dst_port = bytes[1];
+	} else {
+		event->src_port = bpf_ntohs(((const __be16 *)bytes)[0]);
+		event->dst_port = bpf_ntohs(((const __be16 *)bytes)[1]);
 	}
 }
 
-__noinline int nk_read_transport(struct __sk_buff *skb, struct nk_event *event, __u32 offset, __u32 end)
+/* --- In place. --- */
+
+/* The transport header at @offset, of which NK_LEAST_TRANSPORT bytes are at @header. */
+static __always_inline void nk_read_transport(struct __sk_buff *skb, struct nk_event *event,
+					      const struct nk_header *kind, __u32 payload_len, __u32 offset,
+					      const __u8 *header)
 {
-	void *data = (void *)(long)skb->data;
-	void *data_end = (void *)(long)skb->data_end;
-	__u32 len;
-	union {
-		__u8 bytes[sizeof(struct tcphdr)];
-		__be16 ports[2];
-	} copy = {}, *header = &copy;
+	const __u8 *data_end = (const __u8 *)(long)skb->data_end;
+
+	if (!kind->length || kind->length > payload_len)
+		return;
+	nk_set_ports(event, kind, header);
+	if (!(kind->flags & NK_TCP))
+		return;
+	if (header + NK_TCP_FLAGS + 1 <= data_end)
+		event->tcp_flags = header[NK_TCP_FLAGS];
+	else
+		nk_copy_tcp_flags(skb, event, offset);
+}
+
+/* --- Copied. --- */
+
+__noinline int nk_copy_transport(struct __sk_buff *skb, struct nk_event *event, __u32 offset, __u32 end, __u32 headers)
+{
+	const struct nk_header *kind;
+	__u8 bytes[4];
 
 	if (!event)
 		return 0;
-	len = nk_transport_len(event);
-	if (!len || offset > NK_MAX_OFFSET || offset + len > end)
+	kind = &nk_headers[(headers & NK_IPV6_HEADERS) + event->protocol];
+	if (!kind->length || offset + kind->length > end || bpf_skb_load_bytes(skb, offset, bytes, sizeof(bytes)))
 		return 0;
-	if (data + offset + sizeof(copy) <= data_end)
-		header = data + offset;
-	else if (bpf_skb_load_bytes(skb, offset, &copy, len))
-		return 0;
-
-	if (len == 4) {
-		event->src_port = header->bytes[0];
-		event->dst_port = header->bytes[1];
-		event->flags |= NK_ICMP;
-		return 0;
-	}
-	event->src_port = bpf_ntohs(header->ports[0]);
-	event->dst_port = bpf_ntohs(header->ports[1]);
-	event->flags |= NK_PORTS;
-	if (len == sizeof(struct tcphdr)) {
-		event->tcp_flags = header->bytes[13];
-		event->flags |= NK_TCP;
-	}
+	nk_set_ports(event, kind, bytes);
+	if (kind->flags & NK_TCP)
+		nk_copy_tcp_flags(skb, event, offset);
 	return 0;
 }
 
-static __always_inline bool nk_is_extension(__u8 next_header)
-{
-	return next_header == IPPROTO_HOPOPTS || next_header == IPPROTO_ROUTING || next_header == IPPROTO_FRAGMENT ||
-	       next_header == IPPROTO_DSTOPTS || next_header == IPPROTO_AH;
-}
-
+/* Where the walk along the extension headers stands: the next header begins at @offset. */
 struct nk_chain {
-	struct __sk_buff *skb;
-	struct nk_cursor cursor;
+	__u32 offset;
+	__u32 end;		/* of what IP speaks of and is there */
 	__u16 fragment;
 	__u8 next_header;
 	__u8 flags;
-	bool transport;		/* a transport header follows */
+	__u8 followed;		/* extension headers so far */
+	__u8 transport;		/* a transport header follows */
 };
 
-/* One extension header; returns 1 to stop. */
-static long nk_next_extension(__u32 index, void *ctx)
+/* Follows one extension header; returns whether to stop. */
+__noinline int nk_next_extension(struct __sk_buff *skb, struct nk_chain *chain)
 {
-	struct nk_chain *chain = ctx;
 	struct nk_extension extension;
 	__u32 length;
 
-	if (!nk_is_extension(chain->next_header)) {
+	if (!chain)
+		return 1;
+	if (!nk_headers[NK_IPV6_HEADERS + chain->next_header].extension) {
 		chain->flags |= NK_PROTOCOL;
 		chain->transport = true;
 		return 1;
 	}
-	/* no extension header is shorter than eight bytes */
-	if (index == NK_MAX_EXTENSIONS || chain->cursor.offset + 8 > chain->cursor.end ||
-	    bpf_skb_load_bytes(chain->skb, chain->cursor.offset, &extension, sizeof(extension)))
+	if (chain->followed == NK_MAX_EXTENSIONS ||
+	    bpf_skb_load_bytes(skb, chain->offset, &extension, sizeof(extension)))
 		return 1;
 
 	length = (extension.length + 1) * 8;
-	if (chain->next_header == IPPROTO_AH)
+	if (chain->next_header == IPPROTO_AH) {
 		length = (extension.length + 2) * 4;
-	if (chain->next_header == IPPROTO_FRAGMENT)
+	} else if (chain->next_header == IPPROTO_FRAGMENT) {
 		length = 8;
-	if (chain->cursor.offset + length > chain->cursor.end)	/* cut: what would follow it is not there */
+	}
+	/* cut: what would follow is not there, and what is there of this one is not read */
+	if (chain->offset + length > chain->end)
 		return 1;
 	if (chain->next_header == IPPROTO_FRAGMENT) {
 		chain->fragment = bpf_ntohs(extension.fragment) & 0xfff9;
 		chain->flags |= NK_FRAGMENT;
 	}
-	chain->cursor.offset += length;
+	chain->followed++;
+	chain->offset += length;
 	chain->next_header = extension.next_header;
 	if (chain->fragment & 0xfff8) {		/* not the first fragment: what follows is payload */
 		chain->flags |= NK_PROTOCOL;
@@ -168,152 +211,145 @@ static long nk_next_extension(__u32 index, void *ctx)
 	return 0;
 }
 
-/*
- * Follow the extension headers that the kernel's own ipv6_ext_hdr() knows, up to NK_MAX_EXTENSIONS.
- * Returns whether a transport header follows: not where the chain is cut or too long, nor in a later
- * fragment. bpf_loop(), because the verifier walks its body once, and an unrolled loop eight times over.
- */
-static __always_inline bool nk_read_extensions(struct __sk_buff *skb, struct nk_event *event,
-					       struct nk_cursor *cursor)
-{
-	struct nk_chain chain = {
-		.skb = skb,
-		.cursor = *cursor,
-		.next_header = event->next_header,
-	};
+struct nk_walk {
+	struct __sk_buff *skb;
+	struct nk_chain chain;
+};
 
-	bpf_loop(NK_MAX_EXTENSIONS + 1, nk_next_extension, &chain, 0);
-	if (chain.flags & NK_PROTOCOL)
-		event->protocol = chain.next_header;
-	event->flags |= chain.flags;
-	event->fragment = chain.fragment;
-	cursor->offset = chain.cursor.offset;
-	return chain.transport;
+static long nk_walk_on(__u32 index __attribute__((unused)), void *context)
+{
+	struct nk_walk *walk = context;
+
+	return nk_next_extension(walk->skb, &walk->chain) & 1;	/* as the verifier wants it */
 }
 
-static __always_inline void nk_read_ipv6(struct __sk_buff *skb, struct nk_event *event, struct nk_cursor *cursor)
+/* Follows the extension headers from @offset on, and reads the transport header behind them. */
+__noinline int nk_copy_chain(struct __sk_buff *skb, struct nk_event *event, __u32 offset, __u32 end)
 {
-	struct ipv6hdr copy;
-	const struct ipv6hdr *ip = nk_read(skb, cursor->offset, &copy, sizeof(copy));
-	__u32 word, rest;
-
-	if (!ip)
-		return;
-	word = bpf_ntohl(*(const __be32 *)ip);
-	if (word >> 28 != 6)
-		return;
-	cursor->offset += sizeof(copy);
-	rest = skb->len - cursor->offset;
-
-	event->flags |= NK_IP;
-	event->ip_word = word;
-	event->payload_len = bpf_ntohs(ip->payload_len);
-	event->next_header = ip->nexthdr;
-	event->hop_limit = ip->hop_limit;
-	__builtin_memcpy(event->src, &ip->saddr, 16);
-	__builtin_memcpy(event->dst, &ip->daddr, 16);
-
-	/* a jumbogram (RFC 2675) or BIG TCP: the field of 16 bits says 0, the skb knows */
-	if (!event->payload_len && (skb->gso_size || (event->next_header == IPPROTO_HOPOPTS && rest > 0xffff)))
-		event->payload_len = rest;
-	cursor->end = cursor->offset + (event->payload_len < rest ? event->payload_len : rest);
-
-	if (nk_is_extension(event->next_header)) {
-		if (!nk_read_extensions(skb, event, cursor))
-			return;
-	} else {
-		event->protocol = event->next_header;
-		event->flags |= NK_PROTOCOL;
-	}
-	nk_read_transport(skb, event, cursor->offset, cursor->end);
-}
-
-static __always_inline void nk_read_ipv4(struct __sk_buff *skb, struct nk_event *event, struct nk_cursor *cursor)
-{
-	struct iphdr copy;
-	const struct iphdr *ip = nk_read(skb, cursor->offset, &copy, sizeof(copy));
-	__u32 header_len, total_len, rest;
-	__u16 fragment;
-
-	if (!ip)
-		return;
-	header_len = (*(const __u8 *)ip & 0xf) * 4;
-	total_len = bpf_ntohs(ip->tot_len);
-	rest = skb->len - cursor->offset;
-	if (!total_len && skb->gso_size)	/* BIG TCP */
-		total_len = rest;
-	if (*(const __u8 *)ip >> 4 != 4 || header_len < sizeof(copy) || total_len < header_len)
-		return;
-
-	event->flags |= NK_IP | NK_PROTOCOL;
-	event->ip_word = 4u << 28 | (__u32)ip->tos << 20;
-	event->payload_len = total_len - header_len;
-	event->next_header = ip->protocol;
-	event->protocol = ip->protocol;
-	event->hop_limit = ip->ttl;
-	__builtin_memcpy(event->src, &ip->saddr, 4);
-	__builtin_memcpy(event->dst, &ip->daddr, 4);
-
-	fragment = bpf_ntohs(ip->frag_off);
-	cursor->end = cursor->offset + (total_len < rest ? total_len : rest);
-	cursor->offset += header_len;
-	if (fragment & 0x3fff) {
-		event->fragment = (fragment & 0x1fff) << 3 | !!(fragment & 0x2000);
-		event->flags |= NK_FRAGMENT;
-		if (fragment & 0x1fff)
-			return;
-	}
-	nk_read_transport(skb, event, cursor->offset, cursor->end);
-}
-
-__noinline int nk_read_ip(struct __sk_buff *skb, struct nk_event *event, __u32 offset)
-{
-	struct nk_cursor cursor = { .offset = offset };
+	struct nk_walk walk = { .skb = skb, .chain = { .offset = offset, .end = end } };
+	struct nk_chain *chain = &walk.chain;
 
 	if (!event)
 		return 0;
-	if (event->ethertype == ETH_P_IPV6)
-		nk_read_ipv6(skb, event, &cursor);
-	else if (event->ethertype == ETH_P_IP)
-		nk_read_ipv4(skb, event, &cursor);
+	chain->next_header = event->next_header;
+	bpf_loop(NK_MAX_EXTENSIONS + 1, nk_walk_on, &walk, 0);
+	event->flags |= chain->flags;
+	event->fragment = chain->fragment;
+	if (chain->flags & NK_PROTOCOL)		/* not where the chain is cut or too long */
+		event->protocol = chain->next_header;
+	if (chain->transport)			/* not in a later fragment */
+		nk_copy_transport(skb, event, chain->offset, end, NK_IPV6_HEADERS);
 	return 0;
 }
 
-/* Fills @event, which the caller has zeroed. */
-static __always_inline void nk_read_packet(struct __sk_buff *skb, struct nk_event *event)
+__noinline int nk_copy_ipv6(struct __sk_buff *skb, struct nk_event *event, __u32 offset)
 {
-	void *data = (void *)(long)skb->data;
-	void *data_end = (void *)(long)skb->data_end;
-	struct nk_cursor cursor = { .offset = ETH_HLEN };
+	__u32 payload_len, rest;
+	struct ipv6hdr ip;
+
+	if (!event || bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || *(__u8 *)&ip >> 4 != 6)
+		return 0;
+	nk_set_ipv6(event, &ip);
+	offset += sizeof(ip);
+	rest = skb->len - offset;
+	payload_len = event->payload_len;
+	/* a jumbogram (RFC 2675) or BIG TCP: the field of 16 bits says 0, the skb knows */
+	if (!payload_len && (skb->gso_size || (ip.nexthdr == IPPROTO_HOPOPTS && rest > 0xffff)))
+		event->payload_len = payload_len = rest;
+	return nk_copy_chain(skb, event, offset, offset + (payload_len < rest ? payload_len : rest));
+}
+
+__noinline int nk_copy_ipv4(struct __sk_buff *skb, struct nk_event *event, __u32 offset)
+{
+	__u32 header_len, total_len, rest = skb->len - offset;
+	struct iphdr ip;
+	__u16 fragment;
+	__u8 first;
+
+	if (!event || bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
+		return 0;
+	first = *(__u8 *)&ip;		/* the version, 4, and the length in words, five or more */
+	if (first < 0x45 || first > 0x4f)
+		return 0;
+	header_len = (first & 0xf) * 4;
+	total_len = bpf_ntohs(ip.tot_len);
+	if (!total_len && skb->gso_size)	/* BIG TCP */
+		total_len = rest;
+	if (total_len < header_len)
+		return 0;
+	nk_set_ipv4(event, &ip, total_len - header_len);
+	if (total_len > rest)
+		total_len = rest;
+	fragment = bpf_ntohs(ip.frag_off);
+	if (fragment & 0x3fff) {
+		event->fragment = (fragment & 0x1fff) << 3 | !!(fragment & 0x2000);
+		event->flags |= NK_FRAGMENT;
+		if (fragment & 0x1fff)		/* a later one, in which no header follows */
+			return 0;
+	}
+	return nk_copy_transport(skb, event, offset + header_len, offset + total_len, NK_IPV4_HEADERS);
+}
+
+/* Follows the tags within the packet; returns where what they hold begins. */
+__noinline int nk_copy_tags(struct __sk_buff *skb, struct nk_event *event)
+{
+	__u32 offset = ETH_HLEN;
+	struct nk_vlan_tag tag;
 	__be16 ethertype;
 
-	if (data + ETH_HLEN > data_end)
-		return;
-	ethertype = ((struct ethhdr *)data)->h_proto;
-
-	if (skb->vlan_present) {	/* a tag beside the packet is outside those within */
-		event->vlan_tci = skb->vlan_tci;
-		event->flags |= NK_VLAN;
-	}
+	if (!event || bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
+		return offset;
 	for (int i = 0; i < NK_MAX_VLAN_TAGS; i++) {
-		struct nk_vlan_tag copy;
-		const struct nk_vlan_tag *tag;
-
 		if (ethertype != bpf_htons(ETH_P_8021Q) && ethertype != bpf_htons(ETH_P_8021AD))
 			break;
-		tag = nk_read(skb, cursor.offset, &copy, sizeof(copy));
-		if (!tag)
+		if (bpf_skb_load_bytes(skb, offset, &tag, sizeof(tag)))
 			break;
 		if (!(event->flags & NK_VLAN)) {
-			event->vlan_tci = bpf_ntohs(tag->tci);
+			event->vlan_tci = bpf_ntohs(tag.tci);
 			event->flags |= NK_VLAN;
 		}
-		ethertype = tag->ethertype;
-		cursor.offset += sizeof(copy);
+		ethertype = tag.ethertype;
+		offset += sizeof(tag);
 	}
-
 	event->ethertype = bpf_ntohs(ethertype);
-	nk_read_ip(skb, event, cursor.offset);
+	return offset;
+}
+
+#define NK_TAG_OFFSET 12	/* where the tag stands that can be beside the packet */
+
+/*
+ * Copies the first bytes of a packet as it is on the wire, @most at most; returns how many. The record has room for
+ * NK_TAG_OFFSET + 4 at least.
+ */
+static __always_inline __u32 nk_copy_data(struct __sk_buff *skb, struct nk_record *record, __u32 most)
+{
+	__u32 from = 0, to = 0, len = skb->len;
+
+	if (record->event.flags & NK_TAG_BESIDE) {
+		__be16 tag[2] = { skb->vlan_proto, bpf_htons(skb->vlan_tci) };
+
+		bpf_skb_load_bytes(skb, 0, record->data, NK_TAG_OFFSET);
+		__builtin_memcpy(record->data + NK_TAG_OFFSET, tag, sizeof(tag));
+		from = NK_TAG_OFFSET;
+		to = NK_TAG_OFFSET + sizeof(tag);
+		len += sizeof(tag);
+	}
+	if (len > most)
+		len = most;
+	if (len > to && bpf_skb_load_bytes(skb, from, record->data + to, len - to))
+		return 0;
+	return len;
+}
+
+/* Reads any packet. */
+static __always_inline void nk_copy_packet(struct __sk_buff *skb, struct nk_event *event)
+{
+	__u32 offset = nk_copy_tags(skb, event);
+
+	if (event->ethertype == ETH_P_IPV6)
+		nk_copy_ipv6(skb, event, offset);
+	else if (event->ethertype == ETH_P_IP)
+		nk_copy_ipv4(skb, event, offset);
 }
 
 #endif
