@@ -37,6 +37,7 @@ from netkit_bpf.observation import Observation
 from netkit_bpf.orphan import Orphan, orphans, reap
 from netkit_bpf.pair import NetkitPair, pairs
 from netkit_bpf.program import PacketContext, Program, TestRun
+from netkit_bpf.ring_buffer import RingBuffer, RingStats
 from netkit_bpf.route import Route
 from netkit_bpf.statistics import Statistics
 from netkit_bpf.trace import TraceLine, TraceLog, trace_log
@@ -79,6 +80,8 @@ __all__ = [
     "Policy",
     "Program",
     "ReadingStats",
+    "RingBuffer",
+    "RingStats",
     "Route",
     "Scrub",
     "Side",

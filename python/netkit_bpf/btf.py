@@ -75,7 +75,7 @@ class Types:
         Raises:
             LookupError: there is no such type; what no function, map or variable mentions is not compiled in.
         """
-        words = name.split()
+        wanted, words = name, name.split()
         kinds = {"struct": [_STRUCT], "union": [_UNION], "enum": [_ENUM, _ENUM64]}.get(words[0] if words else "")
         if kinds is None:
             kinds = [_TYPEDEF, _STRUCT, _UNION, _ENUM, _ENUM64, _INT, _FLOAT]
@@ -84,7 +84,7 @@ class Types:
         for kind in kinds if name else ():
             if number := self._table.find(name, kind):
                 return self.codec(number)
-        raise LookupError(f"the object has no type {name!r}: only what a map, variable or function mentions is in it")
+        raise LookupError(f"the object has no type {wanted!r}: only what a map, variable or function mentions is in it")
 
     def _get(self, number: int) -> _Type:
         return _Type(*self._table.get(number))

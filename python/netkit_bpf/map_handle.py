@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 import os
+from collections.abc import Callable
 from types import TracebackType
 
 from netkit_bpf import _core
@@ -28,6 +29,8 @@ class MapHandle:
         self._types = types
         self._pinned_at = pinned_at
         self._elements = Elements(info, types)
+        self._counts: MapHandle | None = None  # in which the program counts what it writes into this ring buffer
+        self._reader: Callable[[], object] = lambda: None  # a weak reference to who reads this ring buffer
 
     @property
     def name(self) -> str:

@@ -43,6 +43,9 @@ class BPFObject:
         for map_name, info, pin_path in core.maps():
             self._maps[map_name] = Map(MapInfo(*info), self._types, pinned_at=pin_path)
             self._maps[map_name]._object = core
+        for map_name, each in self._maps.items():
+            if each.type == "ringbuf":
+                each._counts = self._maps.get(f"{map_name}_counts", self._maps.get("counts"))
         self._variables: dict[str, Variable] = {}
         for index, (variable, section, number, size, constant) in enumerate(core.variables()):
             codec = self._codec(number, size)

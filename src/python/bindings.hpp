@@ -32,5 +32,6 @@ void bind_link(pybind11::module_& module);
 void bind_filter(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
+void bind_records(pybind11::module_& module);
 
 }  // namespace netkit_bpf::python

@@ -17,4 +17,5 @@ PYBIND11_MODULE(_core, module) {
   bind_filter(module);
   bind_event(module);
   bind_stream(module);
+  bind_records(module);
 }
