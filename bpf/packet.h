@@ -39,6 +39,7 @@ struct nk_header {
 	__u8 length;		/* of a transport header: how much of it must be there for it to be read */
 	__u8 flags;		/* enum nk_flags: what is read of it */
 	bool extension;		/* an extension header that the kernel's own ipv6_ext_hdr() knows */
+	__u8 unused;		/* so that the verifier of older kernels can follow where an entry is */
 };
 
 /* By protocol number, in IPv4 and then in IPv6. */
@@ -151,7 +152,7 @@ __noinline int nk_copy_transport(struct __sk_buff *skb, struct nk_event *event, 
 
 	if (!event)
 		return 0;
-	kind = &nk_headers[(headers & NK_IPV6_HEADERS) + event->protocol];
+	kind = &nk_headers[(headers + event->protocol) & 511];
 	if (!kind->length || offset + kind->length > end || bpf_skb_load_bytes(skb, offset, bytes, sizeof(bytes)))
 		return 0;
 	nk_set_ports(event, kind, bytes);

@@ -70,8 +70,6 @@ Program load(std::span<const bpf_insn> code, Side side) {
   const std::string name = std::string("filter_") + name_of(side);
   std::vector<char> log(log_size);
   LIBBPF_OPTS(bpf_prog_load_opts, options);
-  // A program can be called by a tail call only from one of its own attach type.
-  options.expected_attach_type = static_cast<bpf_attach_type>(hook::attach_type(hook::of_side(side, "netkit")));
   options.log_buf = log.data();  // written when loading fails
   options.log_size = static_cast<uint32_t>(log.size());
   Fd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));

@@ -93,6 +93,11 @@ void Object::set_max_entries(const std::string& map, uint32_t entries) {
     throw Error(-error, "set size of map '" + map + "'");
 }
 
+void Object::set_value_size(const std::string& map, uint32_t bytes) {
+  if (const int error = bpf_map__set_value_size(find_map(map), bytes); error != 0)
+    throw Error(-error, "set size of the values of map '" + map + "'");
+}
+
 void Object::reuse_map(const std::string& map, int fd) {
   if (const int error = bpf_map__reuse_fd(find_map(map), fd); error != 0)
     throw Error(-error, "reuse map '" + map + "'");

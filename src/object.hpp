@@ -50,6 +50,7 @@ class Object {
 
   // Before load.
   void set_max_entries(const std::string& map, uint32_t entries);
+  void set_value_size(const std::string& map, uint32_t bytes);
   void reuse_map(const std::string& map, int fd);
   // The whole of a section of global variables: ".rodata" before load, ".data" or ".bss" at any time.
   [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const { return variables_->section(name); }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import struct
 import weakref
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from types import TracebackType
 
 from netkit_bpf import _core
 from netkit_bpf.account import Filtered, MonitorStats, ReadingStats, SideStats
-from netkit_bpf.arguments import expect
+from netkit_bpf.arguments import expect, expect_in
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.event import PacketEvent
@@ -24,6 +25,10 @@ from netkit_bpf.pair import NetkitPair
 _MIB = 1 << 20
 _LARGEST_RING = 1 << 30
 _SIDES = {Side.PRIMARY: 0, Side.PEER: 1}
+_LONGEST_SNAP = 262144  # tcpdump's own
+_EVENT_SIZE = 72  # struct nk_event, bpf/event.h
+_RECORD_SIZE = 80  # with the ring's header
+_LEAST_DATA = 16  # bpf/packet.h, nk_copy_data()
 _SIDE_OFFSET = 68  # of nk_event.side, bpf/event.h
 _PROGRAMS = ("monitor_primary", "monitor_peer")
 _VERDICT_SIZE = 4
@@ -49,8 +54,11 @@ class Monitor:
         filter: a pcap-filter(7) expression, "icmp6 or tcp port 443". It is executed in the kernel, before a record is
             made: a packet that does not match costs no more than that, and goes its way all the same. It matches what
             is on the wire: behind a VLAN tag, "vlan and icmp6". Names of hosts are looked up once, now.
+        snaplen: how many bytes of each packet an event carries as its `data`, from the Ethernet header on, as on the
+            wire; 0 to 262144. A packet then takes that much more of the ring, or its own length if it is shorter. With
+            0 there are none, which costs nothing. A buffer of that size is kept for each CPU.
         ring_size: bytes of the ring buffer that all hooks share: a power of two, 4096 to 1 GiB. A packet
-            takes 80 bytes until the reader's thread has it.
+            takes 80 bytes until the reader's thread has it, and its data with a snaplen.
         queue_size: bytes of events that may wait for Python behind the ring.
         threaded: whether a thread empties the ring while Python does something else. Without one the events stay in the
             ring until they are read, which is the quickest for a program that does nothing but read: an event takes
@@ -74,6 +82,7 @@ class Monitor:
         *pairs: NetkitPair,
         sides: Sequence[Side | str] = (Side.PRIMARY, Side.PEER),
         filter: str | None = None,  # noqa: A002 - tcpdump's and libpcap's word
+        snaplen: int = 0,
         ring_size: int = 4 * _MIB,
         queue_size: int = 16 * _MIB,
         threaded: bool = True,
@@ -81,6 +90,8 @@ class Monitor:
     ) -> None:
         numbers = _check_sides(sides)
         _check_ring_size(ring_size)
+        if expect_in(snaplen, range(_LONGEST_SNAP + 1), "snaplen") + _RECORD_SIZE >= ring_size:
+            raise ValueError(f"ring_size must have room for a packet of {snaplen} bytes, not be {ring_size}")
         if expect(queue_size, int, "queue_size") < mmap.PAGESIZE:
             raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {queue_size}")
         hint = "several go one by one, Monitor(first, second); NetkitPair.open() takes a name"
@@ -97,7 +108,7 @@ class Monitor:
         try:
             for index, device in enumerate(devices):
                 names.append(device.name)
-                program = _load(index, ring_size, shared)
+                program = _load(index, ring_size, shared, snaplen)
                 shared = shared or program
                 attachments.append(_attach(program, device, names[-1], numbers, chosen))
             assert shared is not None
@@ -207,17 +218,27 @@ class Monitor:
             raise ValueError("the monitor belongs to the process that made it, not to its forked child")
 
 
-def _load(index: int, ring_size: int, shared: _core.Object | None) -> _core.Object:
+def _load(index: int, ring_size: int, shared: _core.Object | None, snaplen: int = 0) -> _core.Object:
     """Load the programs for the pair number `index`; all after the first share its ring and counters."""
     image = (Path(_core.__file__).parent / "monitor.bpf.o").read_bytes()
     program = _core.Object(image, "monitor")
     program.set_variable("pair_index", struct.pack("=H", index))
     program.set_max_entries("events", ring_size)
+    if snaplen:
+        program.set_variable("snaplen", struct.pack("=I", snaplen))
+        program.set_value_size("scratch", _EVENT_SIZE + max(snaplen, _LEAST_DATA))
+        program.set_max_entries("scratch", _possible_cpus())
     if shared is not None:
         for name in ("events", "counts"):
             program.reuse_map(name, shared.map(name))
     program.load()
     return program
+
+
+def _possible_cpus() -> int:
+    """One more than the highest number that a CPU can have."""
+    numbers = Path("/sys/devices/system/cpu/possible").read_text()  # "0-3"
+    return int(re.split("[-,]", numbers)[-1]) + 1
 
 
 def _attach(

@@ -55,6 +55,7 @@ void bind_object(py::module_& module) {
       .def("variables", &variables)
       .def("types", &Object::types)
       .def("set_max_entries", &Object::set_max_entries, py::arg("map"), py::arg("entries"))
+      .def("set_value_size", &Object::set_value_size, py::arg("map"), py::arg("size"))
       .def("reuse_map", &Object::reuse_map, py::arg("map"), py::arg("fd"))
       .def(
           "variable",

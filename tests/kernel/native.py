@@ -52,11 +52,12 @@ class Native:
         *,
         ring_size: int = RING,
         queue_size: int = QUEUE,
+        snaplen: int = 0,
         threaded: bool = True,
         share_thread: bool = False,
         loss_advice: str | None = None,
     ) -> None:
-        self.program = _load(0, ring_size, None)
+        self.program = _load(0, ring_size, None, snaplen)
         self.stream = _open(
             self.program,
             ring_size,

@@ -7,7 +7,7 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 _NUMBER = {"x86_64": 321, "aarch64": 280}[platform.machine()]
@@ -15,6 +15,7 @@ _MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _TEST_RUN = 0, 2, 5, 10
 _SCHED_CLS = 3
 _ROOM = 1 << 17
 ARRAY, PROG_ARRAY = 2, 3
+ANY_HOOK = 0  # an attach type; a program is called by a tail call only from one of its own
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Instruction = bytes
@@ -80,3 +81,25 @@ class Runner:
             raise OSError(ctypes.get_errno(), f"run a program: {os.strerror(ctypes.get_errno())}")
         verdict: int = struct.unpack_from("=i", buffer.raw, 4)[0]
         return verdict
+
+
+@contextmanager
+def behind_a_tag(program: int, protocol: int, tci: int) -> Iterator[Callable[[bytes], int]]:
+    """Run a program on frames whose tag is beside them, which bpf_skb_vlan_push() makes."""
+    swapped = struct.unpack("=H", struct.pack("!H", protocol))[0]
+    with array(PROG_ARRAY, struct.pack("=i", program)) as programs:
+        push = [
+            instruction(0xBF, 6, 1),  # r6 = context
+            instruction(0xB7, 2, immediate=swapped),
+            instruction(0xB7, 3, immediate=tci),
+            instruction(0x85, immediate=18),  # bpf_skb_vlan_push
+            instruction(0xBF, 1, 6),
+            instruction(0x18, 2, 1, immediate=programs),  # r2 = the map
+            instruction(0),
+            instruction(0xB7, 3),
+            instruction(0x85, immediate=12),  # bpf_tail_call
+            instruction(0xB7, 0, immediate=99),
+            instruction(0x95),
+        ]
+        with loaded(push, ANY_HOOK) as fd:
+            yield Runner(fd)

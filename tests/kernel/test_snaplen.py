@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""With a snaplen each event carries the first bytes of its packet, and takes no more of the ring than these."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from decoder import SERVICE_VLAN, TCP, UDP, VLAN, decode
+from native import PAIR, PROGRAMS, Native, may_be_refused
+from packets import all_packets, chained, ethernet, ipv4, ipv6, options, tagged, tcp, udp
+from syscall import behind_a_tag
+from veth import has_tcx, veth_wire
+
+from netkit_bpf import Monitor, NetkitPair, Side
+from netkit_bpf.event import PacketEvent
+from traffic import Wire, collect, connect_and_send
+
+PACKETS = [frame for group in all_packets().values() for frame in group.values()]
+RING_HEADER, EVENT = 8, 72
+TAGS = ((VLAN, 100), (VLAN, 0xA005), (SERVICE_VLAN, 0x123))
+
+
+def same(event: PacketEvent | None, frame: bytes, side: Side) -> bool:
+    """All but the data are what they are without a snaplen."""
+    assert event is not None
+    fields = event.asdict()
+    del fields["timestamp_ns"]
+    fields["data"] = None
+    return fields == decode(frame, side=side, pair=PAIR)
+
+
+@pytest.mark.parametrize("snaplen", [1, 12, 14, 15, 17, 54, 96, 1500, 262144])
+def test_an_event_carries_the_first_bytes_of_its_packet(snaplen: int) -> None:
+    with Native(snaplen=snaplen) as native:
+        for number, frame in enumerate(PACKETS):
+            side = list(PROGRAMS)[number % 2]
+            if native.send(side, frame):
+                event = native.stream.read(10.0)
+                assert event is not None
+                assert event.data == frame[:snaplen], frame.hex()
+                assert same(event, frame, side), frame.hex()
+
+
+def test_every_length_of_a_packet_is_carried_whole() -> None:
+    whole = tagged(ipv6(TCP, tcp()))
+    with Native(snaplen=200) as native:
+        for length in range(15, len(whole)):
+            event = native.event(whole[:length])
+            assert event.data == whole[:length]
+
+
+@pytest.mark.parametrize("snaplen", [1, 12, 13, 16, 17, 40, 300])
+def test_a_tag_beside_the_packet_is_carried_where_it_is_on_the_wire(snaplen: int) -> None:
+    frames = [*PACKETS[::10], tagged(PACKETS[0], 9), ethernet(0x88B5, b"x"), ethernet(0x88B5, bytes(2))]
+    with Native(snaplen=snaplen) as native:
+        for kind, tci in TAGS:
+            with behind_a_tag(native.program.program(PROGRAMS[Side.PRIMARY]), kind, tci) as run:
+                for frame in frames:
+                    if may_be_refused(frame):
+                        continue
+                    run(frame)
+                    event = native.stream.read(10.0)
+                    assert event is not None
+                    on_the_wire = tagged(frame, tci & 0xFFF, kind=kind, priority=tci >> 13)
+                    assert event.data == on_the_wire[:snaplen]
+                    assert (event.vlan_id, event.length) == (tci & 0xFFF, len(frame))
+
+
+def test_what_is_not_linear_is_carried_too() -> None:
+    """Newer kernels put what does not fit a page into fragments of the skb; older ones refuse such a frame here."""
+    body = bytes(range(256)) * 220
+    for frame in (ipv4(UDP, udp() + body), chained([options(60, 255)] * 3, UDP, udp() + body)):
+        with Native(snaplen=65535) as native:
+            try:
+                native.program.test_run(PROGRAMS[Side.PEER], frame)
+            except OSError:
+                continue
+            event = native.stream.read(10.0)
+            assert event is not None
+            assert event.data == frame
+
+
+def test_a_packet_takes_no_more_of_the_ring_than_it_needs() -> None:
+    """Nobody reads: the ring is full when its bytes are used up, however large a packet might be."""
+    frame = ipv6(UDP, udp())
+    size = RING_HEADER + EVENT + -(-len(frame) // 8) * 8
+    with Native(snaplen=2000, ring_size=4096, queue_size=4096) as native:
+        native.send(Side.PEER, frame, count=1000)
+        _, (seen, delivered, lost, pending) = native.stream.stats()
+        assert (seen, delivered, lost + pending) == (1000, 0, 1000)
+        assert pending >= 4096 // size
+        while native.stream.read(0.3):
+            pass
+
+
+@pytest.mark.parametrize("frame", [ipv6(UDP, udp()), tagged(ipv6(UDP, udp()))], ids=["plain", "tagged"])
+def test_what_finds_no_room_is_lost_and_counted(frame: bytes) -> None:
+    """Whichever program it is that makes the record."""
+    with Native(snaplen=64, ring_size=4096, queue_size=4096) as native:
+        for side in PROGRAMS:
+            native.send(side, frame, count=500)
+        stats = native.stream.stats()
+        for seen, delivered, lost, pending in stats:
+            assert (seen, seen) == (500, delivered + lost + pending)
+        assert all(lost > 0 for _, _, lost, _ in stats)
+        while native.stream.read(0.3):
+            pass
+
+
+# --- The whole path.
+
+needs_tcx = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    with veth_wire(6) as made:
+        yield made
+
+
+@needs_tcx
+def test_a_monitor_carries_what_was_sent(wire: Wire) -> None:
+    sizes = [60, 61, 64, 100, 1000, 1514]
+    frames = [ethernet(0x88B5, bytes((size + i) % 256 for i in range(size - 14))) for size in sizes]
+    with (
+        Monitor(wire.pair, sides=["primary"], snaplen=1000, filter="ether proto 0x88b5") as monitor,
+        wire.left.netns.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw,
+    ):
+        raw.bind(("ve0", 0))
+        for frame in frames:
+            raw.send(frame)
+        events = collect(monitor)
+    assert [event.data for event in events] == [frame[:1000] for frame in frames]
+    assert [event.length for event in events] == sizes
+
+
+@needs_tcx
+def test_segments_not_yet_cut_are_carried_whole(wire: Wire) -> None:
+    """A TCP packet before segmentation is larger than the wire's."""
+    amount = 300_000
+    with Monitor(wire.pair, sides=["primary"], snaplen=100_000, ring_size=1 << 22, filter="tcp") as monitor:
+        connect_and_send(wire.left, wire.right, amount)
+        events = collect(monitor)
+    assert max(event.length for event in events) > 1514
+    assert all(event.data is not None and len(event.data) == event.length for event in events)
+    assert sum(len(event.data or b"") - 14 - 40 - 32 for event in events if (event.payload_len or 0) > 40) == amount
+
+
+@needs_tcx
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"snaplen": -1}, "snaplen must be 0 to 262144, not -1"),
+        ({"snaplen": 262145}, "snaplen must be 0 to 262144, not 262145"),
+        ({"snaplen": 5000, "ring_size": 4096}, "ring_size must have room for a packet of 5000 bytes, not be 4096"),
+    ],
+)
+def test_a_bad_snaplen_is_refused(wire: Wire, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_monitor(wire.pair, options)
+
+
+def open_monitor(pair: NetkitPair, options: dict[str, int]) -> None:
+    Monitor(pair, **options)  # type: ignore[arg-type]
