@@ -49,7 +49,10 @@ struct nk_event {
 	__u16 pair;		/* which pair of the monitor */
 };
 
-/* With a snaplen: the first bytes of the packet as it is on the wire, a tag that was beside it at its place. */
+/*
+ * With a snaplen: the first bytes of the packet as it is on the wire, a tag that was beside it at its place. The
+ * record ends with them, so that records differ in length.
+ */
 struct nk_record {
 	struct nk_event event;
 	__u8 data[];
