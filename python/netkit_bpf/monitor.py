@@ -8,14 +8,17 @@ import mmap
 import os
 import re
 import struct
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from netkit_bpf import _core
 from netkit_bpf.account import Filtered, MonitorStats, ReadingStats, SideStats
 from netkit_bpf.arguments import expect, expect_in
+from netkit_bpf.capture import Capture, Counts, interfaces_of
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.event import PacketEvent
@@ -102,18 +105,17 @@ class Monitor:
             raise ValueError("a pair is named twice: each can be watched once by a monitor")
 
         chosen = None if filter is None else Filter(filter)
+        start_ns = time.time_ns()
         attachments: list[_core.Attachment] = []
+        programs: list[_core.Object] = []
         names: list[str] = []
-        shared: _core.Object | None = None
         try:
             for index, device in enumerate(devices):
                 names.append(device.name)
-                program = _load(index, ring_size, shared, snaplen)
-                shared = shared or program
-                attachments.append(_attach(program, device, names[-1], numbers, chosen))
-            assert shared is not None
+                programs.append(_load(index, ring_size, programs[0] if programs else None, snaplen))
+                attachments.append(_attach(programs[-1], device, names[-1], numbers, chosen))
             self._stream = _open(
-                shared,
+                programs[0],
                 ring_size,
                 queue_size,
                 names,
@@ -127,10 +129,14 @@ class Monitor:
                 attachment.close()
             raise
         self._filter = chosen
+        self._snaplen = snaplen
+        self._start_ns = start_ns
+        self._sides = numbers
         self._names = names
         self._sizes = ring_size, queue_size
+        self._pairs = [weakref.ref(each) for each in (pair, *pairs)]  # a pair that is dropped is deleted
         # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-        self._closer = weakref.finalize(self, _close, self._stream, attachments, chosen, os.getpid())
+        self._closer = weakref.finalize(self, _close, self._stream, attachments, programs, chosen, os.getpid())
         self._process = os.getpid()
 
     def events(self, timeout: float | None = None) -> Iterator[PacketEvent]:
@@ -168,6 +174,49 @@ class Monitor:
         """
         self._check_open()
         return self._stream.fileno()
+
+    def capture(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        *,
+        count: int | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Write the packets to a pcapng file, which Wireshark and tcpdump open; returns how many it wrote.
+
+        It ends after `count` packets, after `timeout` seconds without one, or when the monitor is closed. What is
+        there is written at once, and the file ends with a whole packet at any time.
+
+        Each side that is watched is an interface, named after the device that sends, so that all packets are
+        outbound. The file has their times in nanoseconds, the filter, and, of a monitor of one pair, how many packets
+        were lost: about where, and in all since the monitor was made. A packet can be larger than the MTU: it is
+        captured before it is cut into segments (GSO), and its checksum may not be filled in.
+
+        Args:
+            target: a path, which is created or emptied, or a binary file, which is left open.
+            count: packets, 1 or more.
+            timeout: seconds.
+
+        Raises:
+            ValueError: the monitor is closed, or has no snaplen and so no data.
+            BrokenPipeError: nobody reads the pipe any more.
+            OSError: the file cannot be written, or what `events` raises; the packets before that are in the file.
+
+        >>> with Monitor(pair, snaplen=65535, filter="icmp6") as monitor:  # doctest: +SKIP
+        ...     monitor.capture("ping.pcapng", timeout=5.0)
+
+        Source: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/
+        """
+        self._check_open()
+        if not self._snaplen:
+            raise ValueError("this monitor keeps no data of packets: make it with a snaplen, snaplen=262144 for all")
+        if count is not None:
+            expect_in(count, range(1, 1 << 62), "count")
+        expression = "" if self._filter is None else self._filter.expression
+        interfaces = interfaces_of(self._names, self._pairs, self._sides)
+        counts = self._interface_counts if len(self._names) == 1 else None
+        made = Capture(self._stream, interfaces, expression, self._snaplen, self._start_ns, counts)
+        return made.write(target, count, _check_timeout(timeout))
 
     @property
     def stats(self) -> MonitorStats:
@@ -207,6 +256,11 @@ class Monitor:
 
     def __repr__(self) -> str:
         return f"<Monitor {', '.join(self._names)} {'closed' if self.closed else 'open'}>"
+
+    def _interface_counts(self) -> list[Counts]:
+        """What became of the packets of each side that is watched, all pairs together."""
+        stats, filtered = self.stats, self.filtered
+        return [Counts(stats[side].seen, stats[side].lost, filtered[side]) for side in self._sides]
 
     def _check_open(self) -> None:
         if self.closed:
@@ -298,11 +352,17 @@ def probe_load() -> None:
 
 
 def _close(
-    stream: _core.Stream[PacketEvent], attachments: list[_core.Attachment], chosen: Filter | None, process: int
+    stream: _core.Stream[PacketEvent],
+    attachments: list[_core.Attachment],
+    programs: list[_core.Object],
+    chosen: Filter | None,
+    process: int,
 ) -> None:
     if os.getpid() != process:
         return  # a forked child has neither the reader's thread nor anything of its own to detach
     with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+        # While the programs are attached they call each other by way of maps, which empty when nobody holds them.
+        last_first.callback(programs.clear)
         if chosen is not None:
             last_first.callback(chosen.close)
         last_first.callback(stream.close)

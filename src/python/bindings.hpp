@@ -33,5 +33,6 @@ void bind_filter(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
 void bind_records(pybind11::module_& module);
+void bind_pcapng(pybind11::module_& module);
 
 }  // namespace netkit_bpf::python

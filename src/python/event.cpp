@@ -54,13 +54,9 @@ PyObject* copy_record(std::span<const std::byte> record, int64_t clock_offset_ns
     if (event == nullptr) return nullptr;
     std::memcpy(&event->record, record.data(), sizeof(nk_event));
   } else {
-    // Room for as much as was asked for is in each record, also of a packet that is shorter.
-    uint32_t length = 0;
-    std::memcpy(&length, &record[offsetof(nk_event, length)], sizeof(length));
-    const size_t size = std::min<size_t>(record.size() - sizeof(nk_event), length);
-    event = PyObject_NewVar(PacketEvent, event_type, static_cast<Py_ssize_t>(size));
+    event = PyObject_NewVar(PacketEvent, event_type, static_cast<Py_ssize_t>(record.size() - sizeof(nk_event)));
     if (event == nullptr) return nullptr;
-    std::memcpy(&event->record, record.data(), sizeof(nk_event) + size);
+    std::memcpy(&event->record, record.data(), record.size());
   }
   event->record.timestamp += static_cast<uint64_t>(clock_offset_ns);
   event->pair = Py_NewRef(pair);

@@ -18,4 +18,5 @@ PYBIND11_MODULE(_core, module) {
   bind_event(module);
   bind_stream(module);
   bind_records(module);
+  bind_pcapng(module);
 }

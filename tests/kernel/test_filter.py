@@ -132,7 +132,8 @@ def test_a_filter_matches_what_libpcap_matches(expression: str, frames: list[byt
         assert not differ[:3], f"{len(differ)} of {len(results)} frames differ (NETKIT_BPF_SEED={SEED})"
         kept_out = [matched for _, matched in results].count(False)
         assert made.filtered == kept_out
-    assert (0 < kept_out < len(results)) != (expression in UNANIMOUS), "it would prove little"
+    if len(frames) > len(PACKETS):  # of a sample it need not be so
+        assert (0 < kept_out < len(results)) != (expression in UNANIMOUS), "it would prove little"
 
 
 @pytest.mark.parametrize("expression", [*EXPRESSIONS, *AROUND_THE_TAG])
