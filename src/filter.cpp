@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <numeric>
@@ -66,31 +67,53 @@ std::vector<bpf_insn> count_and_pass_by(int counter, const Filter::Observer& obs
   return code.link();
 }
 
-Program load(std::span<const bpf_insn> code, Side side) {
-  const std::string name = std::string("filter_") + name_of(side);
-  std::vector<char> log(log_size);
+// A program can be called by a tail call only from one of its own attach type (Linux 6.18), and nobody tells which one
+// it was loaded with: zero, or that of a hook.
+std::array<uint32_t, 5> attach_types() {
+  return {0, hook::attach_type(Hook::Kind::netkit_primary), hook::attach_type(Hook::Kind::netkit_peer),
+          hook::attach_type(Hook::Kind::tcx_ingress), hook::attach_type(Hook::Kind::tcx_egress)};
+}
+
+Fd try_load(const std::string& name, std::span<const bpf_insn> code, uint32_t attach_type, std::span<char> log) {
   LIBBPF_OPTS(bpf_prog_load_opts, options);
+  options.expected_attach_type = static_cast<bpf_attach_type>(attach_type);
   options.log_buf = log.data();  // written when loading fails
   options.log_size = static_cast<uint32_t>(log.size());
-  Fd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
+  return Fd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
+}
+
+Program load(std::span<const bpf_insn> code, Side side) {
+  const std::string name = std::string("filter_") + name_of(side);
+  for (const uint32_t attach_type : attach_types()) {
+    Fd program = try_load(name, code, attach_type, {});
+    if (program) return {std::move(program), name};
+    if (errno != EINVAL) break;
+  }
+  std::vector<char> log(log_size);
+  Fd program = try_load(name, code, 0, log);
   if (program) return {std::move(program), name};
   const int error = errno;
   if (log[0] != '\0' && error != EPERM) throw VerifierError(error, name, log.data());
   throw Error(error, "load program '" + name + "'", advice(error));
 }
 
+// An array of programs that holds one. That one, being the first to use it, says what attach type others must have.
+Fd hold(int program) {
+  Fd array = create_map(BPF_MAP_TYPE_PROG_ARRAY, "filter_match", sizeof(uint32_t));
+  const uint32_t key = 0;
+  if (bpf_map_update_elem(array.get(), &key, &program, BPF_ANY) != 0)
+    throw Error(errno, "put a filter before a program");
+  return array;
+}
+
 }  // namespace
 
 Filter::Filter(std::span<const sock_filter> classic, const Observer& observer)
-    : observer_(create_map(BPF_MAP_TYPE_PROG_ARRAY, "filter_match", sizeof(uint32_t))),
+    : observer_(hold(observer.program)),
       filtered_(create_map(BPF_MAP_TYPE_PERCPU_ARRAY, "filtered", sizeof(uint64_t))),
       program_(load(classic::translate(classic, run_observer(observer_.get(), observer),
                                        count_and_pass_by(filtered_.get(), observer)),
-                    observer.side)) {
-  const uint32_t key = 0;
-  if (bpf_map_update_elem(observer_.get(), &key, &observer.program, BPF_ANY) != 0)
-    throw Error(errno, "put a filter before a program");
-}
+                    observer.side)) {}
 
 uint64_t Filter::filtered() const {
   const int cpus = libbpf_num_possible_cpus();

@@ -25,6 +25,7 @@ THOROUGHNESS = int(os.environ.get("NETKIT_BPF_MUTATIONS", "100000"))
 MUTATIONS = THOROUGHNESS // 100  # for each expression
 SEED = int(os.environ.get("NETKIT_BPF_SEED", "8200"))
 MATCH, NO_MATCH = 1, -1
+SAY_MATCH = [instruction(0xB7, 0, immediate=MATCH), instruction(0x95)]
 
 # All operations, sizes and kinds of load of classic BPF, and what people write.
 EXPRESSIONS = [
@@ -95,8 +96,7 @@ AROUND_THE_TAG = [f"ether[{at}:{size}] & 1 = 1" for at in range(8, 20) for size 
 @contextmanager
 def filtering(expression: str) -> Iterator[tuple[_core.Filter, Callable[[bytes], int]]]:
     """A filter, alone before a program that says MATCH."""
-    say_match = [instruction(0xB7, 0, immediate=MATCH), instruction(0x95)]
-    with loaded(say_match, ANY_HOOK) as observer, array(ARRAY, struct.pack("=i", NO_MATCH)) as verdict:
+    with loaded(SAY_MATCH, ANY_HOOK) as observer, array(ARRAY, struct.pack("=i", NO_MATCH)) as verdict:
         made = _core.Filter(_core.compile_filter(expression), observer, 0, verdict, 0)
         yield made, Runner(made.program.fileno())
         del made
@@ -212,5 +212,17 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_classic_program_that_is_broken_is_refused(what: str) -> None:
-    with array(ARRAY, bytes(4)) as verdict, pytest.raises(ValueError, match="classic BPF program"):
-        _core.Filter(BROKEN[what], verdict, 0, verdict, 0)
+    with loaded(SAY_MATCH, ANY_HOOK) as observer, array(ARRAY, bytes(4)) as verdict:
+        with pytest.raises(ValueError, match="classic BPF program"):
+            _core.Filter(BROKEN[what], observer, 0, verdict, 0)
+
+
+@pytest.mark.parametrize("attach_type", [0, 54, 55, 46, 47])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_program_of_any_hook_can_be_filtered(attach_type: int, side: int) -> None:
+    """Newer kernels let a program be called only from one of its own attach type."""
+    with loaded(SAY_MATCH, attach_type) as observer, array(ARRAY, struct.pack("=i", NO_MATCH)) as verdict:
+        made = _core.Filter(_core.compile_filter("tcp"), observer, side, verdict, 0)
+        run = Runner(made.program.fileno())
+        assert [run(ipv6(protocol, bytes(20))) for protocol in (TCP, UDP)] == [MATCH, NO_MATCH]
+        del made
