@@ -199,7 +199,7 @@ static __always_inline bool nk_finish(struct __sk_buff *skb, const struct nk_tas
 	if (!event)
 		return false;
 	if (!parsed)
-		nk_copy_packet(skb, event);
+		nk_read_packet(skb, event);
 	if (!snaplen) {
 		bpf_ringbuf_submit(event, 0);
 		return true;

@@ -343,7 +343,7 @@ static __always_inline __u32 nk_copy_data(struct __sk_buff *skb, struct nk_recor
 }
 
 /* Reads any packet. */
-static __always_inline void nk_copy_packet(struct __sk_buff *skb, struct nk_event *event)
+static __always_inline void nk_read_packet(struct __sk_buff *skb, struct nk_event *event)
 {
 	__u32 offset = nk_copy_tags(skb, event);
 

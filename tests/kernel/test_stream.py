@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -50,8 +51,19 @@ def native(options: Options) -> Iterator[Native]:
 
 
 def reader_threads() -> int:
-    names = [Path(task, "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended since it was listed
+            names.append((task / "comm").read_text().strip())
     return names.count("netkit-reader")
+
+
+def await_reader_threads(count: int) -> None:
+    """A thread that was joined is listed for a moment more."""
+    deadline = time.monotonic() + 10
+    while reader_threads() != count:
+        assert time.monotonic() < deadline, reader_threads()
+        time.sleep(0.001)
 
 
 def account(native: Native) -> tuple[int, int, int, int]:
@@ -105,19 +117,19 @@ def test_a_waiting_reader_gets_an_event_at_once(native: Native) -> None:
 
 
 def test_streams_share_a_thread_unless_they_are_to_have_their_own() -> None:
-    assert reader_threads() == 0
+    await_reader_threads(0)
     with Native(share_thread=True) as first, Native(share_thread=True) as second:
-        assert reader_threads() == 1
+        await_reader_threads(1)
         with Native(share_thread=False), Native(threaded=False):
-            assert reader_threads() == 2
+            await_reader_threads(2)
         for each in (first, second):
             send(each)
             assert each.stream.read(10.0) is not None
         first.stream.close()
-        assert reader_threads() == 1
+        await_reader_threads(1)
         send(second)
         assert second.stream.read(10.0) is not None
-    assert reader_threads() == 0
+    await_reader_threads(0)
 
 
 def test_a_stream_that_nobody_reads_does_not_hold_up_its_neighbour() -> None:

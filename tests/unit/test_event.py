@@ -175,12 +175,11 @@ def test_events_are_ordered_by_time() -> None:
         early < 1  # type: ignore[operator] # noqa: B015
 
 
-def test_data_is_as_long_as_the_packet_at_most() -> None:
+def test_what_was_captured_belongs_to_the_event() -> None:
     captured = bytes(range(100))
-    assert event(length=118).data is None
-    with_data, short = event(length=118, data=captured), event(length=60, data=captured)
-    assert (with_data.data, short.data) == (captured, captured[:60])
-    assert with_data != event(length=118)
+    without, with_data, short = event(length=118), event(length=118, data=captured), event(length=118, data=b"x")
+    assert (without.data, with_data.data, short.data) == (None, captured, b"x")
+    assert len({without, with_data, short}) == 3
     for made in (with_data, short):
         again = pickle.loads(pickle.dumps(made))
         assert (again, again.data, hash(again)) == (made, made.data, hash(made))
