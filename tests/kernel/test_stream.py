@@ -117,19 +117,19 @@ def test_a_waiting_reader_gets_an_event_at_once(native: Native) -> None:
 
 
 def test_streams_share_a_thread_unless_they_are_to_have_their_own() -> None:
-    await_reader_threads(0)
+    others = reader_threads()  # of other tests' streams
     with Native(share_thread=True) as first, Native(share_thread=True) as second:
-        await_reader_threads(1)
+        await_reader_threads(others + 1)
         with Native(share_thread=False), Native(threaded=False):
-            await_reader_threads(2)
+            await_reader_threads(others + 2)
         for each in (first, second):
             send(each)
             assert each.stream.read(10.0) is not None
         first.stream.close()
-        await_reader_threads(1)
+        await_reader_threads(others + 1)
         send(second)
         assert second.stream.read(10.0) is not None
-    await_reader_threads(0)
+    await_reader_threads(others)
 
 
 def test_a_stream_that_nobody_reads_does_not_hold_up_its_neighbour() -> None:
