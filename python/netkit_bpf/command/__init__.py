@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from netkit_bpf import doctor
-from netkit_bpf.command import monitor, pair, reap
+from netkit_bpf.command import capture, monitor, pair, reap
 from netkit_bpf.command.output import note
 
 
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     monitor.add_to(commands)
+    capture.add_to(commands)
     pair.add_to(commands)
     reap.add_to(commands)
     examine = commands.add_parser("doctor", help="say what this machine has and lacks, and what to do about it")

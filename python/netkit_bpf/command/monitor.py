@@ -7,13 +7,12 @@ import argparse
 import contextlib
 import errno
 import json
-import signal
 import time
 import warnings
 from contextlib import ExitStack
-from types import FrameType
 
 from netkit_bpf.command.output import note, say
+from netkit_bpf.command.stop import Stop
 from netkit_bpf.enums import Mode
 from netkit_bpf.monitor import Monitor
 from netkit_bpf.netns import NetNS
@@ -21,26 +20,9 @@ from netkit_bpf.orphan import orphans
 from netkit_bpf.pair import NetkitPair
 
 
-class _Stop:
-    """Ctrl-C, SIGTERM and a closed terminal end the monitor and nothing else, so that what was made is removed."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.monitor: Monitor | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
-            signal.signal(signal.SIGHUP, self)
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
-        if self.monitor is not None:
-            self.monitor.close()
-
-
 def _monitor(arguments: argparse.Namespace) -> int:
     warnings.showwarning = _show_warning
-    stop = _Stop()
+    stop = Stop()
     with ExitStack() as cleanup:
         pair = cleanup.enter_context(_pair(arguments))
         monitor = cleanup.enter_context(Monitor(pair))
@@ -103,7 +85,7 @@ def _announce(arguments: argparse.Namespace, pair: NetkitPair) -> None:
     )
 
 
-def _print_events(arguments: argparse.Namespace, monitor: Monitor, stop: _Stop) -> None:
+def _print_events(arguments: argparse.Namespace, monitor: Monitor, stop: Stop) -> None:
     end = None if arguments.duration is None else time.monotonic() + arguments.duration
     left = arguments.count
     while not stop.requested and left != 0:
