@@ -26,6 +26,7 @@ ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "text": rows.text,
     "rate": rows.rate,
     "busy": rows.busy,
+    "export": rows.export,
     "idle": rows.idle,
     "start": rows.start,
 }

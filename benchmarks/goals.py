@@ -35,8 +35,10 @@ class Goal(NamedTuple):
 _ITERATE = "for event, 2 attributes"
 GOALS = [
     Goal("full record / the tutorials' program", "program: full record, ns", "program: the tutorials', ns", most=0.6),
+    Goal("drain / libbpf", "drain: blocks handed to Python, ns", "drain: libbpf, counting, ns", most=0.6),
     Goal("for event / libbpf", f"drain: {_ITERATE}, ns", "drain: libbpf, counting, ns", most=3.5),
     Goal("for event / bcc", f"drain: {_ITERATE}, ns", "drain: bcc, 2 attributes, ns", most=1 / 30),
+    Goal("numpy / libbpf", "drain: numpy batches, ns", "drain: libbpf, counting, ns", most=0.65),
     Goal("rate: for event / libbpf poll", f"rate: {_ITERATE}, M/s", "rate: libbpf poll, M/s", least=4),
     Goal("rate: for event / bcc", f"rate: {_ITERATE}, M/s", "rate: bcc, 2 attributes, M/s", least=12),
     Goal("rate: for event / tutorials' loop", f"rate: {_ITERATE}, M/s", "rate: tutorials' loop in C, M/s", least=8),
@@ -52,6 +54,8 @@ GOALS = [
     Goal("idle, inline: p50 / libbpf poll", "idle: inline, p50 us", "idle: libbpf, p50 us", most=1.2),
     Goal("idle, inline: p99 / libbpf poll", "idle: inline, p99 us", "idle: libbpf, p99 us", most=1.5),
     Goal("print / the same in C", "print: print(event), ns", "print: libbpf, inet_ntop, printf, ns", most=1),
+    Goal("numpy / memcpy", "export: numpy, ns", "export: memcpy, ns", most=3),
+    Goal("Arrow / memcpy", "export: Arrow, ns", "export: memcpy, ns", most=3),
     Goal("import / pyroute2", "import: netkit_bpf, ms", "import: pyroute2, ms", most=0.2),
     Goal("load / a CO-RE load", "load: the monitor, ms", "load: the tutorials', with CO-RE, ms", most=0.1),
 ]

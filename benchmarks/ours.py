@@ -1,4 +1,4 @@
-"""The consumer under test: ours.py iterate|latency [threaded|inline] [RING_BYTES].
+"""The consumer under test: ours.py iterate|batch|latency [threaded|inline] [RING_BYTES].
 
 Says "ready PROGRAM_ID", reads until SIGTERM, then says how many records, nanoseconds of CPU, and latencies.
 """
@@ -30,7 +30,9 @@ def main() -> None:
 
         signal.signal(signal.SIGTERM, stop)
         start = time.process_time_ns()
-        records, latencies = _events(monitor, mode, lambda: stopped)
+        records, latencies = (
+            _batches(monitor, lambda: stopped) if mode == "batch" else _events(monitor, mode, lambda: stopped)
+        )
         words = [records, time.process_time_ns() - start]
         if latencies:
             latencies.sort()
@@ -52,6 +54,16 @@ def _events(monitor: Monitor, mode: str, is_stopped: Callable[[], bool]) -> tupl
                 event.payload_len  # noqa: B018
             records += 1
     return records, latencies
+
+
+def _batches(monitor: Monitor, is_stopped: Callable[[], bool]) -> tuple[int, list[int]]:
+    import numpy as np
+
+    records = 0
+    while not is_stopped():
+        batch = monitor.read_batch(timeout=0.1)
+        records += len(np.asarray(batch))
+    return records, []
 
 
 if __name__ == "__main__":

@@ -7,13 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import consumers
 import wire
 from producer import PACKET, flood
 
 from netkit_bpf import BPFObject, Monitor
+
+if TYPE_CHECKING:
+    from netkit_bpf import EventBatch
 
 Figures = Iterator[tuple[str, float]]
 EVENTS = 50_000  # of a drain; a ring of 4 MiB holds 52,428
@@ -35,6 +40,8 @@ def drain(build: Path) -> Figures:
     yield "drain: libbpf, counting, ns", _peer_drain([build / "consumer"], "drain")
     if consumers.has_bcc():
         yield "drain: bcc, 2 attributes, ns", _peer_drain(["/usr/bin/python3", _here("peers/bcc_consumer.py")], "drain")
+    yield "drain: blocks handed to Python, ns", _our_drain(build, _count_batches)
+    yield "drain: numpy batches, ns", _our_drain(build, _sum_batches)
     yield "drain: for event, 2 attributes, ns", _our_drain(build, _iterate)
 
 
@@ -79,6 +86,19 @@ def idle(build: Path) -> Figures:
         yield f"idle: {name}, p99 us", result.p99 / 1e3
 
 
+def export(build: Path) -> Figures:
+    """Queued events to numpy and Arrow, against copying their bytes; ns an event."""
+    import numpy as np
+
+    count = 1_000_000
+    source = np.ones(count * 80, dtype=np.uint8)
+    target = np.empty_like(source)
+    np.copyto(target, source)
+    yield "export: memcpy, ns", 1e9 * _seconds(lambda: np.copyto(target, source)) / count
+    yield "export: numpy, ns", _export(build, count, lambda batch: np.asarray(batch))
+    yield "export: Arrow, ns", _export(build, count, lambda batch: batch.__arrow_c_array__())
+
+
 def start(_: Path) -> Figures:
     """Importing, and the memory of a monitor at rest."""
     bare = _python("pass")
@@ -100,6 +120,7 @@ def _contenders(build: Path) -> dict[str, Callable[[], AbstractContextManager[co
         "tutorials' loop in C": lambda: consumers.libbpf(build, "seed"),
         "for event, 2 attributes": lambda: consumers.ours("iterate"),
         "for event, inline": lambda: consumers.ours("iterate", "inline"),
+        "numpy batches": lambda: consumers.ours("batch"),
     }
     if consumers.has_bcc():
         found["bcc, 2 attributes"] = lambda: consumers.bcc("poll")
@@ -157,6 +178,24 @@ def _our_drain(build: Path, consume: Callable[[Monitor], int]) -> float:
     return elapsed / EVENTS
 
 
+def _count_batches(monitor: Monitor) -> int:
+    taken = 0
+    while batch := monitor.read_batch(timeout=0):
+        taken += len(batch)
+    return taken
+
+
+def _sum_batches(monitor: Monitor) -> int:
+    import numpy as np
+
+    taken = total = 0
+    while batch := monitor.read_batch(timeout=0):
+        total += int(np.asarray(batch)["length"].sum())
+        taken += len(batch)
+    assert total == taken * len(PACKET)
+    return taken
+
+
 def _iterate(monitor: Monitor) -> int:
     taken = 0
     for event in monitor.events(timeout=0):
@@ -173,6 +212,24 @@ def _print(monitor: Monitor) -> int:
             print(event, file=nowhere)
             taken += 1
     return taken
+
+
+def _export(build: Path, count: int, convert: Callable[[EventBatch], object]) -> float:
+    """All the batches are there before the first is converted."""
+    with wire.pair() as pair, Monitor(pair, sides=["primary"], queue_size=count * 100) as monitor:
+        (attached,) = pair.programs("primary").programs
+        batches = []
+        taken = 0
+        while taken < count:
+            flood(build, attached.id, burst=min(40_000, count - taken), rate=0, seconds=1e-9)
+            while monitor.stats.primary.pending:
+                batches.append(monitor.read_batch(timeout=1))
+                taken += len(batches[-1])
+        assert taken == count
+        elapsed = 0.0
+        for batch in batches:
+            elapsed += _seconds(partial(convert, batch))
+    return 1e9 * elapsed / count
 
 
 def _path(build: Path) -> float:
