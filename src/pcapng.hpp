@@ -29,6 +29,8 @@ class Packet {
   // `record` is a nk_event with the packet's first bytes behind it; the offset makes Unix time of its timestamp. Throws
   // std::invalid_argument if it is too short. The memory stays the caller's.
   Packet(std::span<const std::byte> record, int64_t clock_offset_ns);
+  // Of an event whose timestamp is Unix time.
+  Packet(const nk_event& event, std::span<const std::byte> data) : event_(event), data_(data) {}
 
   [[nodiscard]] size_t pair() const noexcept { return event_.pair; }
   [[nodiscard]] size_t side() const noexcept { return event_.side; }

@@ -22,6 +22,7 @@ except ImportError as error:  # say which interpreter could not load what, for a
     ) from error
 
 from netkit_bpf.account import MonitorStats, ReadingStats, SideStats
+from netkit_bpf.batch import EventBatch
 from netkit_bpf.device import Device
 from netkit_bpf.enums import AddrGenMode, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
@@ -60,6 +61,7 @@ __all__ = [
     "CompileError",
     "Device",
     "Direction",
+    "EventBatch",
     "Fragment",
     "HookPrograms",
     "Lab",

@@ -63,6 +63,18 @@ def _peer_name(pair: NetkitPair | None) -> str | None:
         return None  # its namespace is gone
 
 
+def write_rows(rows: _core.Batch, target: str | os.PathLike[str] | BinaryIO) -> None:
+    """Write the packets of a batch to a file of their own."""
+    with BlockFile(target) as file:
+        header = _core.pcapng_section("netkit-bpf")
+        for name in rows.names:
+            for sender, description in ((name, "primary"), (f"{name} (peer)", "peer")):
+                header += _core.pcapng_interface(sender, f"{description} of the pair {name}", "", 0)
+        file.write(header)
+        for first in range(0, len(rows), _MOST):
+            file.write(_core.pcapng_rows(rows, first, _MOST))
+
+
 class Capture:
     """One file in the making.
 

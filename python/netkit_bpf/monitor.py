@@ -10,7 +10,7 @@ import re
 import struct
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from typing import BinaryIO
 from netkit_bpf import _core
 from netkit_bpf.account import Filtered, MonitorStats, ReadingStats, SideStats
 from netkit_bpf.arguments import expect, expect_in
+from netkit_bpf.batch import ANY_NUMBER, BatchReader, EventBatch
 from netkit_bpf.capture import Capture, Counts, interfaces_of
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Side, parse
@@ -162,6 +163,40 @@ class Monitor:
         """
         self._check_open()
         return self._stream.read(_check_timeout(timeout))
+
+    def __aiter__(self) -> AsyncIterator[PacketEvent]:
+        """Iterate in a task: the event loop that runs it stays free while there are no events."""
+        from netkit_bpf.aio import Reader
+
+        self._check_open()
+        return Reader(self._stream, lambda: self._stream.events(0.0), None, patience=256)
+
+    def read_batch(self, max_events: int = 65536, timeout: float | None = None) -> EventBatch:
+        """Return the events that wait, at most `max_events` of them, in one piece of memory.
+
+        Waits for the first event; the batch is empty, and so false, after `timeout` seconds without one, or when the
+        monitor is closed meanwhile. Raises what `events` raises. A timeout of 0 only looks.
+
+        >>> while batch := monitor.read_batch(timeout=1.0):  # doctest: +SKIP
+        ...     print(numpy.asarray(batch)["length"].sum())
+        """
+        if expect(max_events, int, "max_events") < 1:
+            raise ValueError(f"max_events must be at least 1, not {max_events}")
+        self._check_open()
+        most, with_data = min(max_events, ANY_NUMBER), self._snaplen > 0
+        return EventBatch._of(self._stream.read_batch(most, _check_timeout(timeout), merge=True, with_data=with_data))
+
+    def batches(self, timeout: float | None = None) -> BatchReader:
+        """Iterate over the events in batches as they come: one event when it is quiet, thousands under load, no copy.
+
+        Takes `for` and `async for`; ends after `timeout` seconds without an event, or on `close`. Raises what `events`
+        raises.
+
+        >>> async for batch in monitor.batches():  # doctest: +SKIP
+        ...     print(numpy.asarray(batch)["length"].sum())
+        """
+        self._check_open()
+        return BatchReader(self._stream, _check_timeout(timeout), with_data=self._snaplen > 0)
 
     def fileno(self) -> int:
         """A descriptor for `select` and its like: readable while events wait, or the monitor has come to its end.

@@ -31,6 +31,7 @@ void bind_object(pybind11::module_& module);
 void bind_link(pybind11::module_& module);
 void bind_filter(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
+void bind_batch(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
 void bind_records(pybind11::module_& module);
 void bind_pcapng(pybind11::module_& module);

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, module) {
   bind_link(module);
   bind_filter(module);
   bind_event(module);
+  bind_batch(module);
   bind_stream(module);
   bind_records(module);
   bind_pcapng(module);

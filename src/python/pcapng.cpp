@@ -3,12 +3,14 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "batch.hpp"
 #include "bindings.hpp"
 #include "stream.hpp"
 
@@ -53,6 +55,20 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
   return py::make_tuple(py::bytes(out), counts);
 }
 
+// Rows of a batch as blocks of a file: of each pair, the interfaces are those of its sides.
+py::bytes rows(const PyBatch& made, size_t first, size_t most) {
+  std::string out;
+  {
+    const py::gil_scoped_release release;
+    const Batch& batch = made.batch();
+    for (size_t i = first; i < std::min(batch.size(), first + most); ++i) {
+      const pcapng::Packet packet(to_event(batch[i]), batch.data(i));
+      packet.append_to(out, static_cast<uint32_t>(packet.pair() * NK_SIDES + packet.side()), 0);
+    }
+  }
+  return {out};
+}
+
 template <typename Append>
 py::bytes block(Append&& append) {
   std::string out;
@@ -77,6 +93,7 @@ void bind_pcapng(py::module_& module) {
       py::arg("name"), py::arg("description"), py::arg("filter"), py::arg("snaplen"));
   module.def("pcapng_take", &take_packets, py::arg("stream"), py::arg("most"), py::arg("timeout"),
              py::arg("interfaces"), py::arg("dropped"));
+  module.def("pcapng_rows", &rows, py::arg("batch"), py::arg("first"), py::arg("most"));
   module.def(
       "pcapng_statistics",
       [](uint32_t interface, uint64_t start_ns, uint64_t end_ns, uint64_t received, uint64_t accepted, uint64_t dropped,

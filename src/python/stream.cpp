@@ -3,12 +3,14 @@
 #include "stream.hpp"
 
 #include <cxxabi.h>
+#include <fcntl.h>
 #include <pybind11/stl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -17,8 +19,10 @@
 #include <vector>
 
 #include "../attachment.hpp"
+#include "../error.hpp"
 #include "../object.hpp"
 #include "../reader.hpp"
+#include "batch.hpp"
 #include "bindings.hpp"
 
 namespace py = pybind11;
@@ -63,6 +67,7 @@ PyStream::PyStream(py::object owner, const StreamOptions& options, const py::obj
     : open_(std::make_shared<Open>(std::move(owner), options)),
       stream_(&open_->stream),
       loss_advice_(std::move(loss_advice)),
+      threaded_(options.reader != nullptr),
       owner_(::getpid()) {
   if (py::isinstance<py::tuple>(decoder))
     names_ = decoder;
@@ -126,12 +131,32 @@ std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline, int d
   return std::nullopt;
 }
 
+std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
+  try {
+    return open_ ? open_->stream.take(most) : std::nullopt;
+  } catch (...) {
+    return std::nullopt;
+  }
+}
+
 int PyStream::fileno() {
   if (!open_) throw py::value_error("the stream is closed");
   return open_->stream.fileno();
 }
 
 StreamStats PyStream::stats() { return open_ ? open_->stream.stats() : final_; }
+
+std::unique_ptr<PyStream::Watch> PyStream::watch() {
+  if (!open_) return nullptr;
+  Fd fd(::fcntl(open_->stream.fileno(), F_DUPFD_CLOEXEC, 0));
+  if (!fd) throw Error(errno, "duplicate a descriptor");
+  return std::make_unique<Watch>(open_, std::move(fd));
+}
+
+void PyStream::Watch::close() {
+  fd_ = {};
+  open_.reset();
+}
 
 void PyStream::close() {
   const std::shared_ptr<Open> closing = open_;
@@ -243,6 +268,10 @@ void bind_stream(py::module_& module) {
   if (!type) throw py::error_already_set();
   iterator_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
 
+  py::class_<PyStream::Watch>(module, "Watch")
+      .def("fileno", &PyStream::Watch::fileno)
+      .def("close", &PyStream::Watch::close);
+
   py::class_<PyStream>(module, "Stream")
       .def(py::init(&make_stream), py::arg("owner"), py::arg("rings"), py::arg("queue_size"), py::arg("decoder"),
            py::kw_only(), py::arg("counts") = -1, py::arg("sources") = 1, py::arg("source_offset") = 0,
@@ -251,12 +280,15 @@ void bind_stream(py::module_& module) {
       .def("read", &read, py::arg("timeout"))
       .def("events", &make_iterator, py::arg("timeout"))
       .def("fileno", &PyStream::fileno)
+      .def("read_batch", &read_batch, py::arg("most"), py::arg("timeout"), py::arg("merge"), py::arg("with_data"))
       .def("stats", [](PyStream& stream) { return by_source(stream.stats()); })
       .def("limits",
            [](PyStream& stream) {
              const StreamStats stats = stream.stats();
              return py::make_tuple(stats.ring_fill, stats.queue_fill, stats.naps, stats.wakeups);
            })
+      .def("watch", &PyStream::watch)
+      .def_property_readonly("threaded", &PyStream::threaded)
       .def("close", &PyStream::close);
 }
 

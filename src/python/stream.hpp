@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "../handle.hpp"
 #include "../stream.hpp"
 #include "event.hpp"
 
@@ -23,7 +24,21 @@ Deadline deadline_after(std::optional<double> seconds);
 // A stream, what its records refer to, and how a record becomes a Python object, until close(); afterwards only its
 // final account. All is called with the GIL, which is released while it waits.
 class PyStream {
+  struct Open;
+
  public:
+  class Watch {
+   public:
+    Watch(std::shared_ptr<Open> open, Fd fd) : open_(std::move(open)), fd_(std::move(fd)) {}
+    [[nodiscard]] int fileno() const { return fd_.get(); }
+    // With the GIL, as it may let go of the last reference to the stream.
+    void close();
+
+   private:
+    std::shared_ptr<Open> open_;
+    Fd fd_;
+  };
+
   // `owner` keeps the maps of the options. `decoder` is a tuple of names for PacketEvents, one a pair, or a callable
   // that makes an object of a record's bytes. `loss_advice` is the text of the RuntimeWarning that reading gives, once,
   // when records were lost; empty: none is given.
@@ -45,16 +60,22 @@ class PyStream {
   // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
   // at the end.
   std::optional<Slice> take(size_t most, const Deadline& deadline, int depth = 1);
+  // The same without a wait, and without an error: what ended the reading is for the next who asks.
+  std::optional<Slice> take_waiting(size_t most) noexcept;
   // The names of the pairs; empty if records are not packet events.
   [[nodiscard]] const pybind11::tuple& names() const { return names_; }
 
   // See Stream::fileno. Throws a ValueError once it is closed.
   int fileno();
   StreamStats stats();
+  // A descriptor like fileno()'s of the caller's own, which keeps the stream: it stays valid, and readable, when the
+  // stream is closed meanwhile. None if it is closed.
+  std::unique_ptr<Watch> watch();
+  // Whether a thread looks after the rings; else it is for whoever waits to read some times a second.
+  [[nodiscard]] bool threaded() const { return threaded_; }
   void close();
 
  private:
-  struct Open;
   static bool wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked);
   PyObject* decode(const Stream::View& record) {
     return decode_ ? call_decoder(record) : make_event(record, names_.ptr());
@@ -68,6 +89,7 @@ class PyStream {
   Stream* stream_;  // that of open_
   StreamStats final_;
   std::string loss_advice_;
+  const bool threaded_;
   const pid_t owner_;
 };
 

@@ -54,7 +54,8 @@ class CaptureFile:
     def _add_packet(self, body: bytes) -> None:
         interface, high, low, captured, length = struct.unpack_from("=IIIII", body)
         assert interface < len(self.interfaces)
-        assert captured == min(length, self.interfaces[interface].snaplen)
+        snaplen = self.interfaces[interface].snaplen or captured  # 0: not told
+        assert captured == min(length, snaplen)
         end = 20 + captured
         padded = end + -end % 4
         assert not any(body[end:padded])

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from veth import has_tcx, veth_pair
+from veth import has_tcx, quiet_pair, veth_pair
 
 from netkit_bpf import Monitor, NetkitPair, NetNS
 from pytest_netkit_bpf.leaks import Resources
@@ -25,20 +25,21 @@ PROMISED = 0.2 if not Path("/sys/firmware/qemu_fw_cfg").exists() else 1.0
 CYCLES = int(os.environ.get("NETKIT_BPF_CYCLES", "1000"))
 
 
+# Each gives None when there is no event.
+WAITS: dict[str, Callable[[Monitor], object]] = {
+    "read": lambda monitor: monitor.read(),
+    "iterate": lambda monitor: next(iter(monitor), None),
+    "iterate with time-out": lambda monitor: next(monitor.events(60.0), None),
+    "read a batch": lambda monitor: monitor.read_batch() or None,
+    "iterate over batches": lambda monitor: next(monitor.batches(), None),
+    "iterate over batches with time-out": lambda monitor: next(monitor.batches(60.0), None),
+}
+
+
 @pytest.fixture
 def pair() -> Iterator[NetkitPair]:
-    """Devices that are quiet: no addresses, no IPv6, so that a read waits."""
-    with NetNS.create() as here, NetNS.create() as there:
-        for netns in (here, there):
-            for name in ("all", "default"):
-                netns.call(_write, f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "1")
-        with veth_pair(here, there) as made:
-            yield made
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+    with quiet_pair() as made:
+        yield made
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("wait", ["read", "iterate", "iterate with time-out"])
+@pytest.mark.parametrize("wait", WAITS)
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_a_blocked_read(monitor: Monitor, wait: str) -> None:
     later = _Later(lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -84,7 +85,7 @@ def test_ctrl_c_interrupts_a_blocked_read(monitor: Monitor, wait: str) -> None:
     assert monitor.read(timeout=0) is None  # and it goes on
 
 
-@pytest.mark.parametrize("wait", ["read", "iterate", "iterate with time-out"])
+@pytest.mark.parametrize("wait", WAITS)
 def test_close_from_another_thread_wakes_a_blocked_read(monitor: Monitor, wait: str) -> None:
     later = _Later(monitor.close)
     assert _wait(monitor, wait) is None
@@ -93,9 +94,7 @@ def test_close_from_another_thread_wakes_a_blocked_read(monitor: Monitor, wait: 
 
 
 def _wait(monitor: Monitor, wait: str) -> object:
-    if wait == "read":
-        return monitor.read()
-    return next(monitor.events(None if wait == "iterate" else 60.0), None)
+    return WAITS[wait](monitor)
 
 
 def test_eight_blocked_readers_are_all_woken_by_close(monitor: Monitor) -> None:
@@ -128,6 +127,8 @@ def test_a_time_out_is_kept(monitor: Monitor, timeout: float) -> None:
     assert monitor.read(timeout) is None
     assert timeout <= time.monotonic() - start < timeout + PROMISED
     assert list(monitor.events(timeout)) == []
+    assert len(monitor.read_batch(timeout=timeout)) == 0
+    assert list(monitor.batches(timeout)) == []
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("nan")])
@@ -136,6 +137,10 @@ def test_an_absurd_time_out_is_refused(monitor: Monitor, timeout: float) -> None
         monitor.read(timeout)
     with pytest.raises(ValueError, match="timeout must be"):
         monitor.events(timeout)
+    with pytest.raises(ValueError, match="timeout must be"):
+        monitor.read_batch(timeout=timeout)
+    with pytest.raises(ValueError, match="timeout must be"):
+        monitor.batches(timeout)
 
 
 def test_a_time_out_longer_than_any_clock_is_for_ever(monitor: Monitor) -> None:
@@ -150,7 +155,7 @@ def test_a_closed_monitor_says_so(monitor: Monitor) -> None:
     monitor.close()
     assert repr(monitor) == "<Monitor ve0 closed>"
     assert next(ended, None) is None
-    for use in (monitor.read, monitor.events, lambda: iter(monitor)):
+    for use in (monitor.read, monitor.events, monitor.read_batch, monitor.batches, monitor.__iter__, monitor.__aiter__):
         with pytest.raises(ValueError, match="the monitor is closed"):
             use()
     assert monitor.stats.total == (0, 0, 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from netkit_bpf import Device, NetkitPair, NetNS
 from traffic import End, Wire
@@ -43,3 +44,14 @@ def veth_pair(here: NetNS, there: NetNS) -> Iterator[NetkitPair]:
     pair.peer.up()
     yield pair
     pair.delete()
+
+
+@contextmanager
+def quiet_pair() -> Iterator[NetkitPair]:
+    """Devices without addresses, not even of IPv6: no packet comes but what a test sends."""
+    with NetNS.create() as here, NetNS.create() as there:
+        for netns in (here, there):
+            for name in ("all", "default"):
+                netns.call(Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text, "1")
+        with veth_pair(here, there) as pair:
+            yield pair

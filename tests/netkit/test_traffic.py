@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import scenarios
-from netkit_bpf import Monitor, NetkitPair, NetNS, Side
+from netkit_bpf import EventBatch, Monitor, NetkitPair, NetNS, PacketEvent, Side
 from traffic import End, Wire, collect, connect_and_send, ping, send_datagrams
 
 ADDRESSES = {4: ("10.42.0.1/24", "10.42.0.2/24"), 6: ("fd00::1/64", "fd00::2/64")}
@@ -157,3 +158,25 @@ def test_a_vlan_tag_beside_the_packet_is_seen() -> None:
         assert (event.vlan_id, event.ethertype, event.family) == (7, 0x86DD, 6)
         assert (event.src_port, event.dst_port) == ports
         assert event.length == 14 + 40 + 108  # the tag is not in the frame
+
+
+def test_batches_and_tasks_read_what_crosses_a_pair() -> None:
+    sizes = [10, 20, 30]
+    awaited: list[PacketEvent] = []
+
+    async def read(monitor: Monitor) -> None:
+        async for event in monitor:
+            if event.protocol == 17:
+                awaited.append(event)
+            if len(awaited) == len(sizes):
+                break
+
+    for wire in across("l3", 6):
+        with Monitor(wire.pair, sides=["primary"]) as monitor:
+            send_datagrams(wire.left, wire.right, sizes)
+            batch = EventBatch.concat(monitor.batches(timeout=0.5))
+            assert [event.payload_len for event in batch if event.protocol == 17] == [8 + size for size in sizes]
+            assert monitor.stats.primary.delivered == len(batch)
+            send_datagrams(wire.left, wire.right, sizes)
+            asyncio.run(asyncio.wait_for(read(monitor), 20))
+            assert [event.payload_len for event in awaited] == [8 + size for size in sizes]
