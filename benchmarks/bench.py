@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import consumers
 import machine
 import rows
+import sweep
 from goals import GOALS
 
 ROWS: dict[str, Callable[[Path], rows.Figures]] = {
@@ -40,6 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture of what is lost as packets come faster")
     arguments = parser.parse_args()
 
     about = machine.describe()
@@ -54,6 +56,7 @@ def main() -> None:
                 for figure, value in ROWS[name](Path(directory)):
                     figures.setdefault(figure, []).append(value)
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
+        swept = sweep.measure(Path(directory)) if arguments.plot else {}
     about["load at the end"] = machine.describe()["load"]
 
     width = max(map(len, figures))
@@ -68,7 +71,12 @@ def main() -> None:
             print(f"{goal.text:{width}} {ratio:9.3f} {goal.limit:>9}  {'met' if goal.is_met(ratio) else 'NOT MET'}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps({"machine": about, "figures": figures, "ratios": ratios}, indent=1))
+        arguments.json.write_text(
+            json.dumps({"machine": about, "figures": figures, "ratios": ratios, "sweep": swept}, indent=1)
+        )
+    if arguments.plot:
+        sweep.draw(swept, ", ".join(f"{name} {value}" for name, value in about.items()), arguments.plot)
+        print(f"\n{arguments.plot} shows what is delivered and lost as packets come faster")
 
 
 if __name__ == "__main__":

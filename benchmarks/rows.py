@@ -53,14 +53,14 @@ def text(build: Path) -> Figures:
 
 def rate(build: Path) -> Figures:
     """The highest rate, in bursts of 64, of which nothing is lost; millions a second."""
-    for name, open_consumer in _contenders(build).items():
+    for name, open_consumer in contenders(build).items():
         yield f"rate: {name}, M/s", _highest_rate(build, open_consumer) / 1e6
 
 
 def busy(build: Path) -> Figures:
     """At 100,000 events a second: CPU of the consumer in cores, and what a packet's path takes more than alone."""
     alone = _path(build)
-    for name, open_consumer in _contenders(build).items():
+    for name, open_consumer in contenders(build).items():
         with open_consumer() as consumer:
             sent = flood(build, consumer.program, burst=1, rate=100_000, seconds=2)
             result = consumer.stop()
@@ -90,7 +90,7 @@ def export(build: Path) -> Figures:
     """Queued events to numpy and Arrow, against copying their bytes; ns an event."""
     import numpy as np
 
-    count = 1_000_000
+    count = 10_000_000
     source = np.ones(count * 80, dtype=np.uint8)
     target = np.empty_like(source)
     np.copyto(target, source)
@@ -114,7 +114,8 @@ def _here(name: str) -> Path:
     return Path(__file__).parent / name
 
 
-def _contenders(build: Path) -> dict[str, Callable[[], AbstractContextManager[consumers.Consumer]]]:
+def contenders(build: Path) -> dict[str, Callable[[], AbstractContextManager[consumers.Consumer]]]:
+    """Who reads events as they come."""
     found: dict[str, Callable[[], AbstractContextManager[consumers.Consumer]]] = {
         "libbpf poll": lambda: consumers.libbpf(build, "poll"),
         "tutorials' loop in C": lambda: consumers.libbpf(build, "seed"),
