@@ -59,8 +59,8 @@ def interfaces_of(
 def _peer_name(pair: NetkitPair | None) -> str | None:
     try:
         return None if pair is None else pair.peer.name
-    except OSError:
-        return None  # its namespace is gone
+    except (OSError, LookupError):
+        return None  # its namespace is gone, or nobody here can name it
 
 
 def write_rows(rows: _core.Batch, target: str | os.PathLike[str] | BinaryIO) -> None:
