@@ -23,6 +23,7 @@ from goals import GOALS
 
 ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "program": rows.program,
+    "filter": rows.filters,
     "drain": rows.drain,
     "text": rows.text,
     "rate": rows.rate,

@@ -35,6 +35,21 @@ def program(build: Path) -> Figures:
     yield "load: the tutorials', with CO-RE, ms", 1e3 * _seconds(lambda: _load(build / "seed.o"))
 
 
+def filters(build: Path) -> Figures:
+    """What a filter adds to a packet that matches, and what a packet costs that does not."""
+    with BPFObject.open(build / "empty.o") as empty:
+        base = _burst(build, empty.programs["empty"].id)
+    for text, expression in (
+        ("no filter", None),
+        ("a filter that matches", "tcp port 443"),
+        ("a filter that does not match", "udp port 53"),
+    ):
+        with wire.pair() as pair:
+            with Monitor(pair, sides=["primary"], filter=expression, ring_size=16 << 20, threaded=False):
+                (attached,) = pair.programs("primary").programs
+                yield f"filter: {text}, ns", _burst(build, attached.id) - base
+
+
 def drain(build: Path) -> Figures:
     """What is read of a full ring, ns an event."""
     yield "drain: libbpf, counting, ns", _peer_drain([build / "consumer"], "drain")
@@ -231,6 +246,15 @@ def _export(build: Path, count: int, convert: Callable[[EventBatch], object]) ->
         for batch in batches:
             elapsed += _seconds(partial(convert, batch))
     return 1e9 * elapsed / count
+
+
+def _burst(build: Path, program: int) -> float:
+    """What a program takes for each packet of a burst that the ring has room for."""
+    spent = []
+    for _ in range(3):
+        sent = flood(build, program, burst=EVENTS, rate=0, seconds=1e-9)
+        spent.append(sent.spent / sent.packets)
+    return min(spent)
 
 
 def _path(build: Path) -> float:
