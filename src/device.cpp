@@ -3,7 +3,6 @@
 
 #include <linux/if.h>
 #include <linux/if_link.h>
-#include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
@@ -176,19 +175,6 @@ DeviceInfo move(Netlink& from, const DeviceRef& device, Netlink& to, int to_fd) 
   kept.addrgenmode = before.addrgenmode;
   change(to, {after.ifindex, after.name}, kept, "set the addrgenmode of " + after.name);
   return after;
-}
-
-std::optional<int> netns_id(Netlink& netlink, int netns_fd) {
-  Message message(RTM_GETNSID, NLM_F_REQUEST);
-  message.header(rtgenmsg{}).put_u32(NETNSA_FD, static_cast<uint32_t>(netns_fd));
-  std::optional<int> id;
-  const auto take = [&](const nlmsghdr* header) {
-    const Attributes found(header, sizeof(rtgenmsg), NETNSA_MAX);
-    if (const auto number = found.u32(NETNSA_NSID)) id = static_cast<int>(*number);
-  };
-  netlink.request({std::move(message), "look up the number of a network namespace", take, {}});
-  if (id == NETNSA_NSID_NOT_ASSIGNED) id.reset();
-  return id;
 }
 
 Request removing(const DeviceRef& device) {

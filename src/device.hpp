@@ -54,9 +54,6 @@ void rename(Netlink& netlink, const DeviceRef& device, const std::string& name);
 // kernel forgets on the way is addresses, routes and being up; addrgenmode, which it forgets too, is kept.
 DeviceInfo move(Netlink& from, const DeviceRef& device, Netlink& to, int to_fd);
 
-// The number by which the socket's namespace knows another one; empty where it has none.
-std::optional<int> netns_id(Netlink& netlink, int netns_fd);
-
 // Returns false where the device is gone already.
 bool remove(Netlink& netlink, const DeviceRef& device);
 // Deletes all devices of a group at once, with one wait of the kernel for all. Returns false where there is none.

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "side.hpp"
+
 namespace netkit_bpf {
 
 class Program;
-
-enum class Side : uint8_t { primary = 0, peer = 1 };
 
 const char* name_of(Side side);
 

@@ -23,13 +23,6 @@ namespace {
 constexpr const char* own = "/proc/thread-self/ns/net";
 constexpr const char* directory = "/run/netns";
 
-bool is_own(const std::string& path) {
-  struct stat mine{};
-  struct stat other{};
-  if (::stat(own, &mine) != 0 || ::stat(path.c_str(), &other) != 0) return false;
-  return mine.st_dev == other.st_dev && mine.st_ino == other.st_ino;
-}
-
 void on_new_thread(const std::function<void()>& f) {
   std::exception_ptr failure;
   std::thread([&] {
@@ -58,6 +51,12 @@ void prepare_directory() {
 }
 
 }  // namespace
+
+Identity identity(const std::string& path) {
+  struct stat found{};
+  if (::stat(path.empty() ? own : path.c_str(), &found) != 0) throw Error(errno, "open network namespace " + path);
+  return {found.st_dev, found.st_ino};
+}
 
 Fd open_path(const std::string& path) {
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -117,7 +116,7 @@ void enter(const std::string& path) {
 }
 
 void run_inside(const std::string& path, const std::function<void()>& f) {
-  if (path.empty() || is_own(path)) {
+  if (path.empty() || identity(path) == identity("")) {
     f();
     return;
   }

@@ -6,8 +6,11 @@
 // deletes is gone, whoever still knows its path.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "handle.hpp"
 
@@ -21,6 +24,11 @@ bool is_one(const std::string& path);
 
 // The calling thread's namespace.
 Fd current();
+
+// Two paths open the same namespace if these are equal: the numbers of its file (namespaces(7)). The empty path is the
+// calling thread's own. Throws ENOENT and the like.
+using Identity = std::pair<dev_t, ino_t>;
+Identity identity(const std::string& path);
 
 // How an error names the calling thread's namespace: by its inode, as lsns(8) does. "net:[4026531840]"
 std::string describe_current();

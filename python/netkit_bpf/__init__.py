@@ -24,7 +24,7 @@ except ImportError as error:  # say which interpreter could not load what, for a
 from netkit_bpf.account import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.batch import EventBatch
 from netkit_bpf.device import Device
-from netkit_bpf.enums import AddrGenMode, Direction, Mode, Policy, Scrub, Side, Verdict
+from netkit_bpf.enums import AddrGenMode, ChangeKind, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
 from netkit_bpf.lab import Lab, Node
@@ -43,6 +43,7 @@ from netkit_bpf.route import Route
 from netkit_bpf.statistics import Statistics
 from netkit_bpf.trace import TraceLine, TraceLog, trace_log
 from netkit_bpf.variable import Variable
+from netkit_bpf.watch import DeviceChange, Watch
 
 
 def __getattr__(name: str) -> str:
@@ -58,8 +59,10 @@ __all__ = [
     "AddrGenMode",
     "AttachedProgram",
     "BPFObject",
+    "ChangeKind",
     "CompileError",
     "Device",
+    "DeviceChange",
     "Direction",
     "EventBatch",
     "Fragment",
@@ -95,6 +98,7 @@ __all__ = [
     "Variable",
     "Verdict",
     "VerifierError",
+    "Watch",
     "orphans",
     "pairs",
     "reap",

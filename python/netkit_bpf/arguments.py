@@ -31,7 +31,12 @@ def check_device_name(name: str, argument: str) -> str:
     """Refuse what the kernel's dev_valid_name() refuses, and patterns, which name no device."""
     if not expect(name, str, argument):
         raise ValueError(f"{argument} is empty: a device needs a name")
-    size = len(name.encode())
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{argument} {name!r} is no UTF-8: take a device that has it by its ifindex, and give it another"
+        ) from None
     if size > _NAME_MAX:
         raise ValueError(f"{argument} {name!r} has {size} bytes, a device name at most {_NAME_MAX}")
     if name in {".", "..", "all", "default"} or any(c in "/:%\0" or c.isspace() for c in name):

@@ -11,6 +11,7 @@ from netkit_bpf.enums import AddrGenMode, Direction, parse
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, expect_netns
 from netkit_bpf.program import Program
+from netkit_bpf.ready import wait_ready
 from netkit_bpf.route import Address, Network, Route, parse_route
 from netkit_bpf.spec import ADDRGENMODES, IFINDEX, fill_option, word_of
 from netkit_bpf.statistics import Statistics
@@ -172,6 +173,23 @@ class Device:
         """Set the device down; its IPv6 addresses are gone with that (ip-sysctl: keep_addr_on_down)."""
         _core.device_set_up(*self._target(), False)
 
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until the device carries packets and all its addresses may be used.
+
+        It must be up, as must be the other end of a pair, and the kernel must have finished looking for duplicates
+        of its IPv6 addresses (see `add_address`, nodad). Ctrl-C ends the wait.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it is not ready; the text says why.
+            OSError: EADDRINUSE, there is a duplicate; ENODEV, the device is gone.
+
+        >>> pair.peer.wait_ready(timeout=5)  # doctest: +SKIP
+        """
+        wait_ready(self, timeout)
+
     def set_mtu(self, mtu: int) -> None:
         """Set the largest packet, 68 to 65535 bytes; of a pair each end has its own."""
         self._change("mtu", mtu)
@@ -217,7 +235,7 @@ class Device:
         Args:
             cidr: the address with its prefix length, "fd00::1/64" or "10.0.0.1/24".
             nodad: an IPv6 address is usable at once; False lets the kernel look for duplicates first, which
-                takes about a second and needs L2 mode.
+                takes about a second. On netkit devices it does not, unless net.ipv6.conf.NAME.accept_dad says so.
 
         Raises:
             ValueError: `cidr` is no address.
@@ -294,6 +312,9 @@ class Device:
         """What the extension needs to reach the device."""
         netns, ifindex = self._place
         return netns._netlink(), (ifindex, self._known_name)
+
+    def _ref(self) -> tuple[int, str]:
+        return self.ifindex, self._known_name
 
     def _read(self) -> _core.DeviceInfo:
         info = _core.device_get(*self._target())

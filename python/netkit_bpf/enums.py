@@ -70,6 +70,16 @@ class Verdict(_Word):
 _W = TypeVar("_W", bound=_Word)
 
 
+class ChangeKind(_Word):
+    """What can happen to a device."""
+
+    UP = "up"
+    DOWN = "down"
+    RENAMED = "renamed"
+    MOVED = "moved"
+    DELETED = "deleted"
+
+
 def parse(kind: type[_W], value: str, argument: str) -> _W:
     """Return the member that `value` names; ValueError names the argument and the choices."""
     try:

@@ -20,6 +20,7 @@ from netkit_bpf.observation import Observation
 from netkit_bpf.program import Program
 from netkit_bpf.spec import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
 from netkit_bpf.variable import Variable
+from netkit_bpf.watch import Watch
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -325,6 +326,22 @@ class NetkitPair:
             self.primary.remove_address(primary)
             raise
         return primary, peer
+
+    def watch(self, timeout: float | None = None) -> Watch:
+        """Listen to what happens to both ends from now on, whoever does it.
+
+        Args:
+            timeout: iterating ends after so many seconds without a change; None waits for ever.
+
+        Raises:
+            OSError: ENODEV, an end is gone.
+            PermissionError: an end is in another namespace, and CAP_NET_ADMIN or CAP_NET_BROADCAST is missing.
+
+        >>> with pair.watch(timeout=1.0) as watch:  # doctest: +SKIP
+        ...     for change in watch:
+        ...         print(change)  # [peer] nk0p down
+        """
+        return Watch(self._primary, self._peer, timeout)
 
     def delete(self) -> None:
         """Delete both ends. Idempotent: a pair that is gone already is no error.

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace netkit_bpf {
@@ -18,6 +19,8 @@ namespace netkit_bpf::python {
 std::span<const uint8_t> view(const pybind11::bytes& bytes);
 pybind11::bytes to_bytes(std::span<const uint8_t> data);
 pybind11::tuple to_tuple(const MapInfo& info);
+// What the kernel calls a device, and what it quotes, can be any bytes: what is no UTF-8 is written as \xff.
+pybind11::str to_text(const std::string& raw);
 
 void bind_errors();
 void bind_netns(pybind11::module_& module);
@@ -25,6 +28,7 @@ void bind_devices(pybind11::module_& module);
 void bind_program(pybind11::module_& module);
 void bind_addresses(pybind11::module_& module);
 void bind_pairs(pybind11::module_& module);
+void bind_watch(pybind11::module_& module);
 void bind_map(pybind11::module_& module);
 void bind_btf(pybind11::module_& module);
 void bind_object(pybind11::module_& module);

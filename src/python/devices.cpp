@@ -32,9 +32,9 @@ void set_number(LinkOptions& options, const std::string& name, uint32_t value) {
 void bind_info(py::module_& module) {
   py::class_<DeviceInfo>(module, "DeviceInfo")
       .def_readonly("ifindex", &DeviceInfo::ifindex)
-      .def_readonly("name", &DeviceInfo::name)
+      .def_property_readonly("name", [](const DeviceInfo& info) { return to_text(info.name); })
       .def_readonly("kind", &DeviceInfo::kind)
-      .def_readonly("alias", &DeviceInfo::alias)
+      .def_property_readonly("alias", [](const DeviceInfo& info) { return to_text(info.alias); })
       .def_readonly("flags", &DeviceInfo::flags)
       .def_readonly("addrgenmode", &DeviceInfo::addrgenmode)
       .def_readonly("link", &DeviceInfo::link)

@@ -19,29 +19,28 @@ void raise(const char* name, const py::args& arguments) {
   PyErr_SetObject(type.ptr(), error.ptr());
 }
 
-// Messages quote source lines and names as they are: what is no UTF-8 in them is marked, and loses nobody the error.
-py::str text(const std::string& raw) {
-  PyObject* decoded = PyUnicode_DecodeUTF8(raw.data(), static_cast<Py_ssize_t>(raw.size()), "replace");
-  if (decoded == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::str>(decoded);
-}
-
 void translate(std::exception_ptr thrown) {  // NOLINT(performance-unnecessary-value-param): pybind11's signature
   try {
     if (thrown) std::rethrow_exception(thrown);
   } catch (const VerifierError& error) {
-    raise("VerifierError", py::make_tuple(error.number(), text(error.what()), text(error.log)));
+    raise("VerifierError", py::make_tuple(error.number(), to_text(error.what()), to_text(error.log)));
   } catch (const NotSupported& error) {
     raise("NotSupportedError",
-          py::make_tuple(error.number(), text(error.what()), error.feature, error.needs, error.running));
+          py::make_tuple(error.number(), to_text(error.what()), error.feature, error.needs, error.running));
   } catch (const Error& error) {
     // OSError itself picks the subclass: EPERM makes a PermissionError.
-    const py::object built = py::reinterpret_borrow<py::object>(PyExc_OSError)(error.number(), text(error.what()));
+    const py::object built = py::reinterpret_borrow<py::object>(PyExc_OSError)(error.number(), to_text(error.what()));
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(built.ptr())), built.ptr());
   }
 }
 
 }  // namespace
+
+py::str to_text(const std::string& raw) {
+  PyObject* decoded = PyUnicode_DecodeUTF8(raw.data(), static_cast<Py_ssize_t>(raw.size()), "backslashreplace");
+  if (decoded == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
+}
 
 void bind_errors() { py::register_local_exception_translator(translate); }
 

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   bind_program(module);
   bind_addresses(module);
   bind_pairs(module);
+  bind_watch(module);
   bind_map(module);
   bind_btf(module);
   bind_object(module);

@@ -6,7 +6,8 @@
 #include <memory>
 #include <utility>
 
-#include "../device.hpp"
+#include "../netlink.hpp"
+#include "../nsid.hpp"
 #include "bindings.hpp"
 
 namespace py = pybind11;
@@ -33,7 +34,7 @@ void bind_netns(py::module_& module) {
       "netns_id",
       [](Netlink& netlink, const std::string& other) {
         const Fd fd = netns::open_path(other);
-        return device::netns_id(netlink, fd.get());
+        return nsid::find(netlink, fd.get());
       },
       py::arg("netlink"), py::arg("other"), no_gil());
   module.def("netns_is_one", &netns::is_one, py::arg("path"), no_gil());

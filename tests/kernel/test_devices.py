@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -72,6 +73,22 @@ def test_a_renamed_device_is_followed(pair: NetkitPair) -> None:
     assert "other" in repr(pair.primary)
     pair.primary.rename("x" * 15)
     assert pair.primary.name == "x" * 15
+
+
+def test_a_name_and_an_alias_that_are_no_text_are_shown_marked(pair: NetkitPair) -> None:
+    netns, peer = pair.primary.netns, pair.peer.name
+    netns.run(
+        ["ip", "link", "set", "ve0", "name", os.fsdecode(b"ve\xff"), "alias", os.fsdecode(b"by \x80")], check=True
+    )
+    assert (pair.primary.name, pair.primary.alias) == (r"ve\xff", r"by \x80")
+    assert Device.open(pair.primary.ifindex, netns).name == r"ve\xff"
+    with pytest.raises(FileExistsError, match=r"rename ve\\xff to lo: .*there is a device lo already"):
+        pair.primary.rename("lo")
+    with pair.watch() as watch:
+        pair.primary.rename("日本語日本")
+        assert str(watch.read(20)) == "[primary] 日本語日本 renamed"
+    assert Device.open("日本語日本", netns).ifindex == pair.primary.ifindex
+    assert pair.peer.name == peer
 
 
 def test_an_error_speaks_of_the_last_known_name(pair: NetkitPair) -> None:
