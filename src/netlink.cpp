@@ -126,6 +126,7 @@ std::vector<Netlink::Answer> Netlink::exchange_some(std::span<Request> requests)
 }
 
 void Netlink::send(std::span<Request> requests, std::vector<Answer>& answers) {
+  if (!socket_) throw Error(EBADF, requests.front().operation, "the network namespace was let go of meanwhile");
   std::vector<iovec> pieces;
   for (size_t i = 0; i < requests.size(); ++i) {
     nlmsghdr* header = nlmsg_hdr(requests[i].message.get());
@@ -170,6 +171,11 @@ void Netlink::receive(std::span<Request> requests, std::vector<Answer>& answers)
       if (place < answers.size()) answers[place].take(requests[place], header);
     }
   }
+}
+
+void Netlink::close() {
+  const std::lock_guard lock(mutex_);
+  socket_.reset();
 }
 
 void Netlink::fail_request(unsigned n, int error) {

@@ -44,6 +44,9 @@ class Netlink {
   // in the end.
   std::vector<std::optional<Error>> exchange(std::span<Request> requests);
 
+  // Once nobody is using it. Every request from then on fails with EBADF.
+  void close();
+
   // For tests: the n-th request from now on, counted from 1, fails with this errno, and the kernel never sees it.
   void fail_request(unsigned n, int error);
 

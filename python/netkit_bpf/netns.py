@@ -233,7 +233,9 @@ class NetNS:
 
     def _drop(self) -> None:
         self._deleted = True
-        self._socket = None
+        kept, self._socket = self._socket, None
+        if kept is not None and kept[0] == os.getpid():  # in a forked child its lock may be held for ever
+            kept[1].close()  # now, whoever still refers to it: the traceback of an error does
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

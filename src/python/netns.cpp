@@ -21,6 +21,7 @@ void bind_netns(py::module_& module) {
   module.def("netns_delete_named", &netns::delete_named, py::arg("name"), no_gil());
   py::class_<Netlink>(module, "Netlink")
       .def(py::init<const std::string&>(), py::arg("netns"), no_gil())
+      .def("close", &Netlink::close, no_gil())
       .def("fail_request", &Netlink::fail_request, py::arg("n"), py::arg("error"));  // for tests alone
   module.def(
       "netns_create",
