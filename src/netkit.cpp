@@ -188,7 +188,9 @@ void set_policy(Netlink& netlink, const DeviceRef& primary, Policy policy, bool 
       data.put_u32(of_peer ? attribute::peer_policy : attribute::policy, static_cast<uint32_t>(policy));
     });
   });
-  netlink.request({std::move(message), "set the policy of " + primary.name, {}, device::advice});
+  netlink.request({std::move(message), "set the policy of " + primary.name, {}, [](int error) {
+                     return error == EACCES ? "open the pair anew: this is its peer" : device::advice(error);
+                   }});
 }
 
 }  // namespace netkit_bpf::netkit

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from netkit_bpf import Monitor, NetkitPair, NetNS, PacketEvent, reap
+from programs import VERDICTS, load
 from pytest_netkit_bpf.leaks import Resources
 from traffic import End, send_datagrams
 
@@ -63,6 +64,79 @@ def test_a_deleted_device_ends_the_monitor_with_an_error(
         assert sum(event.protocol == 17 for event in events) == 5  # what came before is still delivered
         with pytest.raises(OSError, match="was deleted"):
             monitor.read()
+
+
+def _delete_the_primary(pair: NetkitPair, there: NetNS) -> None:
+    pair.primary.netns.run(["ip", "link", "delete", "nk0"], check=True)
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [_delete_from_inside_the_container, _delete_the_namespace, _delete_the_primary],
+    ids=lambda function: function.__name__,
+)
+def test_a_device_that_somebody_deleted_is_missed_at_once(
+    spaces: tuple[NetNS, NetNS], delete: Callable[[NetkitPair, NetNS], None]
+) -> None:
+    here, there = spaces
+    with NetkitPair.create(netns=here, peer_netns=there) as pair, load(VERDICTS) as obj:
+        link = pair.attach(obj.programs["pass"], "primary")
+        with pair.watch(timeout=20) as watch:
+            delete(pair, there)
+            start = time.monotonic()
+            told = [str(change) for change in watch if change.kind == "deleted"]
+            assert time.monotonic() - start < PROMISED
+        assert told == ["[primary] nk0 deleted", "[peer] nk0p deleted"]
+        _wait_until_gone(here, "nk0")
+        attempts: list[Callable[[], object]] = [
+            lambda: pair.policy,
+            lambda: pair.primary.statistics,
+            lambda: pair.set_policy("blackhole"),
+            lambda: pair.primary.wait_ready(20),
+            lambda: pair.attach(obj.programs["pass"], "peer"),
+            lambda: pair.programs("primary"),
+            lambda: Monitor(pair),
+            lambda: NetkitPair.open("nk0", here),
+        ]
+        for attempt in attempts:
+            start = time.monotonic()
+            with pytest.raises(OSError, match=r"nk0: No such device \(deleted, moved, or never") as caught:
+                attempt()
+            assert caught.value.errno == errno.ENODEV
+            assert time.monotonic() - start < PROMISED
+        for attempt in (pair.peer.up, pair.watch):
+            with pytest.raises(
+                OSError, match=r"No such device \(deleted|network namespace .*nk-test-there: No such file"
+            ):
+                attempt()
+        with pytest.raises(OSError, match="the device is gone"):
+            link.update(obj.programs["drop"])
+        assert not link.is_attached
+        link.close()
+        pair.delete()  # is no error
+
+
+def test_a_primary_that_somebody_moved_away_is_missed_at_once_and_told_where_to_look(
+    spaces: tuple[NetNS, NetNS],
+) -> None:
+    here, there = spaces
+    with NetkitPair.create(netns=here, peer_netns=there, policy="blackhole") as pair, load(VERDICTS) as obj:
+        with pair.attach(obj.programs["pass"], "primary") as link, pair.watch(timeout=20) as watch:
+            here.run(["ip", "link", "set", "nk0", "netns", "nk-test-there"], check=True)
+            start = time.monotonic()
+            moved = next(change for change in watch if change.kind == "moved")
+            assert (str(moved), moved.netns) == ("[primary] nk0 moved", there)
+            lost = "look up device nk0: somebody moved it to another network namespace; its peer nk0p is still there"
+            with pytest.raises(OSError, match=lost) as caught:
+                _ = pair.policy
+            assert caught.value.errno == errno.ENODEV
+            with pytest.raises(OSError, match=r"set the policy of nk0: No such device \(deleted, moved"):
+                pair.set_policy("forward")
+            assert link.is_attached
+            again = NetkitPair.open("nk0p", there)
+            assert (again.policy, again.primary.netns) == ("blackhole", there)
+            assert [each.link_id for each in again.programs("primary").programs] == [link.id]
+            assert time.monotonic() - start < PROMISED
 
 
 def _wait_until_gone(netns: NetNS, name: str) -> None:
