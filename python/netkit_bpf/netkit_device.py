@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from netkit_bpf import _core
-from netkit_bpf.device import Device, delete_device
+from netkit_bpf.device import Device, delete_device, find_device
 from netkit_bpf.enums import Mode
 from netkit_bpf.netns import NetNS, expect_netns
 from netkit_bpf.spec import MODES, LinkOptions, pair_spec, word_of
@@ -53,6 +53,22 @@ class NetkitDevice(Device):
         made = _core.single_create(netns._netlink(), spec)
         return cls(made.ifindex, made.name, netns)
 
+    @classmethod
+    def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitDevice:
+        """Take a single device that is there, by its name or ifindex.
+
+        Raises:
+            ValueError: the device is not a netkit device, or is one of a pair.
+            OSError: ENODEV, there is no such device.
+        """
+        netns = expect_netns(netns, "netns")
+        info = find_device(name, netns)
+        if info.kind != "netkit":
+            raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
+        if info.link != 0:
+            raise ValueError(f"{info.name} is an end of a pair: use NetkitPair.open()")
+        return cls(info.ifindex, info.name, netns)
+
     @property
     def mode(self) -> Mode:
         """The mode, read from the kernel."""
@@ -79,3 +95,10 @@ class NetkitDevice(Device):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.delete()
+
+
+def single_devices(netns: NetNS | None = None) -> list[NetkitDevice]:
+    """List the single devices in a namespace; the calling thread's if not given."""
+    netns = expect_netns(netns, "netns")
+    found = sorted(_core.device_list(netns._netlink(), "netkit"), key=lambda info: info.ifindex)
+    return [NetkitDevice(info.ifindex, info.name, netns) for info in found if info.link == 0]

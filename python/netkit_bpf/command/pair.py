@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from netkit_bpf.command import pair_show
-from netkit_bpf.command.which import add_option, netns_of, open_netns, open_pair
+from netkit_bpf.command.which import add_option, netns_of, open_named, open_netns
 from netkit_bpf.device import Device
 from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, Side
+from netkit_bpf.netkit_device import NetkitDevice
 from netkit_bpf.pair import NetkitPair
 
 # ip-link(8)'s word, the argument of NetkitPair.create(), what it is.
@@ -76,8 +77,8 @@ def _add_set(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = actions.add_parser(
         "set",
         help="change a pair",
-        description="Change a pair, in the order of the options below: what was changed before an error stays. Needs"
-        " root.",
+        description="Change a pair or a single netkit device, in the order of the options below: what was changed"
+        " before an error stays. Needs root.",
     )
     parser.add_argument("name", metavar="NAME", help="of the primary or the peer")
     add_option(parser)
@@ -107,7 +108,7 @@ def _add_set(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _add_delete(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = actions.add_parser(
-        "delete", help="delete pairs", description="Delete pairs, both ends of each. Needs root."
+        "delete", help="delete pairs", description="Delete pairs, both ends of each, and single devices. Needs root."
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="of the primary or the peer")
     add_option(parser)
@@ -156,15 +157,17 @@ def _in_our_words(text: str) -> str:
 
 
 def _set(arguments: argparse.Namespace) -> int:
-    pair = open_pair(arguments.name, arguments)
-    for side, change, value in _changes(arguments):
-        if value is None:
-            continue
-        device = pair.primary if side is Side.PRIMARY else pair.peer
-        if change == "policy":
-            pair.set_policy(value, side=side)
+    found = open_named(arguments.name, arguments)
+    changes = [each for each in _changes(arguments) if each[2] is not None]
+    if isinstance(found, NetkitDevice) and any(side is Side.PEER or change == "policy" for side, change, _ in changes):
+        raise LookupError(f"{arguments.name} is a single netkit device: it has no peer and no policy")
+    for side, change, value in changes:
+        if isinstance(found, NetkitDevice):
+            _DEVICE_CHANGES[change](found, value)
+        elif change == "policy":
+            found.set_policy(value, side=side)
         else:
-            _DEVICE_CHANGES[change](device, value)
+            _DEVICE_CHANGES[change](found.primary if side is Side.PRIMARY else found.peer, value)
     return 0
 
 
@@ -186,5 +189,5 @@ _DEVICE_CHANGES: dict[str, Callable[[Device, Any], object]] = {
 
 def _delete(arguments: argparse.Namespace) -> int:
     for name in arguments.names:
-        open_pair(name, arguments).delete()
+        open_named(name, arguments).delete()
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""netkit-bpf pair show."""
+"""netkit-bpf pair show, which shows single devices too."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import json
 from typing import Any
 
 from netkit_bpf.command.output import say
-from netkit_bpf.command.which import add_option, netns_of, open_pair
+from netkit_bpf.command.which import add_option, netns_of, open_named
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Policy, Scrub
+from netkit_bpf.netkit_device import NetkitDevice, single_devices
 from netkit_bpf.pair import NetkitPair, pairs
 
 
 def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommand and its options."""
     parser = actions.add_parser(
-        "show", help="show pairs", description="Show a pair, or all that have an end in the namespace."
+        "show",
+        help="show pairs",
+        description="Show a pair, or all that have an end in the namespace; single netkit devices too.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the primary or the peer (default: all)")
     add_option(parser)
@@ -26,8 +29,13 @@ def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    found = pairs(netns_of(arguments)) if arguments.name is None else [open_pair(arguments.name, arguments)]
-    described = [_describe(pair) for pair in found]
+    found: list[NetkitPair | NetkitDevice]
+    if arguments.name is None:
+        netns = netns_of(arguments)
+        found = [*pairs(netns), *single_devices(netns)]
+    else:
+        found = [open_named(arguments.name, arguments)]
+    described = [_describe_single(each) if isinstance(each, NetkitDevice) else _describe(each) for each in found]
     if arguments.json:
         say(json.dumps(described))
     else:
@@ -43,6 +51,7 @@ def _describe(pair: NetkitPair) -> dict[str, Any]:
     except LookupError:
         peer = None  # in a namespace that has no name and no process
     return {
+        "pairing": "pair",
         "mode": pair.mode,
         "headroom": pair.headroom,
         "tailroom": pair.tailroom,
@@ -51,7 +60,19 @@ def _describe(pair: NetkitPair) -> dict[str, Any]:
     }
 
 
-def _describe_end(device: Device, policy: Policy, scrub: Scrub) -> dict[str, Any]:
+def _describe_single(device: NetkitDevice) -> dict[str, Any]:
+    """The same of a single device, which has neither policy nor scrub mode."""
+    return {
+        "pairing": "single",
+        "mode": device.mode,
+        "headroom": device.headroom,
+        "tailroom": device.tailroom,
+        "primary": _describe_end(device, None, None),
+        "peer": None,
+    }
+
+
+def _describe_end(device: Device, policy: Policy | None, scrub: Scrub | None) -> dict[str, Any]:
     return {
         "ifindex": device.ifindex,
         "ifname": device.name,
@@ -75,16 +96,17 @@ def _describe_end(device: Device, policy: Policy, scrub: Scrub) -> dict[str, Any
 
 
 def _text(pair: dict[str, Any]) -> str:
-    """Three lines: the pair and each end, with what most readers look for."""
-    lines = [f"{pair['primary']['ifname']}: {pair['mode']}"]
+    """Three lines: the pair and each end, with what most readers look for. Two of a single device."""
+    is_single = pair["pairing"] == "single"
+    lines = [f"{pair['primary']['ifname']}: {pair['mode']}{' single' if is_single else ''}"]
     lines[0] += "".join(f" {room} {pair[room]}" for room in ("headroom", "tailroom") if pair[room])
-    for side in ("primary", "peer"):
+    for side in ("primary",) if is_single else ("primary", "peer"):
         end = pair[side]
         if end is None:
             lines.append(f"    {side:<8} in a network namespace that has no name and no process here")
             continue
         words = [f"{side:<8}", end["ifname"], f"ifindex {end['ifindex']}", "up" if end["up"] else "down"]
-        words += [f"{key} {end[key]}" for key in ("mtu", "policy", "scrub")]
+        words += [f"{key} {end[key]}" for key in ("mtu", "policy", "scrub") if end[key] is not None]
         words += [f"{word} {end[key]}" for word, key in (("netns", "netns"), ("alias", "ifalias")) if end[key]]
         if pair["mode"] == "l2":
             words.append(f"address {end['address']}")

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What the command line names: namespaces, as ip-link(8) takes them, and pairs."""
+"""What the command line names: namespaces, as ip-link(8) takes them, pairs and single devices."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+from collections.abc import Iterator
 
+from netkit_bpf.netkit_device import NetkitDevice
 from netkit_bpf.netns import NetNS
 from netkit_bpf.pair import NetkitPair
 
@@ -43,8 +46,24 @@ def open_netns(text: str) -> NetNS:
 
 def open_pair(name: str, arguments: argparse.Namespace) -> NetkitPair:
     """Open the pair that is named; an error says where it was looked for."""
-    try:
+    with _told_where(name, arguments):
         return NetkitPair.open(name, netns_of(arguments))
+
+
+def open_named(name: str, arguments: argparse.Namespace) -> NetkitPair | NetkitDevice:
+    """Open the pair or the single device that is named; an error says where it was looked for."""
+    netns = netns_of(arguments)
+    with _told_where(name, arguments):
+        try:
+            return NetkitDevice.open(name, netns)
+        except ValueError:  # no single one
+            return NetkitPair.open(name, netns)
+
+
+@contextlib.contextmanager
+def _told_where(name: str, arguments: argparse.Namespace) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
