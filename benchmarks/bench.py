@@ -9,6 +9,7 @@ and the greatest; a goal is the median of the ratios within each round. A peer t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 from collections.abc import Callable
@@ -31,6 +32,7 @@ ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "export": rows.export,
     "idle": rows.idle,
     "start": rows.start,
+    "pairs": rows.pairs,
 }
 
 
@@ -49,6 +51,8 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     if not consumers.has_bcc():
         print("bcc is not installed (Debian: python3-bpfcc): its rows are left out")
+    if not importlib.util.find_spec("pyroute2"):
+        print("pyroute2 is not installed: its rows are left out")
     figures: dict[str, list[float]] = {}
     with TemporaryDirectory() as directory:
         machine.build_peers(Path(directory))

@@ -56,6 +56,14 @@ GOALS = [
     Goal("print / the same in C", "print: print(event), ns", "print: libbpf, inet_ntop, printf, ns", most=1),
     Goal("numpy / memcpy", "export: numpy, ns", "export: memcpy, ns", most=3),
     Goal("Arrow / memcpy", "export: Arrow, ns", "export: memcpy, ns", most=3),
+    Goal("a configured pair / ip -batch", "pair: ours, ms", "pair: ip -batch, ms", most=0.3),
+    Goal("a configured pair / pyroute2", "pair: ours, ms", "pair: pyroute2, ms", most=0.3),
+    Goal(
+        "delete by group / one by one",
+        "delete: 64 by their group, ms a pair",
+        "delete: one by one, ms a pair",
+        most=0.1,
+    ),
     Goal("import / pyroute2", "import: netkit_bpf, ms", "import: pyroute2, ms", most=0.2),
     Goal("load / a CO-RE load", "load: the monitor, ms", "load: the tutorials', with CO-RE, ms", most=0.1),
 ]

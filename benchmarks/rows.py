@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import consumers
+import devices
 import wire
 from producer import PACKET, flood
 
@@ -118,11 +120,22 @@ def start(_: Path) -> Figures:
     """Importing, and the memory of a monitor at rest."""
     bare = _python("pass")
     yield "import: netkit_bpf, ms", 1e3 * (_python("import netkit_bpf") - bare)
-    yield "import: pyroute2, ms", 1e3 * (_python("import pyroute2") - bare)
+    if importlib.util.find_spec("pyroute2"):
+        yield "import: pyroute2, ms", 1e3 * (_python("import pyroute2") - bare)
     yield (
         "rest: memory beyond ring and queue, KiB",
         float(subprocess.run([sys.executable, _here("memory.py")], capture_output=True, text=True, check=True).stdout),
     )
+
+
+def pairs(_: Path) -> Figures:
+    """Making, configuring and deleting pairs."""
+    yield "pair: ours, ms", devices.ours()
+    yield "pair: ip -batch, ms", devices.ip_batch()
+    if importlib.util.find_spec("pyroute2"):
+        yield "pair: pyroute2, ms", devices.pyroute2()
+    yield "delete: 64 by their group, ms a pair", devices.delete_by_group()
+    yield "delete: one by one, ms a pair", devices.delete_one_by_one()
 
 
 def _here(name: str) -> Path:

@@ -87,7 +87,7 @@ Request creating(const Spec& spec, int peer_netns_fd, DeviceInfo& made) {
   message.header(info);
   put_at_creation(message, spec.primary);
   message.nest(IFLA_LINKINFO, [&](Message& kind) {
-    kind.put_string(IFLA_INFO_KIND, "netkit");
+    kind.put_string(IFLA_INFO_KIND, spec.kind);
     kind.nest(IFLA_INFO_DATA, [&](Message& data) { put_data(data, spec, peer_netns_fd); });
   });
   return {std::move(message), std::string("create netkit ") + (single ? "device " : "pair ") + spec.primary.name,
@@ -110,6 +110,7 @@ void throw_if_not_supported(const Error& refusal, const Spec& spec) {
 }
 
 void check_taken(const Spec& spec, const NetkitAttributes& taken) {
+  if (spec.kind != "netkit") return;
   const bool single = spec.pairing == Pairing::single;
   if (single && differs(std::optional(spec.pairing), taken.pairing)) throw NotSupported("single netkit devices", "7.1");
   if (differs(spec.scrub, taken.scrub) || (!single && differs(spec.peer_scrub, taken.peer_scrub)))

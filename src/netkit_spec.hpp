@@ -18,6 +18,9 @@ enum class Scrub : uint32_t { none = 0, standard = 1 };
 enum class Pairing : uint32_t { pair = 0, single = 1 };
 
 struct Spec {
+  // "veth" makes a veth pair of the very same message, which ignores what is netkit's own: for measuring where there
+  // is no netkit.
+  std::string kind = "netkit";
   LinkOptions primary;
   LinkOptions peer;
   Pairing pairing = Pairing::pair;  // single: what is said of the peer does not count

@@ -89,6 +89,7 @@ def route_remove(netlink: Netlink, device: _Ref, dst: bytes, prefix_len: int, vi
 def route_list(netlink: Netlink, device: _Ref) -> list[tuple[bytes, int, bytes | None]]: ...
 
 class PairSpec:
+    kind: str
     @property
     def primary(self) -> LinkOptions: ...
     @property

@@ -17,6 +17,7 @@ void bind_pairs(py::module_& module) {
 
   py::class_<Spec>(module, "PairSpec")
       .def(py::init<>())
+      .def_readwrite("kind", &Spec::kind)  // for benchmarks alone
       .def_readonly("primary", &Spec::primary)
       .def_readonly("peer", &Spec::peer)
       .def_property("mode", nullptr, [](Spec& spec, uint32_t value) { spec.mode = netkit::Mode{value}; })

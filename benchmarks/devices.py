@@ -1,0 +1,104 @@
+"""Making, configuring and deleting pairs: of veth devices, which are everywhere and are made by the same messages.
+
+What a device then takes to go is the kernel's grace periods, whoever asks: what counts is how many pairs share one.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf.pair import create_pairs, delete_group
+from netkit_bpf.spec import pair_spec
+
+TIMES = 20  # that each makes a pair, in a round
+GROUP, MANY, ONE_BY_ONE = 7, 64, 8
+BATCH = """\
+link add v0 mtu 1400 group 7 type veth peer name v0p mtu 1400 group 7
+link set v0 up
+link set v0p up
+address add 10.42.0.1/24 dev v0
+address add 10.42.0.2/24 dev v0p
+"""
+
+
+def ours() -> float:
+    """Milliseconds that this package takes for a pair with an MTU and a group, both ends up, an address each."""
+
+    def make(netns: NetNS) -> None:
+        (pair,) = _create(netns, netns, ["v0"])
+        pair.primary.add_address("10.42.0.1/24")
+        pair.peer.add_address("10.42.0.2/24")
+
+    return _median(make)
+
+
+def ip_batch() -> float:
+    """The same for one process of ip-link(8)."""
+    return _median(lambda _: subprocess.run(["ip", "-batch", "-"], input=BATCH, text=True, check=True))
+
+
+def pyroute2() -> float:
+    """The same for pyroute2 in this process, its socket opened before."""
+    from pyroute2 import IPRoute
+
+    def timed() -> float:
+        with IPRoute() as route:
+
+            def make(_: NetNS) -> None:
+                peer = {"ifname": "v0p", "mtu": 1400, "group": GROUP}
+                route.link("add", ifname="v0", kind="veth", mtu=1400, group=GROUP, peer=peer)
+                for name, address in (("v0", "10.42.0.1"), ("v0p", "10.42.0.2")):
+                    (index,) = route.link_lookup(ifname=name)
+                    route.link("set", index=index, state="up")
+                    route.addr("add", index=index, address=address, prefixlen=24)
+
+            return _times(netns, make)
+
+    with NetNS.create() as netns:
+        return netns.call(timed)
+
+
+def delete_one_by_one() -> float:
+    """Milliseconds a pair."""
+    with NetNS.create() as hub, NetNS.create() as node:
+        pairs = _create(hub, node, [f"v{number}" for number in range(ONE_BY_ONE)])
+        begin = time.perf_counter()
+        for pair in pairs:
+            pair.delete()
+        return 1e3 * (time.perf_counter() - begin) / ONE_BY_ONE
+
+
+def delete_by_group() -> float:
+    """Milliseconds a pair, of many."""
+    with NetNS.create() as hub, NetNS.create() as node:
+        _create(hub, node, [f"v{number}" for number in range(MANY)])
+        begin = time.perf_counter()
+        delete_group(GROUP, hub)
+        return 1e3 * (time.perf_counter() - begin) / MANY
+
+
+def _create(netns: NetNS, peer_netns: NetNS, names: list[str]) -> list[NetkitPair]:
+    specs = [pair_spec(name, mode="l2", ends={"mtu": 1400, "group": GROUP}) for name in names]
+    for spec in specs:
+        spec.kind = "veth"
+    return create_pairs(netns, [(spec, peer_netns) for spec in specs])
+
+
+def _median(make: Callable[[NetNS], object]) -> float:
+    with NetNS.create() as netns:
+        return netns.call(_times, netns, make)
+
+
+def _times(netns: NetNS, make: Callable[[NetNS], object]) -> float:
+    """Milliseconds, the median; on a thread inside the namespace."""
+    found = []
+    for _ in range(TIMES):
+        begin = time.perf_counter()
+        make(netns)
+        found.append(1e3 * (time.perf_counter() - begin))
+        delete_group(GROUP, netns)
+    return statistics.median(found)
