@@ -27,6 +27,7 @@ from netkit_bpf.device import Device
 from netkit_bpf.enums import AddrGenMode, ChangeKind, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
 from netkit_bpf.event import Fragment, PacketEvent
+from netkit_bpf.filter import Filter
 from netkit_bpf.lab import Lab, Node
 from netkit_bpf.link import AttachedProgram, HookPrograms, Link
 from netkit_bpf.map import Map
@@ -36,6 +37,7 @@ from netkit_bpf.netns import NetNS
 from netkit_bpf.object import BPFObject
 from netkit_bpf.observation import Observation
 from netkit_bpf.orphan import Orphan, orphans, reap
+from netkit_bpf.packet_reader import PacketReader
 from netkit_bpf.pair import NetkitPair, pairs
 from netkit_bpf.program import PacketContext, Program, TestRun
 from netkit_bpf.ring_buffer import RingBuffer, RingStats
@@ -65,6 +67,7 @@ __all__ = [
     "DeviceChange",
     "Direction",
     "EventBatch",
+    "Filter",
     "Fragment",
     "HookPrograms",
     "Lab",
@@ -82,6 +85,7 @@ __all__ = [
     "Orphan",
     "PacketContext",
     "PacketEvent",
+    "PacketReader",
     "Policy",
     "Program",
     "ReadingStats",

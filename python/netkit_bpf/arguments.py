@@ -12,7 +12,7 @@ _NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
 def expect(value: object, kind: type[_T], argument: str, hint: str = "") -> _T:
     """Return the value; TypeError names the argument, what it takes and what it got."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        article = "an" if kind.__name__[0] in "aeiou" else "a"
+        article = "an" if kind.__name__[0] in "aeiouAEIOU" else "a"
         raise TypeError(
             f"{argument} must be {article} {kind.__name__}, not {type(value).__name__}{': ' + hint if hint else ''}"
         )

@@ -6,14 +6,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from netkit_bpf import _core
 from netkit_bpf.event import PacketEvent
 from netkit_bpf.pcapng import BlockFile
-
-if TYPE_CHECKING:
-    from netkit_bpf.pair import NetkitPair
 
 _MOST = 65536  # packets in one go
 _SIDES = 2
@@ -37,30 +34,21 @@ class Counts(NamedTuple):
     filtered: int
 
 
-def interfaces_of(
-    names: Sequence[str], pairs: Sequence[Callable[[], NetkitPair | None]], sides: Sequence[int]
-) -> list[Interface]:
-    """Make an interface of each of these sides of each pair, named after the device that sends.
+def interfaces_of(names: Sequence[str], peers: Sequence[str | None], sides: Sequence[Sequence[int]]) -> list[Interface]:
+    """Make an interface of each watched side of each pair, named after the device that sends.
 
     Args:
         names: of the primaries.
-        pairs: each gives a pair, if it still is there.
+        peers: the names of their peers; None where that is not known.
         sides: by number.
     """
     found = []
-    for number, (name, pair) in enumerate(zip(names, pairs, strict=True)):
-        for side in sides:
+    for number, (name, peer, watched) in enumerate(zip(names, peers, sides, strict=True)):
+        for side in watched:
             is_primary = side == _PRIMARY
-            sender = name if is_primary else _peer_name(pair()) or f"{name} (peer)"
+            sender = name if is_primary else peer or f"{name} (peer)"
             found.append(Interface(number, side, sender, f"{'primary' if is_primary else 'peer'} of the pair {name}"))
     return found
-
-
-def _peer_name(pair: NetkitPair | None) -> str | None:
-    try:
-        return None if pair is None else pair.peer.name
-    except (OSError, LookupError):
-        return None  # its namespace is gone, or nobody here can name it
 
 
 def write_rows(rows: _core.Batch, target: str | os.PathLike[str] | BinaryIO) -> None:

@@ -15,6 +15,7 @@ from netkit_bpf.map_elements import Elements, MapInfo
 from netkit_bpf.map_kinds import Kind
 
 _ENTRIES = range(1, 1 << 32)
+_SIZES = range(1, 1 << 32)
 
 
 class MapHandle:
@@ -54,8 +55,25 @@ class MapHandle:
 
     @property
     def value_size(self) -> int:
-        """Bytes of a value; of a per-CPU map, of one CPU's."""
+        """Bytes of a value; of a per-CPU map, of one CPU's.
+
+        It may be set until the object is loaded, where the source gives the values a size and no type.
+
+        Raises:
+            ValueError: the object is loaded already, the values have a type, or the number is no size.
+        """
         return self._info.value_size
+
+    @value_size.setter
+    def value_size(self, size: int) -> None:
+        expect_in(size, _SIZES, "value_size")
+        unloaded = self._unloaded("value_size is set")
+        if self._info.value_type or not self._info.value_size:
+            what = "have a type" if self._info.value_type else "have no size"
+            raise ValueError(f"the values of map '{self.name}' {what}, which is not changed")
+        unloaded.set_value_size(self.name, size)
+        self._info = self._info._replace(value_size=size)
+        self._elements = Elements(self._info, self._types)
 
     @property
     def max_entries(self) -> int:

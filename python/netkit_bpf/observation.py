@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,12 +14,12 @@ from netkit_bpf import _core
 from netkit_bpf.account import Filtered
 from netkit_bpf.arguments import expect
 from netkit_bpf.enums import Side, parse
-from netkit_bpf.filter import Filter
+from netkit_bpf.filter import Filter, Filtering
 from netkit_bpf.program import Program
 from netkit_bpf.variable import Variable
 
 if TYPE_CHECKING:  # which imports this module
-    from netkit_bpf.device import Device
+    from netkit_bpf.pair import NetkitPair
 
 _VERDICT_SIZE = 4  # __s32
 
@@ -27,19 +28,21 @@ class Observation:
     """Keeps an observer's programs on the hooks of a pair, and what they return in accord with the pair's policies.
 
     Made by `NetkitPair.observe`. As a context manager it is closed on exit. Any thread may use it. The pair may be
-    renamed; once its primary is moved to another namespace, changes of policy are not followed any more.
+    renamed; once its primary is moved to another namespace, changes of policy are not followed any more. The object of
+    the programs may be closed before, unless they call each other by way of a program array: its last holder empties
+    it.
     """
 
     def __init__(
         self,
-        device: Device,
+        pair: NetkitPair,
         programs: Mapping[Side | str, Program],
         verdict: Variable,
         name: str,
-        filter: str | None,  # noqa: A002 - tcpdump's and libpcap's word
+        filter: str | Filter | None,  # noqa: A002 - tcpdump's and libpcap's word
     ) -> None:
         """Not for callers: use `NetkitPair.observe`."""
-        primary, peer = _by_side(programs)
+        by_side = _by_side(programs)
         expect(verdict, Variable, "verdict")
         core = verdict._open()
         section, offset, size = core.variable(verdict.name)
@@ -48,15 +51,43 @@ class Observation:
         if size != 2 * _VERDICT_SIZE:
             raise ValueError(f"variable '{verdict.name}' has {size} bytes: a verdict for each side is __s32[2]")
         self._name = expect(name, str, "name")
+        self._filter = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
         cells = core.map(section)
-        self._filter = None if filter is None else Filter(filter)
-        if self._filter is not None:
-            primary = primary and self._filter.before(primary, 0, cells, offset)
-            peer = peer and self._filter.before(peer, 1, cells, offset + _VERDICT_SIZE)
+        primary, peer = by_side.get(Side.PRIMARY), by_side.get(Side.PEER)
+        self._filtering = None if self._filter is None else Filtering(self._filter)
+        if self._filtering is not None:
+            primary = primary and self._filtering.before(primary, 0, cells, offset)
+            peer = peer and self._filtering.before(peer, 1, cells, offset + _VERDICT_SIZE)
+        device = pair.primary
+        self._pair = weakref.ref(pair)  # a pair that is dropped is deleted
         self._device = device.name
-        netns = device.netns.path
-        self._core = _core.Attachment(name, netns, self._device, device.ifindex, primary, peer, cells, offset)
-        self._closer = weakref.finalize(self, _close, self._core, self._filter, os.getpid())
+        self._sides = tuple(side for side in Side if side in by_side)
+        self._start_ns = time.time_ns()
+        attachment = _core.Attachment(
+            name, device.netns.path, self._device, device.ifindex, primary, peer, cells, offset
+        )
+        self._held = [attachment]  # until it is closed
+        self._closer = weakref.finalize(self, _close, self._held, self._filtering, os.getpid())
+
+    @property
+    def device(self) -> str:
+        """The name that the pair's primary had when the programs were attached."""
+        return self._device
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides that are seen."""
+        return self._sides
+
+    @property
+    def start_ns(self) -> int:
+        """When that was: nanoseconds of Unix time."""
+        return self._start_ns
+
+    @property
+    def filter(self) -> Filter | None:
+        """The filter before the programs, if there is one."""
+        return self._filter
 
     @property
     def closed(self) -> bool:
@@ -70,14 +101,12 @@ class Observation:
             ValueError: the observation is closed.
             OSError: ENODEV, the pair was deleted, or somebody detached a program.
         """
-        if self.closed:
-            raise ValueError(f"the observation of {self._device} is closed")
-        self._core.check()
+        self._open().check()
 
     @property
     def filtered(self) -> Filtered:
         """How many packets did not match the filter, a side each. After `close`, the final counts."""
-        return Filtered(0, 0) if self._filter is None else Filtered(*self._filter.filtered)
+        return Filtered(0, 0) if self._filtering is None else Filtered(*self._filtering.filtered)
 
     def close(self) -> None:
         """Detach the programs: once this returns they see no packet any more. Idempotent."""
@@ -94,23 +123,36 @@ class Observation:
     def __repr__(self) -> str:
         return f"<Observation {self._name} of {self._device} {'closed' if self.closed else 'open'}>"
 
+    def _open(self) -> _core.Attachment:
+        held = self._held[:]  # another thread may be closing
+        if self.closed or not held:
+            raise ValueError(f"the observation of {self._device} is closed")
+        return held[0]
 
-def _by_side(programs: Mapping[Side | str, Program]) -> tuple[_core.Program | None, _core.Program | None]:
+    def _peer_name(self) -> str | None:
+        """What the pair's peer is called now, if that can be told."""
+        pair = self._pair()
+        try:
+            return None if pair is None else pair.peer.name
+        except (OSError, LookupError):
+            return None  # its namespace is gone, or nobody here can name it
+
+
+def _by_side(programs: Mapping[Side | str, Program]) -> dict[Side, _core.Program]:
     expect(programs, Mapping, "programs")  # type: ignore[type-abstract]
     if not programs:
         raise ValueError("programs must have a program for one side or both")
-    found = {
+    return {
         parse(Side, side, "programs"): expect(program, Program, "programs")._open()
         for side, program in programs.items()
     }
-    return found.get(Side.PRIMARY), found.get(Side.PEER)
 
 
-def _close(core: _core.Attachment, filter: Filter | None, process: int) -> None:  # noqa: A002
+def _close(held: list[_core.Attachment], filtering: Filtering | None, process: int) -> None:
     if os.getpid() != process:
         return  # a forked child has nothing of its own to detach
     try:
-        core.close()
+        held.pop().close()
     finally:
-        if filter is not None:
-            filter.close()
+        if filtering is not None:
+            filtering.close()

@@ -14,6 +14,7 @@ from netkit_bpf import _core
 from netkit_bpf.arguments import expect_in
 from netkit_bpf.device import Device, delete_device, find_device
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
+from netkit_bpf.filter import Filter
 from netkit_bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.netns import NetNS, expect_netns, find_netns
 from netkit_bpf.observation import Observation
@@ -261,7 +262,7 @@ class NetkitPair:
         *,
         verdict: Variable,
         name: str = "observer",
-        filter: str | None = None,  # noqa: A002 - tcpdump's and libpcap's word
+        filter: str | Filter | None = None,  # noqa: A002 - tcpdump's and libpcap's word
     ) -> Observation:
         """Attach programs that see every packet and alter nothing, each before all others of its hook.
 
@@ -274,7 +275,7 @@ class NetkitPair:
             programs: the program of each side that is to be seen.
             verdict: that variable, of the object of the programs: first the primary's verdict, then the peer's.
             name: what the observer is called in errors.
-            filter: a pcap-filter(7) expression: the programs see only what matches it.
+            filter: a pcap-filter(7) expression, or a `Filter` made of one: the programs see only what matches it.
 
         Raises:
             ValueError: a program or the variable's object is not loaded, or the variable is none of that kind; of a
@@ -296,7 +297,7 @@ class NetkitPair:
         >>> with pair.observe({"primary": obj.programs["count"]}, verdict=obj.variables["verdict"]):  # doctest: +SKIP
         ...     print(obj.variables["packets"].value)
         """
-        return Observation(self._primary, programs, verdict, name, filter)
+        return Observation(self, programs, verdict, name, filter)
 
     def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
         """Take a program off a side's hook that another tool attached there without a link.

@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
-import weakref
-from collections.abc import Iterator
-from types import TracebackType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit_bpf import _core
@@ -16,14 +12,13 @@ from netkit_bpf.arguments import expect, expect_timeout
 from netkit_bpf.arrays import to_array
 from netkit_bpf.codec import Codec
 from netkit_bpf.map import Map
-from netkit_bpf.map_kinds import Kind
+from netkit_bpf.observation import Observation
+from netkit_bpf.record_reader import MIB, Reading, RecordReader, check_ring
 from netkit_bpf.structure import Structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MIB = 1 << 20
-_COUNTS_SIZE = 16  # two __u64: struct nk_counts, bpf/event.h
 _LARGEST_BATCH = 1 << 40
 
 
@@ -43,13 +38,13 @@ class RingStats(NamedTuple):
     pending: int
 
 
-class RingBuffer:
+class RingBuffer(RecordReader[Any]):
     """The records that a program of yours puts into a ring buffer, as typed, immutable objects.
 
     The very reader of `Monitor` reads it: on a thread that all of them share, from construction until `close`.
     Any thread may read, close it and ask for its stats; each record goes to one reader. Signal handlers run
-    while a read waits. Iterating waits for ever; `events(timeout=…)` ends in silence. A ring buffer has one
-    consumer: it cannot be read by two at once.
+    while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events(timeout=…)` ends in silence.
+    A ring buffer has one consumer: it cannot be read by two at once.
 
     **The type of the records** is what the map's definition says, `__type(value, struct event)`, else that of the
     structure that is called as the map, or as the map without an "s" at its end; without any of these a record is
@@ -67,6 +62,8 @@ class RingBuffer:
         threaded: whether a thread empties the ring while Python does something else; without one records stay in the
             ring until they are read.
         share_thread: whether that thread is the one that all readers share.
+        observations: those whose programs write into it, for the reader to check: five times a second their verdicts
+            are brought in accord with their pairs' policies, and once a pair is gone the reading ends.
 
     Raises:
         ValueError: the map is closed, not loaded, or read already; or it comes without types.
@@ -84,56 +81,28 @@ class RingBuffer:
         map: Map,  # noqa: A002 - as everywhere else
         *,
         type: str | type[bytes] | None = None,  # noqa: A002 - as numpy and others name it
-        queue_size: int = 16 * _MIB,
+        queue_size: int = 16 * MIB,
         threaded: bool = True,
         share_thread: bool = True,
+        observations: Sequence[Observation] = (),
     ) -> None:
-        if expect(map, Map, "map")._kind is not Kind.RINGBUF:
-            raise TypeError(f"map '{map.name}' is of type {map.type}: RingBuffer reads a ringbuf")
-        if expect(queue_size, int, "queue_size") < mmap.PAGESIZE:
-            raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {queue_size}")
-        expect(threaded, bool, "threaded")
-        expect(share_thread, bool, "share_thread")
+        check_ring(map, "RingBuffer")
+        reading = Reading(queue_size, threaded, share_thread, observations)
+        reading.check()
         self._type = _type_of(map, type)
-        core, counts = map._open(), _counts_of(map)
-        reader = map._reader()
-        if isinstance(reader, RingBuffer) and not reader.closed:
-            raise ValueError(f"map '{map.name}' is read already: a ring buffer has one consumer")
         self._name = map.name
-        self._counted = counts is not None
-        self._stream: _core.Stream[Any] = _core.Stream(
-            (core, counts),
-            [(core.fileno(), map.max_entries)],
-            queue_size,
+        super().__init__(
+            map,
             _as_it_is if self._type is None else self._type.decode,
-            counts=-1 if counts is None else counts.fileno(),
-            threaded=threaded,
-            share_thread=share_thread,
+            reading,
+            called=f"ring buffer '{map.name}'",
             loss_advice=_loss_advice(map),
         )
-        # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-        self._closer = weakref.finalize(self, _close, self._stream, os.getpid())
-        self._process = os.getpid()
-        map._reader = weakref.ref(self)
 
     @property
     def type(self) -> str:
         """The name of the records' C type; "bytes" if they have none."""
         return "bytes" if self._type is None else self._type.name
-
-    def events(self, timeout: float | None = None) -> Iterator[Any]:
-        """Iterate over the records; the iterator ends after `timeout` seconds without one, or on `close`.
-
-        With a timeout of 0 it gives what is there and waits for nothing.
-
-        Raises:
-            ValueError: the ring buffer is closed; from the iterator: a record is not of its type.
-        """
-        self._check_open()
-        return self._stream.events(expect_timeout(timeout))
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.events()
 
     def read(self, timeout: float | None = None) -> Any:
         """Return one record; None after `timeout` seconds without one, or when it is closed meanwhile.
@@ -163,18 +132,6 @@ class RingBuffer:
         most = min(max_events, _LARGEST_BATCH)
         return to_array(self._type, _core.read_records(self._stream, most, expect_timeout(timeout), self._type.size))
 
-    def fileno(self) -> int:
-        """A descriptor for `select` and its like: readable while records wait, or it has come to its end.
-
-        It stays readable until a read finds nothing: read with a timeout of 0 until None comes. It is gone when the
-        ring buffer is closed.
-
-        Raises:
-            ValueError: the ring buffer is closed.
-        """
-        self._check_open()
-        return self._stream.fileno()
-
     @property
     def stats(self) -> RingStats:
         """The account up to now; after `close`, the final one."""
@@ -182,35 +139,8 @@ class RingBuffer:
         [(seen, delivered, lost, pending)] = self._stream.stats()
         return RingStats(seen if self._counted else None, delivered, lost if self._counted else None, pending)
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return not self._closer.alive
-
-    def close(self) -> None:
-        """End the reading and wake whoever waits. Idempotent.
-
-        Records that nobody has read are dropped; the final `stats` count them as pending. The map stays as it is.
-        """
-        self._closer()
-
-    def __enter__(self) -> RingBuffer:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<RingBuffer {self._name} of {self.type} {'closed' if self.closed else 'open'}>"
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise ValueError(f"ring buffer '{self._name}' is closed")
-        self._check_process()
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise ValueError("the ring buffer belongs to the process that made it, not to its forked child")
 
 
 def _type_of(ring: Map, wanted: Any) -> Codec | None:
@@ -233,14 +163,6 @@ def _type_of(ring: Map, wanted: Any) -> Codec | None:
     return None
 
 
-def _counts_of(ring: Map) -> _core.Map | None:
-    """The map in which the program counts what it wanted to write, and what it could not."""
-    counts = ring._counts
-    if isinstance(counts, Map) and counts._kind is Kind.PERCPU_ARRAY and counts.value_size == _COUNTS_SIZE:
-        return counts._open()
-    return None
-
-
 def _as_it_is(record: bytes) -> bytes:
     return record
 
@@ -251,8 +173,3 @@ def _loss_advice(ring: Map) -> str:
         f"bytes are full. Take a larger max_entries, read in batches, or do less for each record; stats counts what is "
         f"lost. This is said once"
     )
-
-
-def _close(stream: _core.Stream[Any], process: int) -> None:
-    if os.getpid() == process:  # a forked child has no reader's thread
-        stream.close()

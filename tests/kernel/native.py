@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
 from decoder import IPV4, IPV6, Fields, decode
 
-from netkit_bpf import Side
+from netkit_bpf import Side, _core
 from netkit_bpf.event import PacketEvent
-from netkit_bpf.monitor import _load, _open
+from netkit_bpf.monitor import load_programs
 
 PAIR = "nk0"
 PROGRAMS = {Side.PRIMARY: "monitor_primary", Side.PEER: "monitor_peer"}
@@ -22,6 +22,7 @@ RING = 4 << 20
 QUEUE = 16 << 20
 BATCH = 10_000  # events; they fit the ring even if the reader's thread never runs
 SHOWN = 5  # differences in a failure's message
+_SIDE_OFFSET = 68  # of nk_event.side, bpf/event.h
 _NEEDED = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}  # linux/capability.h
 
 
@@ -44,6 +45,31 @@ def may_be_refused(frame: bytes) -> bool:
     return len(frame) - 14 < least or len(frame) < 15
 
 
+def open_stream(
+    program: _core.Object,
+    ring_size: int,
+    queue_size: int,
+    names: Sequence[str],
+    *,
+    threaded: bool = True,
+    share_thread: bool = True,
+    loss_advice: str | None = None,
+) -> _core.Stream[PacketEvent]:
+    """Read the events of loaded programs as the core does it."""
+    return _core.Stream(
+        program,
+        [(program.map("events"), ring_size)],
+        queue_size,
+        tuple(names),
+        counts=program.map("counts"),
+        sources=len(PROGRAMS),
+        source_offset=_SIDE_OFFSET,
+        threaded=threaded,
+        share_thread=share_thread,
+        loss_advice=loss_advice,
+    )
+
+
 class Native:
     """The loaded programs, and their events."""
 
@@ -57,13 +83,15 @@ class Native:
         share_thread: bool = False,
         loss_advice: str | None = None,
     ) -> None:
-        self.program = _load(0, ring_size, None, snaplen)
-        self.stream = _open(
+        self.object = load_programs(0, ring_size, None, snaplen)
+        core = self.object._core
+        assert core is not None
+        self.program = core
+        self.stream = open_stream(
             self.program,
             ring_size,
             queue_size,
             [PAIR],
-            [],
             threaded=threaded,
             share_thread=share_thread,
             loss_advice=loss_advice,
@@ -76,6 +104,7 @@ class Native:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stream.close()
+        self.object.close()
         del self.stream, self.program  # a fixture is referred to for longer than it lives
 
     def send(self, side: Side, frame: bytes, *, count: int = 1) -> bool:

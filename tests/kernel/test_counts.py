@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from native import PROGRAMS, QUEUE, RING, Native
 from packets import ipv4, ipv6, tcp, udp
 
-from netkit_bpf import Side, SideStats
+from netkit_bpf import PacketReader, Side, SideStats
 from netkit_bpf.event import PacketEvent
-from netkit_bpf.monitor import _load, _open
+from netkit_bpf.monitor import load_programs
 
 SMALLEST = 4096  # bytes of a ring; of a queue too
 RECORD = 80  # bytes of a packet in the ring: an 8-byte header and the event
@@ -218,15 +220,13 @@ def test_the_account_is_final_after_close(small: Native) -> None:
 
 
 def test_pairs_share_one_ring_and_one_account_and_each_event_names_its_pair() -> None:
-    first = _load(0, RING, None)
-    programs = [first, *(_load(index, RING, first) for index in (1, 2))]
     names = ("nk0", "nk1", "nk2")
-    stream = _open(first, RING, QUEUE, names, [])
-    try:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(closing(load_programs(0, RING)))
+        objects = [first, *(stack.enter_context(closing(load_programs(index, RING, first))) for index in (1, 2))]
+        reader = stack.enter_context(PacketReader(first.maps["events"], pairs=names, queue_size=QUEUE))
         for index in (2, 0, 1, 1):
-            programs[index].test_run("monitor_peer", FRAMES[Side.PEER])
-        events = [stream.read(10.0) for _ in range(4)]
+            objects[index].programs["monitor_peer"].test_run(FRAMES[Side.PEER])
+        events = [reader.read(10.0) for _ in range(4)]
         assert [event and event.pair for event in events] == ["nk2", "nk0", "nk1", "nk1"]
-        assert stream.stats() == ((0, 0, 0, 0), (4, 4, 0, 0))
-    finally:
-        stream.close()
+        assert reader.stats == ((0, 0, 0, 0), (4, 4, 0, 0))

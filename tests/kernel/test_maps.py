@@ -446,6 +446,23 @@ def test_sizes_are_set_before_load() -> None:
         obj.maps["flows"].max_entries = 3
 
 
+def test_values_without_a_type_get_their_size_before_load() -> None:
+    obj = BPFObject.open(build(SOURCE))
+    untyped = obj.maps["untyped"]
+    untyped.value_size = 9
+    with pytest.raises(ValueError, match="value_size must be 1 to 4294967295, not 0"):
+        untyped.value_size = 0
+    with pytest.raises(ValueError, match="the values of map 'flows' have a type, which is not changed"):
+        obj.maps["flows"].value_size = 9
+    with pytest.raises(ValueError, match="the values of map 'ring' have no size, which is not changed"):
+        obj.maps["ring"].value_size = 9
+    with obj:
+        untyped[bytes(4)] = b"nine more"
+        assert (untyped.value_size, untyped[bytes(4)]) == (9, b"nine more")
+        with pytest.raises(ValueError, match="map 'untyped' is loaded: value_size is set before load"):
+            untyped.value_size = 6
+
+
 def test_a_map_too_large_is_named() -> None:
     obj = BPFObject.open(build(SOURCE))
     obj.maps["table"].max_entries = 0xFFFFFFFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import select
 import threading
@@ -159,6 +160,32 @@ def test_records_arrive_in_numpy(obj: BPFObject, events: RingBuffer) -> None:
     assert events.stats.delivered == 300
 
 
+def test_one_declaration_in_c_serves_python_numpy_and_tasks(obj: BPFObject, events: RingBuffer) -> None:
+    write(obj, 300)
+    one_by_one = [events.read(timeout=10.0) for _ in range(100)]
+    array = np.concatenate([events.read_batch(1, timeout=10.0) for _ in range(100)])
+
+    async def rest() -> list[Any]:
+        received = []
+        async for event in events:
+            received.append(event)
+            if len(received) == 100:
+                break
+        return received
+
+    in_a_task = asyncio.run(asyncio.wait_for(rest(), 20))
+    assert [tuple(event) for event in one_by_one + in_a_task] == [
+        expected(number) for number in (*range(100), *range(200, 300))
+    ]
+    names = array.dtype.names
+    assert names == one_by_one[0]._fields
+    for number, row in zip(range(100, 200), array, strict=True):
+        assert row["number"] == number
+        for name, value in zip(names or (), expected(number), strict=True):
+            plain = row[name].tolist()
+            assert (type(value)(plain) if isinstance(plain, (list, tuple)) else plain) == value, name
+
+
 def test_a_batch_is_no_larger_than_asked_for(obj: BPFObject, events: RingBuffer) -> None:
     write(obj, 100)
     assert events.read(timeout=10.0).number == 0
@@ -224,6 +251,27 @@ def test_a_flexible_array_takes_what_is_left_of_a_record(obj: BPFObject) -> None
         assert (line.size, line.text) == (3, b"abc")
         with pytest.raises(TypeError, match="records of type struct line have no fixed size"):
             texts.read_batch(timeout=0.0)
+
+
+def test_tasks_wait_for_records(obj: BPFObject, events: RingBuffer) -> None:
+    async def read() -> list[Any]:
+        received = []
+        async for event in events:
+            received.append(event)
+            if len(received) == 200:
+                break
+        return received
+
+    async def both() -> list[Any]:
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)  # it waits by now
+        for _ in range(2):
+            write(obj, 100)
+            await asyncio.sleep(0.01)
+        return await asyncio.wait_for(reading, 20)
+
+    received = asyncio.run(both())
+    assert [tuple(event) for event in received] == [expected(number) for number in range(200)]
 
 
 def test_it_can_be_waited_for_by_select(obj: BPFObject, events: RingBuffer) -> None:

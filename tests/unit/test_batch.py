@@ -208,7 +208,7 @@ def test_concat_puts_batches_end_to_end() -> None:
     assert list(EventBatch.concat(iter([table[5:], table[:5]]))) == made[5:] + made[:5]
     assert EventBatch.concat([table]) == table
     assert len(EventBatch.concat([])) == 0
-    with pytest.raises(TypeError, match="each of batches must be a EventBatch, not list"):
+    with pytest.raises(TypeError, match="each of batches must be an EventBatch, not list"):
         EventBatch.concat([made])  # type: ignore[list-item]
 
 
