@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -29,7 +30,7 @@ class Owner(NamedTuple):
     @classmethod
     def current(cls) -> Owner:
         """This process."""
-        return cls(os.getpid(), _stat("self").start, _namespace("pid"), _namespace("time"))
+        return _current()
 
     @classmethod
     def of(cls, alias: str) -> Owner | None:
@@ -66,6 +67,15 @@ class Owner(NamedTuple):
             return False  # hidden from us (proc(5), hidepid)
         # Nobody waited yet for a zombie; while it has other threads, it is only its first thread that has ended.
         return stat.start != self.start or (stat.state in "ZX" and stat.threads <= 1)
+
+
+@functools.cache
+def _current() -> Owner:
+    """Nothing of it changes while the process lives; a forked child looks anew."""
+    return Owner(os.getpid(), _stat("self").start, _namespace("pid"), _namespace("time"))
+
+
+os.register_at_fork(after_in_child=_current.cache_clear)
 
 
 class _Stat(NamedTuple):
