@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import operator
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -275,6 +274,8 @@ def _rebuild(rows: bytes, data: list[bytes] | None, pairs: tuple[str, ...]) -> E
 
 def _clock(event: PacketEvent) -> str:
     seconds, nanoseconds = divmod(event.timestamp_ns, 10**9)
+    import datetime
+
     time = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return f"{time:%H:%M:%S}.{nanoseconds // 10**6:03}"
 
