@@ -44,6 +44,11 @@ SEC("netkit/peer") int one(struct __sk_buff *skb) { return -1; }
 """
 )
 
+# More than a hook takes.
+MANY = HEADER + "".join(
+    f'SEC("netkit/primary") int many{number}(struct __sk_buff *skb) {{ return -1; }}\n' for number in range(64)
+)
+
 # What a packet looks like at a hook, counted and kept; and what can be done to it.
 WITNESSES = (
     HEADER

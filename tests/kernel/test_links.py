@@ -31,7 +31,7 @@ from netkit_bpf import (
     Side,
     _core,
 )
-from programs import JUDGES, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
+from programs import JUDGES, MANY, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
 from traffic import Wire, ping
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
@@ -108,8 +108,8 @@ def attach_without_link(program: Program, device: Device) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [VERDICTS, WITNESSES, JUDGES, OBSERVER, DROP_PORT.SOURCE],
-    ids=["verdicts", "witnesses", "judges", "observer", "drop_port"],
+    [VERDICTS, MANY, WITNESSES, JUDGES, OBSERVER, DROP_PORT.SOURCE],
+    ids=["verdicts", "many", "witnesses", "judges", "observer", "drop_port"],
 )
 def test_the_kernel_takes_the_programs_of_these_tests(source: str) -> None:
     """Those for real netkit devices too: they are compiled here, where it is quick."""

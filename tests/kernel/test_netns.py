@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -164,3 +165,50 @@ def test_a_name_lives_on_with_what_runs_inside() -> None:
         with NetNS.open(process.pid) as inside:
             assert names(inside) == {"lo"}
         process.kill()
+
+
+def test_programs_are_run_inside_as_subprocess_runs_them() -> None:
+    with NetNS.create() as netns:
+        done = netns.run(["cat"], input="inside", text=True, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "inside", "")
+        assert netns.run(["false"]).returncode == 1
+        with pytest.raises(subprocess.CalledProcessError, match="returned non-zero exit status 1"):
+            netns.run(["false"], check=True)
+        with pytest.raises(subprocess.TimeoutExpired):  # which kills it: nothing is left
+            netns.run(["sleep", "60"], timeout=0.1)
+        with pytest.raises(FileNotFoundError):
+            netns.run(["/nowhere/nothing"])
+        with netns.popen(["readlink", "/proc/self/ns/net"], stdout=subprocess.PIPE, text=True) as process:
+            assert process.communicate()[0].strip() == f"net:[{netns.inode}]"
+
+
+def test_ctrl_c_ends_the_wait_for_a_call_and_the_call_ends_by_itself() -> None:
+    go_on = threading.Event()
+    with NetNS.create() as netns:
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            netns.call(go_on.wait)
+        timer.join()
+        go_on.set()
+
+
+def test_what_a_function_returns_or_raises_inside_comes_through() -> None:
+    with NetNS.create() as netns:
+        assert netns.call(lambda *words, **more: (words, more), 1, two=3) == ((1,), {"two": 3})
+        with pytest.raises(KeyError, match="missing") as caught:
+            netns.call({}.__getitem__, "missing")
+        assert caught.value.args == ("missing",)
+        with pytest.raises(SystemExit, match="7"):
+            netns.call(exit, 7)
+
+
+def test_an_unnamed_namespace_ends_with_its_last_user() -> None:
+    netns = NetNS.create()
+    kept = netns.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    inode = netns.inode
+    netns.delete()
+    with kept:  # it keeps the namespace, and stays in it
+        with pytest.raises(OSError, match="unreachable"):
+            kept.sendto(b"?", ("127.0.0.1", 9))
+    assert not any(f"net:[{inode}]" in fd for fd in Resources.now().fds)

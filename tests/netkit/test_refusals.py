@@ -18,7 +18,7 @@ import pytest
 from netkit_bpf import BPFObject, NetkitDevice, NetkitPair, NetNS, NotSupportedError
 from netkit_bpf.pair import create_pairs
 from netkit_bpf.spec import pair_spec
-from programs import ONE, VERDICTS, load
+from programs import MANY, VERDICTS, load
 
 MOST = 63  # programs on a hook
 
@@ -268,14 +268,13 @@ def test_a_hook_tells_why_it_does_not_take_a_program(scene: Scene, obj: BPFObjec
         assert pair.programs("peer") == held
 
 
-def test_a_hook_takes_63_programs_and_tells_that_it_is_full(scene: Scene, obj: BPFObject) -> None:
-    with ExitStack() as stack:
-        for _ in range(MOST):
-            one = stack.enter_context(load(ONE))
-            stack.enter_context(scene.pair.attach(one.programs["one"], "primary"))
+def test_a_hook_takes_63_programs_and_tells_that_it_is_full(scene: Scene) -> None:
+    with ExitStack() as stack, load(MANY) as many:
+        for number in range(MOST):
+            stack.enter_context(scene.pair.attach(many.programs[f"many{number}"], "primary"))
         assert len(scene.pair.programs("primary").programs) == MOST
         with pytest.raises(OSError, match="there are 63 programs on this hook, more do not fit") as caught:
-            scene.pair.attach(obj.programs["first"], "primary")
+            scene.pair.attach(many.programs["many63"], "primary")
         assert caught.value.errno == errno.ERANGE
 
 
