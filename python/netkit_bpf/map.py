@@ -226,7 +226,7 @@ class Map(MapHandle, MutableMapping[Any, Any]):
 
     @property
     def _kind(self) -> Kind:
-        return self._elements.kind
+        return self._info.kind
 
     def _refuse(self, why: str) -> NoReturn:
         raise TypeError(f"map '{self.name}' is of type {self.type}, which {why}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -29,7 +30,6 @@ class MapHandle:
         self._info = info
         self._types = types
         self._pinned_at = pinned_at
-        self._elements = Elements(info, types)
         self._counts: MapHandle | None = None  # in which the program counts what it writes into this ring buffer
         self._reader: Callable[[], object] = lambda: None  # a weak reference to who reads this ring buffer
 
@@ -73,7 +73,7 @@ class MapHandle:
             raise ValueError(f"the values of map '{self.name}' {what}, which is not changed")
         unloaded.set_value_size(self.name, size)
         self._info = self._info._replace(value_size=size)
-        self._elements = Elements(self._info, self._types)
+        self.__dict__.pop("_elements", None)
 
     @property
     def max_entries(self) -> int:
@@ -168,6 +168,11 @@ class MapHandle:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not loaded" if self._core is None else f"id {self.id}"
         return f"<Map {self.name} ({self.type}) {state}>"
+
+    @functools.cached_property
+    def _elements(self) -> Elements:
+        """How its elements become Python's: made when they are first asked for, because few maps' are."""
+        return Elements(self._info, self._types)
 
     def _fileno(self) -> int:
         """The descriptor, which stays this map's."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class BPFObject:
                 each._counts = self._maps.get(f"{map_name}_counts", self._maps.get("counts"))
         self._variables: dict[str, Variable] = {}
         for index, (variable, section, number, size, constant) in enumerate(core.variables()):
-            codec = self._codec(number, size)
+            codec = functools.partial(_codec, self._types, number, size)
             self._variables.setdefault(variable, Variable(core, index, variable, section, codec, constant))
 
     @classmethod
@@ -175,10 +176,6 @@ class BPFObject:
         """Whether `close` was called."""
         return self._core is None
 
-    def _codec(self, number: int, size: int) -> Codec:
-        codec = self._types.codec(number) if self._types else None
-        return codec if codec and codec.size == size else Raw(size)
-
     def __enter__(self) -> BPFObject:
         if not self._loaded:
             self.load()
@@ -192,3 +189,8 @@ class BPFObject:
     def __repr__(self) -> str:
         state = "closed" if self._core is None else "loaded" if self._loaded else "open"
         return f"<BPFObject {self._name} {state}>"
+
+
+def _codec(types: Types | None, number: int, size: int) -> Codec:
+    codec = types.codec(number) if types else None
+    return codec if codec and codec.size == size else Raw(size)

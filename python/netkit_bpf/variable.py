@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from netkit_bpf import _core
@@ -20,15 +22,21 @@ class Variable:
     ...     program.variables["blocked_port"].value = 12345
     """
 
-    def __init__(self, core: _core.Object, index: int, name: str, section: str, codec: Codec, constant: bool) -> None:
-        """Not for callers: variables come from an object."""
+    def __init__(
+        self, core: _core.Object, index: int, name: str, section: str, codec: Callable[[], Codec], constant: bool
+    ) -> None:
+        """Not for callers: variables come from an object. The codec is made when it is first needed."""
         self._core: _core.Object | None = core
         self._index = index
         self._name = name
         self._section = section
-        self._codec = codec
+        self._make_codec = codec
         self._constant = constant
         self._loaded = False
+
+    @functools.cached_property
+    def _codec(self) -> Codec:
+        return self._make_codec()
 
     @property
     def name(self) -> str:
