@@ -115,9 +115,11 @@ class Monitor(PacketReader):
                 share_thread=share_thread,
             )
             undo.pop_all()
-        for obj in objects:
+        for obj in objects:  # has a descriptor of each of them too: those of many pairs add up
+            for program in obj.programs.values():
+                program.close()
             for unused in obj.maps.values():
-                unused.close()  # the object has a descriptor of each, the reader of its own: those of many pairs add up
+                unused.close()
         self._objects = objects  # last, to be let go of last
 
     def close(self) -> None:

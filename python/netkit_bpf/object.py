@@ -164,8 +164,7 @@ class BPFObject:
         """Close the object with its programs, maps and variables. Idempotent."""
         self._core = None
         for program in self._programs.values():
-            program._core = None
-            program._closed = True
+            program.close()
         for each in self._maps.values():
             each.close()
         for variable in self._variables.values():

@@ -172,13 +172,23 @@ class Program:
         seen = PacketContext(*_sk_buff().decode(after)) if after else None
         return TestRun(retval, verdict, data, duration, seen)
 
+    def close(self) -> None:
+        """Let go of the program. What is attached stays so. Idempotent."""
+        self._core = None
+        self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it, or its object, was closed."""
+        return self._closed
+
     def _fileno(self) -> int:
         """The descriptor, which stays this program's."""
         return self._open().fileno()
 
     def _open(self) -> _core.Program:
         if self._closed:
-            raise ValueError(f"the object of program '{self._name}' is closed")
+            raise ValueError(f"program '{self._name}' is closed")
         if self._core is None:
             raise ValueError(f"program '{self._name}' is not loaded: call load() of its object first")
         return self._core

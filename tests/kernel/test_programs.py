@@ -170,6 +170,10 @@ def test_use_before_load_and_after_close_is_a_value_error() -> None:
             yield str(caught.value)
 
     assert set(uses(say)) == {"program 'say' is not loaded: call load() of its object first"}
+    obj.load()
+    obj.programs["plain"].close()
+    assert (obj.programs["plain"].closed, say.closed) == (True, False)
     obj.close()
-    assert set(uses(say)) == {"the object of program 'say' is closed"}
+    assert say.closed
+    assert set(uses(say)) == {"program 'say' is closed"}
     assert repr(say) == "<Program say (netkit/primary) closed>"
