@@ -17,28 +17,30 @@ from netkit_bpf.spec import pair_spec
 TIMES = 20  # that each makes a pair, in a round
 GROUP, MANY, ONE_BY_ONE = 7, 64, 8
 BATCH = """\
-link add v0 mtu 1400 group 7 type veth peer name v0p mtu 1400 group 7
-link set v0 up
-link set v0p up
-address add 10.42.0.1/24 dev v0
-address add 10.42.0.2/24 dev v0p
+link add v{0} mtu 1400 group 7 type veth peer name v{0}p mtu 1400 group 7
+link set v{0} up
+link set v{0}p up
+address add 10.42.{0}.1/24 dev v{0}
+address add 10.42.{0}.2/24 dev v{0}p
 """
 
 
 def ours() -> float:
     """Milliseconds that this package takes for a pair with an MTU and a group, both ends up, an address each."""
 
-    def make(netns: NetNS) -> None:
-        (pair,) = _create(netns, netns, ["v0"])
-        pair.primary.add_address("10.42.0.1/24")
-        pair.peer.add_address("10.42.0.2/24")
+    def make(netns: NetNS, number: int) -> None:
+        (pair,) = _create(netns, netns, [f"v{number}"])
+        pair.primary.add_address(f"10.42.{number}.1/24")
+        pair.peer.add_address(f"10.42.{number}.2/24")
 
     return _median(make)
 
 
 def ip_batch() -> float:
     """The same for one process of ip-link(8)."""
-    return _median(lambda _: subprocess.run(["ip", "-batch", "-"], input=BATCH, text=True, check=True))
+    return _median(
+        lambda _, number: subprocess.run(["ip", "-batch", "-"], input=BATCH.format(number), text=True, check=True)
+    )
 
 
 def pyroute2() -> float:
@@ -48,13 +50,13 @@ def pyroute2() -> float:
     def timed() -> float:
         with IPRoute() as route:
 
-            def make(_: NetNS) -> None:
-                peer = {"ifname": "v0p", "mtu": 1400, "group": GROUP}
-                route.link("add", ifname="v0", kind="veth", mtu=1400, group=GROUP, peer=peer)
-                for name, address in (("v0", "10.42.0.1"), ("v0p", "10.42.0.2")):
+            def make(_: NetNS, number: int) -> None:
+                peer = {"ifname": f"v{number}p", "mtu": 1400, "group": GROUP}
+                route.link("add", ifname=f"v{number}", kind="veth", mtu=1400, group=GROUP, peer=peer)
+                for end, name in enumerate((f"v{number}", f"v{number}p"), 1):
                     (index,) = route.link_lookup(ifname=name)
                     route.link("set", index=index, state="up")
-                    route.addr("add", index=index, address=address, prefixlen=24)
+                    route.addr("add", index=index, address=f"10.42.{number}.{end}", prefixlen=24)
 
             return _times(netns, make)
 
@@ -88,17 +90,17 @@ def _create(netns: NetNS, peer_netns: NetNS, names: list[str]) -> list[NetkitPai
     return create_pairs(netns, [(spec, peer_netns) for spec in specs])
 
 
-def _median(make: Callable[[NetNS], object]) -> float:
+def _median(make: Callable[[NetNS, int], object]) -> float:
     with NetNS.create() as netns:
         return netns.call(_times, netns, make)
 
 
-def _times(netns: NetNS, make: Callable[[NetNS], object]) -> float:
+def _times(netns: NetNS, make: Callable[[NetNS, int], object]) -> float:
     """Milliseconds, the median; on a thread inside the namespace."""
     found = []
-    for _ in range(TIMES):
+    for number in range(TIMES):
         begin = time.perf_counter()
-        make(netns)
+        make(netns, number)
         found.append(1e3 * (time.perf_counter() - begin))
-        delete_group(GROUP, netns)
+    delete_group(GROUP, netns)
     return statistics.median(found)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from netkit_bpf.arguments import check_device_name, expect, expect_in
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Mode
-from netkit_bpf.netns import NetNS
+from netkit_bpf.netns import AF_INET, SOCK_STREAM, NetNS
 from netkit_bpf.pair import NetkitPair, create_pairs, delete_group
 from netkit_bpf.spec import pair_spec
 
 if TYPE_CHECKING:
+    import socket
     import subprocess
 
 _MOST = 254  # each node has an IPv4 network with its number in the third byte
@@ -79,8 +79,8 @@ class Node:
 
     def socket(
         self,
-        family: int = socket.AF_INET,
-        type: int = socket.SOCK_STREAM,  # noqa: A002 - as socket.socket() names it
+        family: int = AF_INET,
+        type: int = SOCK_STREAM,  # noqa: A002 - as socket.socket() names it
         proto: int = 0,
     ) -> socket.socket:
         """Make a Python socket that belongs to the node; see `NetNS.socket`."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +14,12 @@ from netkit_bpf import _core
 from netkit_bpf.arguments import expect
 
 if TYPE_CHECKING:
+    import socket
     import subprocess
 
 _T = TypeVar("_T")
 _DIRECTORY = Path("/run/netns")
+AF_INET, SOCK_STREAM = 2, 1  # as socket has them, which is imported when the first one is made
 
 
 class NetNS:
@@ -185,18 +185,22 @@ class NetNS:
 
     def socket(
         self,
-        family: int = socket.AF_INET,
-        type: int = socket.SOCK_STREAM,  # noqa: A002 - as socket.socket() names it
+        family: int = AF_INET,
+        type: int = SOCK_STREAM,  # noqa: A002 - as socket.socket() names it
         proto: int = 0,
     ) -> socket.socket:
         """Make a Python socket that belongs to the namespace for its whole life, whoever uses it."""
-        return self.call(socket.socket, family, type, proto)
+        from socket import socket
+
+        return self.call(socket, family, type, proto)
 
     def call(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
         """Call a function on a new thread inside the namespace and return what it returns, or raises.
 
         The thread ends with the call. Ctrl-C interrupts the wait; the function then still runs to its end.
         """
+        import threading
+
         path = self.path
         outcome: list[tuple[_T | None, BaseException | None]] = []
 

@@ -8,17 +8,18 @@ import errno
 import itertools
 import os
 import re
-import select
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from netkit_bpf.arguments import expect, expect_timeout
+
+if TYPE_CHECKING:
+    import threading
 
 _NAME = "netkit-bpf"  # of an instance: this, the process's id and a number
 _EVENT = "events/bpf_trace/bpf_trace_printk/enable"
@@ -70,6 +71,8 @@ class TraceLog:
         self._timeout = timeout
         self._lines: deque[TraceLine] = deque()
         self._lost = 0
+        import threading
+
         self._reading = threading.Lock()
         instance = _make_instance(_tracefs())
         with contextlib.ExitStack() as undo:
@@ -118,6 +121,8 @@ class TraceLog:
             while not self._lines:
                 if self.closed:
                     return None
+                import select
+
                 ready = select.poll()
                 ready.register(self._pipe, select.POLLIN)
                 ready.register(self._wake, select.POLLIN)
