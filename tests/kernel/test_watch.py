@@ -16,6 +16,7 @@ import pytest
 from veth import veth_pair
 
 from netkit_bpf import Device, DeviceChange, NetkitPair, NetNS
+from unprivileged import unprivileged
 
 PATIENCE = 20.0  # seconds: far longer than anything takes
 
@@ -178,6 +179,48 @@ def test_a_forked_child_cannot_use_a_watch(pair: NetkitPair) -> None:
         assert os.waitpid(child, 0)[1] == 0
         pair.peer.down()
         assert told(watch.read(PATIENCE)) == ("peer", "down", "ve1")
+
+
+def test_an_end_that_is_out_of_reach_is_not_watched(pair: NetkitPair) -> None:
+    with NetkitPair(pair.primary, None, owned=False).watch() as watch:
+        pair.peer.rename("other")
+        pair.primary.down()
+        assert told(watch.read(PATIENCE)) == ("primary", "down", "ve0")
+        pair.delete()
+        assert list(map(str, watch)) == ["[primary] ve0 deleted"]
+
+
+def test_without_privilege_only_the_namespace_of_ones_own_is_watched(pair: NetkitPair) -> None:
+    with NetNS.current() as here, veth_pair(here, here) as own:
+
+        def watch_own() -> list[str]:
+            with own.watch(timeout=0) as watch:
+                return [str(change) for change in watch]
+
+        assert unprivileged(watch_own) == "[]"
+        text = unprivileged(pair.watch)
+        assert text.startswith("PermissionError: [Errno 1] listen to changes of devices: Operation not permitted"), text
+        assert "needs CAP_NET_BROADCAST" in text
+
+
+def test_what_happens_to_an_end_here_is_told_without_privilege(tmp_path: Path) -> None:
+    with NetNS.current() as here, veth_pair(here, here) as own:
+        ready = tmp_path / "ready"
+
+        def watch_own() -> str:
+            with own.watch(timeout=PATIENCE) as watch:
+                ready.touch()
+                return str(watch.read(PATIENCE))
+
+        def act() -> None:
+            while not ready.exists():
+                time.sleep(0.01)
+            own.peer.down()
+
+        acting = threading.Thread(target=act)
+        acting.start()
+        assert unprivileged(watch_own) == "'[peer] ve1 down'"
+        acting.join()
 
 
 def test_a_gone_pair_cannot_be_watched(pair: NetkitPair) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 import platform
 import socket
-import struct
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -19,6 +15,7 @@ from netkit_bpf import BPFObject, NetkitDevice, NetkitPair, NetNS, NotSupportedE
 from netkit_bpf.pair import create_pairs
 from netkit_bpf.spec import pair_spec
 from programs import MANY, VERDICTS, load
+from unprivileged import unprivileged
 
 MOST = 63  # programs on a hook
 
@@ -276,32 +273,6 @@ def test_a_hook_takes_63_programs_and_tells_that_it_is_full(scene: Scene) -> Non
         with pytest.raises(OSError, match="there are 63 programs on this hook, more do not fit") as caught:
             scene.pair.attach(many.programs["many63"], "primary")
         assert caught.value.errno == errno.ERANGE
-
-
-def drop_capabilities() -> None:
-    version_3, none = struct.pack("=Ii", 0x20080522, 0), bytes(24)  # linux/capability.h
-    if ctypes.CDLL(None, use_errno=True).capset(version_3, none) != 0:
-        raise RuntimeError(os.strerror(ctypes.get_errno()))
-
-
-def unprivileged(function: Callable[[], object]) -> str:
-    """What the function raises in a fork that gives its capabilities away."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            drop_capabilities()
-            function()
-            os.write(theirs, b"nothing was raised")
-        except BaseException as error:
-            os.write(theirs, "".join(traceback.format_exception_only(error)).encode())
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    with open(ours) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    return text
 
 
 def test_without_privilege_each_refusal_names_what_is_missing() -> None:
