@@ -88,8 +88,8 @@ def bcc(mode: str) -> Iterator[Consumer]:
 
 @contextlib.contextmanager
 def ours(*arguments: str) -> Iterator[Consumer]:
-    """A Monitor in a process of its own (ours.py)."""
-    with _running([sys.executable, HERE / "ours.py", *arguments], None) as consumer:
+    """A Monitor in a process of its own (ours.py), which counts what it loses and does not warn of it."""
+    with _running([sys.executable, "-W", "ignore", HERE / "ours.py", *arguments], None) as consumer:
         yield consumer
 
 
