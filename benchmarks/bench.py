@@ -25,6 +25,7 @@ from goals import GOALS
 ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "program": rows.program,
     "filter": rows.filters,
+    "cpus": rows.cpus,
     "drain": rows.drain,
     "text": rows.text,
     "rate": rows.rate,

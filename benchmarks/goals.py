@@ -49,6 +49,12 @@ GOALS = [
         "100k/s: libbpf poll, ns more in the packet's path",
         most=0.1,
     ),
+    Goal(
+        "two producers: per-CPU rings / one",
+        "two producers: per-CPU rings, M/s",
+        "two producers: one shared ring, M/s",
+        least=3,
+    ),
     Goal("idle: p50 / libbpf poll", "idle: threaded, p50 us", "idle: libbpf, p50 us", most=1.2),
     Goal("idle: p99 / libbpf poll", "idle: threaded, p99 us", "idle: libbpf, p99 us", most=1.5),
     Goal("idle, inline: p50 / libbpf poll", "idle: inline, p50 us", "idle: libbpf, p50 us", most=1.2),

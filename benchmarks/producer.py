@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +24,28 @@ class Sent(NamedTuple):
 
 def flood(build: Path, program: int, *, burst: int, rate: float, seconds: float) -> Sent:
     """Run the program with this id on `rate` packets a second, 0 for as many as it can, in bursts."""
-    command: list[str | Path] = [
-        *pinned(PRODUCER_CPU),
-        build / "flood",
-        str(program),
-        PACKET.hex(),
-        str(burst),
-        str(rate),
-        str(seconds),
+    command = _command(build, program, PRODUCER_CPU, burst, rate, seconds)
+    return _sent(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def flood_from_two(build: Path, program: int, *, packets: int) -> list[Sent]:
+    """Run the program on so many packets on each of two CPUs at once."""
+    start = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 200_000_000  # until both are there
+    started = [
+        subprocess.Popen(
+            [*_command(build, program, cpu, packets, 0, 1e-9), str(start)], stdout=subprocess.PIPE, text=True
+        )
+        for cpu in (PRODUCER_CPU, CONSUMER_CPU)
     ]
-    packets, elapsed, spent = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return [_sent(each.communicate()[0]) for each in started]
+
+
+def _command(build: Path, program: int, cpu: int, burst: int, rate: float, seconds: float) -> list[str | Path]:
+    return [*pinned(cpu), build / "flood", str(program), PACKET.hex(), str(burst), str(rate), str(seconds)]
+
+
+def _sent(text: str) -> Sent:
+    packets, elapsed, spent = text.split()
     return Sent(int(packets), float(elapsed), float(spent))
 
 

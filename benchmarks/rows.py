@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -11,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import consumers
 import devices
 import wire
-from producer import PACKET, flood
+from producer import PACKET, flood, flood_from_two
 
 from netkit_bpf import BPFObject, Monitor
 
@@ -61,6 +62,22 @@ def drain(build: Path) -> Figures:
     yield "drain: blocks handed to Python, ns", _our_drain(build, _count_batches)
     yield "drain: numpy batches, ns", _our_drain(build, _sum_batches)
     yield "drain: for event, 2 attributes, ns", _our_drain(build, _iterate)
+
+
+def cpus(build: Path) -> Figures:
+    """Two CPUs that send at once, nobody reading: what both together send, millions a second."""
+    if (os.cpu_count() or 1) < 2:
+        return
+    names: dict[str, Literal["shared", "percpu"]] = {"one shared ring": "shared", "per-CPU rings": "percpu"}
+    for name, rings in names.items():
+        with (
+            wire.pair() as pair,
+            Monitor(pair, sides=["primary"], ring_size=32 << 20, rings=rings, threaded=False) as monitor,
+        ):
+            (attached,) = pair.programs("primary").programs
+            sent = flood_from_two(build, attached.id, packets=150_000)
+            assert monitor.stats.primary.lost == 0
+        yield f"two producers: {name}, M/s", sum(1e3 * each.packets / each.spent for each in sent)
 
 
 def text(build: Path) -> Figures:

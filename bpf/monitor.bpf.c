@@ -12,6 +12,8 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 const volatile __u16 pair_index;
 const volatile __u32 snaplen;	/* how many bytes of each packet go with its record; 0: none, which costs nothing */
+const volatile bool percpu;	/* each CPU has a ring of its own, so that none waits for another */
+const volatile bool ordered;	/* readers put the records of all CPUs in order: see nk_stamp() */
 
 /*
  * What to say once the packet is recorded, per side. NEXT (-1) leaves the decision to later programs,
@@ -24,6 +26,17 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);	/* set before load */
 } events SEC(".maps");
+
+/* The rings by CPU. One that came online later has none, and shares events. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);		/* set before load */
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_RINGBUF);
+		__uint(max_entries, 4096);	/* of a page each, or more: rings of any size fit */
+	});
+} cpu_rings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -75,6 +88,31 @@ static __always_inline struct nk_record *nk_scratch(void)
 	return bpf_map_lookup_elem(&scratch, &cpu);
 }
 
+/* The ring that takes the records of this CPU. */
+static __always_inline void *nk_ring(void)
+{
+	void *ring = NULL;
+	__u32 cpu;
+
+	if (percpu) {
+		cpu = bpf_get_smp_processor_id();
+		ring = bpf_map_lookup_elem(&cpu_rings, &cpu);
+	}
+	return ring ? ring : &events;
+}
+
+/*
+ * Sets the time of a record that has its place in the ring. A reader that orders the records of all CPUs takes the time
+ * and then looks how far each ring is filled: no record that it does not see may be older. So the place must be out
+ * before the clock is read, of which an atomic operation with a result makes sure.
+ */
+static __always_inline void nk_stamp(struct nk_event *event)
+{
+	if (ordered)
+		__sync_lock_test_and_set(&event->timestamp, 0);
+	event->timestamp = bpf_ktime_get_ns();
+}
+
 /* A record with all that no header tells, and the rest of it zero; NULL if the ring has no room. */
 static __always_inline struct nk_event *nk_begin(struct __sk_buff *skb, __u32 side, __u16 ethertype)
 {
@@ -84,11 +122,11 @@ static __always_inline struct nk_event *nk_begin(struct __sk_buff *skb, __u32 si
 	if (snaplen)
 		event = (struct nk_event *)nk_scratch();
 	else
-		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+		event = bpf_ringbuf_reserve(nk_ring(), sizeof(*event), 0);
 	if (!event)
 		return NULL;
 	__builtin_memset(event, 0, sizeof(*event));
-	event->timestamp = bpf_ktime_get_ns();
+	nk_stamp(event);
 	event->length = skb->len;
 	event->gso_segs = skb->gso_segs;
 	event->ethertype = ethertype;
@@ -189,6 +227,23 @@ int monitor_peer(struct __sk_buff *skb)
 	return nk_observe(skb, NK_PEER);
 }
 
+/* Copies a record of @size bytes to the ring; returns whether there was room. */
+static __always_inline bool nk_output(struct nk_event *event, __u32 size)
+{
+	struct bpf_dynptr place;
+	bool has_room;
+
+	if (!ordered)
+		return !bpf_ringbuf_output(nk_ring(), event, size, 0);
+	has_room = !bpf_ringbuf_reserve_dynptr(nk_ring(), size, 0, &place);
+	if (has_room) {
+		nk_stamp(event);
+		bpf_dynptr_write(&place, 0, event, size, 0);
+	}
+	bpf_ringbuf_submit_dynptr(&place, 0);	/* without room it does nothing but has to be called */
+	return has_room;
+}
+
 /* Makes the record whole and hands it over; returns whether there was room. */
 static __always_inline bool nk_finish(struct __sk_buff *skb, const struct nk_task *todo)
 {
@@ -204,8 +259,7 @@ static __always_inline bool nk_finish(struct __sk_buff *skb, const struct nk_tas
 		bpf_ringbuf_submit(event, 0);
 		return true;
 	}
-	return !bpf_ringbuf_output(&events, event,
-				   sizeof(*event) + nk_copy_data(skb, (struct nk_record *)event, snaplen), 0);
+	return nk_output(event, sizeof(*event) + nk_copy_data(skb, (struct nk_record *)event, snaplen));
 }
 
 /*

@@ -16,43 +16,63 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto longest_wait = 50ms;
+// A record that is a moment too young to be drained in order is waited for: one look more is enough, or a few.
+constexpr int most_looks = 100;
 
 }  // namespace
 
-Channel::Channel(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field,
+Channel::Channel(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field, bool ordered,
                  std::function<void()> check)
     : queue_size_(queue_size),
       turn_(turn),
       field_(field),
       check_(std::move(check)),
       pool_(field.sources),
-      rings_(std::move(rings)) {}
+      rings_(std::move(rings)) {
+  if (ordered) merge_.emplace(rings_, clock_offset_);
+}
 
 size_t Channel::drain() {
   const std::lock_guard draining(draining_);
-  size_t records = 0;
-  for (Ring& ring : rings_) {
-    for (size_t drained = 0; drained < turn_;) {
-      const size_t next = ring.next_size();
-      if (next == 0) break;
-      size_t room = 0;
-      {
-        const std::lock_guard lock(mutex_);
-        if (stopped_ || queued_ >= queue_size_) return records;
-        room = std::min(queue_size_ - queued_, turn_ - drained);
-      }
-      std::shared_ptr<Block> block = block_for(next);
-      const size_t before = block->records;
-      const size_t bytes = ring.drain(*block, room, field_);
-      records += block->records - before;
-      progress_ += block->records - before;
-      drained += bytes;
-      const std::lock_guard lock(mutex_);
-      queued_ += bytes;
-      push(std::move(block));
-    }
+  const size_t before = progress_;
+  if (merge_) {
+    for (int tries = 0; tries < most_looks && !merge_->look(); ++tries) continue;
+    move(*merge_, turn_);
+    return progress_ - before;
   }
-  return records;
+  const size_t first = first_;
+  for (size_t i = 0; i < rings_.size(); ++i) {
+    const size_t ring = (first + i) % rings_.size();
+    const size_t so_far = progress_;
+    if (move(rings_[ring], turn_)) continue;
+    first_ = progress_ == so_far ? ring : ring + 1;  // the next one has waited for longest
+    break;
+  }
+  return progress_ - before;
+}
+
+// Moves records into the queue, about `most` bytes. False if the queue is full.
+template <typename Source>
+bool Channel::move(Source& source, size_t most) {
+  for (size_t moved = 0; moved < most;) {
+    const size_t next = source.next_size();
+    if (next == 0) break;
+    size_t room = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopped_ || queued_ >= queue_size_) return false;
+      room = std::min(queue_size_ - queued_, most - moved);
+    }
+    std::shared_ptr<Block> block = block_for(next);
+    const size_t before = block->records;
+    const size_t bytes = source.drain(*block, room, field_);
+    progress_ += block->records - before;
+    moved += bytes;
+    const std::lock_guard lock(mutex_);
+    queued_ += bytes;
+    push(std::move(block));
+  }
+  return true;
 }
 
 // The last block of the queue again if it has room, else an empty one.
@@ -194,7 +214,7 @@ Channel::Fill Channel::fill() {
     for (size_t i = 0; i < fill.pending.size(); ++i) fill.pending[i] += block->counts[i];
   for (const Ring& ring : rings_) {
     fill.ring += ring.fill();
-    static_cast<void>(field_.count(ring.waiting(), fill.pending));
+    static_cast<void>(field_.count(ring.waiting(ring.size()).run, fill.pending));
   }
   return fill;
 }

@@ -14,11 +14,13 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "block.hpp"
 #include "clock_offset.hpp"
 #include "handle.hpp"
+#include "merge.hpp"
 #include "ring.hpp"
 
 namespace netkit_bpf {
@@ -26,8 +28,9 @@ namespace netkit_bpf {
 // Any thread may call.
 class Channel {
  public:
-  // `turn` is how many bytes of a ring one drain() takes at most.
-  Channel(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field,
+  // `turn` is how many bytes of a ring one drain() takes at most. With `ordered` records come in the order of their
+  // times (see Merge), else those of each ring in their order.
+  Channel(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field, bool ordered,
           std::function<void()> check);
 
   // --- The end of the rings.
@@ -71,6 +74,8 @@ class Channel {
   Fill fill();
 
  private:
+  template <typename Source>
+  bool move(Source& source, size_t most);
   std::shared_ptr<Block> block_for(size_t size);
   void push(std::shared_ptr<Block> block);
   void announce();
@@ -85,7 +90,9 @@ class Channel {
   std::mutex checking_;  // held while check_() runs
   std::mutex draining_;  // taken before mutex_; a record moves from a ring to the queue under it
   std::vector<Ring> rings_;
+  size_t first_ = 0;  // the ring whose turn it is when the queue has room again
   ClockOffset clock_offset_;
+  std::optional<Merge> merge_;
   size_t progress_ = 0;
 
   std::mutex mutex_;

@@ -54,4 +54,6 @@ int64_t ClockOffset::now() {
   return offset_;
 }
 
+int64_t ClockOffset::monotonic() const { return read(CLOCK_MONOTONIC) - namespace_ns_; }
+
 }  // namespace netkit_bpf

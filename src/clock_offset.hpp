@@ -14,6 +14,8 @@ class ClockOffset {
   // CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds. Stays the same until the clocks have moved against
   // each other by more than this can be measured, so that times of neighbouring blocks compare.
   int64_t now();
+  // What BPF programs read now, in nanoseconds.
+  [[nodiscard]] int64_t monotonic() const;
 
  private:
   int64_t namespace_ns_;  // how far this process's CLOCK_MONOTONIC is ahead of the kernel's

@@ -53,7 +53,8 @@ const char* map_advice(int error) {
 }  // namespace
 
 void throw_map_error(int error, const std::string& map, const std::string& object) {
-  throw Error(error, "create map '" + map + "' of BPF object " + object, map_advice(error));
+  throw Error(error, "create map '" + map + "'" + (object.empty() ? "" : " of BPF object " + object),
+              map_advice(error));
 }
 
 void throw_load_error(int error, const std::string& log, const std::string& object) {

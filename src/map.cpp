@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "load_error.hpp"
 #include "pin.hpp"
 
 namespace netkit_bpf {
@@ -69,6 +70,14 @@ Map Map::open_id(uint32_t id) {
     throw Error(error, "open map " + std::to_string(id), error == EPERM ? "needs CAP_SYS_ADMIN" : "");
   }
   return Map(std::move(fd));
+}
+
+Map Map::create(const MapInfo& info) {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = info.flags);
+  Fd fd(bpf_map_create(static_cast<bpf_map_type>(info.type), info.name.c_str(), info.key_size, info.value_size,
+                       info.max_entries, &options));
+  if (!fd) throw_map_error(errno, info.name);
+  return Map(std::move(fd), info.name);
 }
 
 bool Map::is_per_cpu() const noexcept {

@@ -36,6 +36,8 @@ class Map {
   // Throws std::invalid_argument where something else is pinned.
   static Map open_pinned(const std::string& path);
   static Map open_id(uint32_t id);
+  // A new one, without types: of `info` it takes type, name, sizes, max_entries and flags.
+  static Map create(const MapInfo& info);
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }

@@ -134,12 +134,22 @@ size_t Ring::drain(Block& block, size_t limit, const SourceField& field) {
     last = position_ - stride;
   }
   if (position_ == start) return 0;
-  std::atomic_ref(*consumer_position_).store(last, std::memory_order_release);
+  publish(last);
   return position_ - start;
 }
 
+void Ring::skip(size_t length, size_t last) {
+  position_ += length;
+  publish(position_ - last);
+}
+
+// Tells the kernel what was read.
+void Ring::publish(unsigned long position) {
+  std::atomic_ref(*consumer_position_).store(position, std::memory_order_release);
+}
+
 void Ring::release() {
-  std::atomic_ref(*consumer_position_).store(position_, std::memory_order_release);
+  publish(position_);
   // The kernel wakes nobody for a record it commits while it sees an old position: whoever looks once
   // more before sleeping must not look before the position is out.
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -147,11 +157,17 @@ void Ring::release() {
 
 size_t Ring::fill() const { return load_position(producer_position_) - position_; }
 
-std::span<const std::byte> Ring::waiting() const {
+Ring::Waiting Ring::waiting(size_t limit) const {
   const unsigned long end = load_position(producer_position_);
   unsigned long up_to = position_;
-  while (const size_t length = find_run(at(up_to), end - up_to, size_).length) up_to += length;
-  return {at(position_), up_to - position_};
+  size_t last = 0;
+  while (up_to - position_ < limit) {
+    const Run run = find_run(at(up_to), end - up_to, limit - (up_to - position_));
+    if (run.length == 0) break;
+    up_to += run.length;
+    last = Record::stride(run.header);
+  }
+  return {{at(position_), up_to - position_}, last};
 }
 
 }  // namespace netkit_bpf

@@ -54,8 +54,17 @@ class Ring {
 
   // Bytes that wait, records not committed yet included.
   [[nodiscard]] size_t fill() const;
-  // The committed records that wait, in place: valid until the next drain.
-  [[nodiscard]] std::span<const std::byte> waiting() const;
+
+  // Committed records that wait, in place.
+  struct Waiting {
+    std::span<const std::byte> run;  // valid until they are drained or skipped
+    size_t last;                     // bytes of the last one
+  };
+  // Whole records up to about `limit` bytes.
+  [[nodiscard]] Waiting waiting(size_t limit) const;
+  // Goes on behind the first `length` bytes that wait, whole records of which the last takes `last`. Frees their
+  // room as drain() does.
+  void skip(size_t length, size_t last);
 
   [[nodiscard]] int fd() const noexcept { return fd_; }
   [[nodiscard]] size_t size() const noexcept { return size_; }
@@ -67,6 +76,7 @@ class Ring {
   };
   using Mapping = std::unique_ptr<void, Unmap>;
 
+  void publish(unsigned long position);
   [[nodiscard]] const std::byte* at(unsigned long position) const { return data_ + (position & (size_ - 1)); }
 
   int fd_;

@@ -65,9 +65,10 @@ Stream::Stream(const StreamOptions& options)
       check_(options.check),
       // Who reads by itself comes back for the next block when it is done with one; a thread has nothing else to do,
       // but must not be kept at one ring by a producer that is faster than the copy.
-      channel_(std::make_shared<Channel>(open_rings(options), options.queue_size,
-                                         options.reader ? largest_turn : BlockPool::block_size, options.field,
-                                         [this] { check(); })),
+      channel_(std::make_shared<Channel>(
+          open_rings(options), options.queue_size,
+          options.reader ? largest_turn / std::max<size_t>(options.rings.size(), 1) : BlockPool::block_size,
+          options.field, options.ordered, [this] { check(); })),
       popped_(options.field.sources) {
   channel_->on_room([this] { poller_.kick(); });
   poller_.add(channel_);

@@ -31,6 +31,7 @@ struct StreamOptions {
     size_t size;  // max_entries, in bytes
   };
   std::vector<RingMap> rings;
+  bool ordered = false;          // the records of all rings come in the order of their times: see Merge
   size_t queue_size = 16 << 20;  // bytes that may wait behind the rings
 
   // Who empties the rings: a thread, which may serve other streams too. Null: whoever waits for records.

@@ -58,10 +58,21 @@ def datagrams_appear_exactly_once(wire: Wire) -> None:
 
 def a_connection_appears_whole(wire: Wire) -> None:
     """The handshake once each way, the data, and the end of both directions."""
+    _check_connection(wire, Monitor(wire.pair))
+
+
+def a_connection_is_in_order_whatever_cpu_sends(wire: Wire) -> None:
+    """From rings of which each CPU has its own."""
+    _check_connection(wire, Monitor(wire.pair, rings="percpu", ordered=True))
+
+
+def _check_connection(wire: Wire, opened: Monitor) -> None:
     amount = 1000
-    with Monitor(wire.pair) as monitor:
+    with opened as monitor:
         client_port, server_port = connect_and_send(wire.left, wire.right, amount)
         events = [event for event in collect(monitor) if event.protocol == TCP]
+    times = [event.timestamp_ns for event in events]
+    assert times == sorted(times)
     for event in events:
         from_client = event.side is Side.PRIMARY
         ports = (client_port, server_port) if from_client else (server_port, client_port)
@@ -101,5 +112,6 @@ ALL = [
     echo_appears_exactly_once,
     datagrams_appear_exactly_once,
     a_connection_appears_whole,
+    a_connection_is_in_order_whatever_cpu_sends,
     a_flood_is_accounted_for,
 ]

@@ -2,9 +2,10 @@
 /*
  * The producer: runs a BPF program, named by its id, on one packet at a given rate.
  *
- * flood PROGRAM_ID PACKET_HEX BURST RATE SECONDS
+ * flood PROGRAM_ID PACKET_HEX BURST RATE SECONDS [START]
  *
- * Packets go in bursts of BURST, each burst when its time has come; RATE 0 is as fast as it goes. Prints how many
+ * Packets go in bursts of BURST, each burst when its time has come, the first at once or when CLOCK_MONOTONIC says START
+ * nanoseconds; RATE 0 is as fast as it goes. Prints how many
  * were sent, how long that took, and what the program took for all of them, in nanoseconds.
  */
 #include <bpf/bpf.h>
@@ -29,7 +30,7 @@ int main(int argc, char **argv)
 	unsigned long sent = 0;
 	int fd;
 
-	if (argc != 6 || strlen(argv[2]) / 2 > sizeof(packet))
+	if (argc < 6 || argc > 7 || strlen(argv[2]) / 2 > sizeof(packet))
 		return 2;
 	for (size_t i = 0; i < strlen(argv[2]) / 2; i++) {
 		sscanf(argv[2] + 2 * i, "%2hhx", &packet[i]);
@@ -43,7 +44,7 @@ int main(int argc, char **argv)
 	options.repeat = atoi(argv[3]);
 	rate = atof(argv[4]);
 	gap = rate > 0 ? options.repeat * 1e9 / rate : 0;
-	start = due = now();
+	start = due = argc == 7 ? atof(argv[6]) : now();
 	end = start + atof(argv[5]) * 1e9;
 	while (due < end) {
 		while (now() < due)

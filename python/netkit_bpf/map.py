@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import ItemsView, Iterable, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit_bpf import _core
-from netkit_bpf.arguments import expect
+from netkit_bpf.arguments import expect, expect_in
 from netkit_bpf.btf import Types
 from netkit_bpf.codec import Integer
 from netkit_bpf.map_elements import MapInfo
-from netkit_bpf.map_handle import MapHandle, path_text
+from netkit_bpf.map_handle import MapHandle, check_max_entries, path_text
 from netkit_bpf.map_kinds import NO_ITEMS, Kind
 from netkit_bpf.program import Program
 
@@ -30,10 +31,10 @@ _U32 = Integer("__u32", 4, signed=False)
 class Map(MapHandle, MutableMapping[Any, Any]):
     """A map, as a dict of values that are typed by BTF.
 
-    Got from `BPFObject.maps`, or opened where it is pinned. Integers are int, structures named tuples, arrays of
-    unsigned bytes bytes; without BTF keys and values are bytes. A per-CPU map has a tuple of values, one for each
-    possible CPU. Values of an array or hash of maps are maps, of a program array programs; reading them needs
-    CAP_SYS_ADMIN.
+    Got from `BPFObject.maps`, opened where it is pinned, or made by `create`. Integers are int, structures named
+    tuples, arrays of unsigned bytes bytes; without BTF keys and values are bytes. A per-CPU map has a tuple of values,
+    one for each possible CPU. Values of an array or hash of maps are maps, of a program array programs; reading them
+    needs CAP_SYS_ADMIN.
 
     Iterating goes over a copy, made in batches where the kernel has them (5.6): meanwhile anybody may change the
     map. A queue and a stack have `push`, `pop` and `peek` instead of keys, a bloom filter `push` and `in`. A ring
@@ -45,6 +46,41 @@ class Map(MapHandle, MutableMapping[Any, Any]):
     ...     for address, packets in counter.maps["packets"].items():
     ...         print(address, sum(packets))
     """
+
+    @classmethod
+    def create(
+        cls,
+        type: str,  # noqa: A002 - as everywhere else
+        *,
+        max_entries: int,
+        key_size: int = 0,
+        value_size: int = 0,
+        name: str = "",
+    ) -> Map:
+        """Make a map without an object: a ring buffer for an array of maps, say. Its keys and values are bytes.
+
+        Args:
+            type: as bpftool(8) writes it: "hash", "ringbuf".
+            max_entries: how many elements it holds at most; of a ring buffer, its bytes.
+            key_size: bytes of a key.
+            value_size: bytes of a value.
+            name: letters, digits, dots and underscores, at most 15.
+
+        Raises:
+            ValueError: there is no such type, or a number is no size.
+            OSError: EINVAL, a map of this type is not like that; ENOMEM, it is too large.
+
+        >>> rings[cpu] = Map.create("ringbuf", max_entries=1 << 20)  # doctest: +SKIP
+        """
+        kinds = {kind.name.lower(): kind for kind in Kind if kind is not Kind.UNKNOWN}
+        if expect(type, str, "type") not in kinds:
+            raise ValueError(f"type {type!r} is no type of map: there are {', '.join(kinds)}")
+        check_max_entries(kinds[type], max_entries)
+        expect_in(key_size, range(1 << 32), "key_size")
+        expect_in(value_size, range(1 << 32), "value_size")
+        if not re.fullmatch(r"[\w.]{0,15}", expect(name, str, "name"), re.ASCII):
+            raise ValueError(f"name {name!r} must be letters, digits, dots and underscores, at most 15")
+        return cls._opened(_core.Map.create(kinds[type], name, max_entries, key_size, value_size))
 
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Map:

@@ -88,10 +88,7 @@ class MapHandle:
 
     @max_entries.setter
     def max_entries(self, entries: int) -> None:
-        expect_in(entries, _ENTRIES, "max_entries")
-        page = os.sysconf("SC_PAGESIZE")
-        if self._info.kind is Kind.RINGBUF and (entries & (entries - 1) or entries < page):
-            raise ValueError(f"max_entries of a ring buffer must be a power of two from {page}, not {entries}")
+        check_max_entries(self._info.kind, entries)
         self._unloaded("max_entries is set").set_max_entries(self.name, entries)
         self._info = self._info._replace(max_entries=entries)
 
@@ -197,6 +194,14 @@ class MapHandle:
         self._object = None
         theirs = MapInfo(*core.info())
         self._info = self._info._replace(max_entries=theirs.max_entries, value_size=theirs.value_size)
+
+
+def check_max_entries(kind: Kind, entries: int) -> None:
+    """Refuse what no map of this type can have."""
+    expect_in(entries, _ENTRIES, "max_entries")
+    page = os.sysconf("SC_PAGESIZE")
+    if kind is Kind.RINGBUF and (entries & (entries - 1) or entries < page):
+        raise ValueError(f"max_entries of a ring buffer must be a power of two from {page}, not {entries}")
 
 
 def path_text(path: str | os.PathLike[str]) -> str:

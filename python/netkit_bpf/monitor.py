@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
 from netkit_bpf.arguments import expect, expect_in
 from netkit_bpf.bundled import program_file
+from netkit_bpf.cpu_rings import make_cpu_rings, possible_cpus
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.filter import Filter
 from netkit_bpf.object import BPFObject
@@ -53,6 +53,12 @@ class Monitor(PacketReader):
             0 there are none, which costs nothing. A buffer of that size is kept for each CPU.
         ring_size: bytes of the ring buffer that all hooks share: a power of two, 4096 to 1 GiB. A packet
             takes 80 bytes until the reader's thread has it, and its data with a snaplen.
+        rings: "shared" is one ring for all CPUs, which write to it one at a time; "percpu" is a ring of `ring_size`
+            bytes for each CPU that is online, for machines on which many send at once: a packet then never waits for
+            another CPU's. The events of each CPU come in order, those of several one block after the other.
+        ordered: whether the events of per-CPU rings come in the order of their times, which costs some nanoseconds
+            each. An event then waits for its elders, microseconds at most. CPUs that come online later share a ring,
+            in which neighbours can be the wrong way round.
         queue_size: bytes of events that may wait for Python behind the ring.
         threaded: whether a thread empties the ring while Python does something else. Without one the events stay in the
             ring until they are read, which is the quickest for a program that does nothing but read: an event takes
@@ -78,6 +84,8 @@ class Monitor(PacketReader):
         filter: str | None = None,  # noqa: A002 - tcpdump's and libpcap's word
         snaplen: int = 0,
         ring_size: int = 4 * _MIB,
+        rings: Literal["shared", "percpu"] = "shared",
+        ordered: bool = False,
         queue_size: int = 16 * _MIB,
         threaded: bool = True,
         share_thread: bool = True,
@@ -93,20 +101,30 @@ class Monitor(PacketReader):
         if len({(device.netns, device.ifindex) for device in devices}) < len(devices):
             raise ValueError("a pair is named twice: each can be watched once by a monitor")
 
+        if rings not in ("shared", "percpu"):
+            raise ValueError(f"rings must be 'shared' or 'percpu', not {rings!r}")
+        percpu = rings == "percpu"
+        if expect(ordered, bool, "ordered") and not percpu:
+            raise ValueError("ordered is for rings='percpu': a shared ring has the events as they came")
+
         chosen = None if filter is None else Filter(filter)
         objects: list[BPFObject] = []
         observations: list[Observation] = []
         with contextlib.ExitStack() as undo:  # unless all of it succeeds
             for index, each in enumerate(chosen_pairs):
-                obj = load_programs(index, ring_size, objects[0] if objects else None, snaplen)
+                shared = objects[0] if objects else None
+                obj = load_programs(index, ring_size, shared, snaplen, percpu=percpu, ordered=ordered)
                 undo.callback(obj.close)
                 objects.append(obj)
+                if shared is None:
+                    maps = make_cpu_rings(obj, ring_size) if percpu else [obj.maps["events"]]
                 programs: dict[Side | str, Program] = {side: obj.programs[f"monitor_{side}"] for side in watched}
                 observation = each.observe(programs, verdict=obj.variables["verdict"], name="monitor", filter=chosen)
                 undo.callback(observation.close)
                 observations.append(observation)
             super().__init__(
-                objects[0].maps["events"],
+                maps,
+                ordered=ordered,
                 observations=observations,
                 snaplen=snaplen,
                 name="monitor",
@@ -118,7 +136,7 @@ class Monitor(PacketReader):
         for obj in objects:  # has a descriptor of each of them too: those of many pairs add up
             for program in obj.programs.values():
                 program.close()
-            for unused in obj.maps.values():
+            for unused in (*obj.maps.values(), *maps):
                 unused.close()
         self._objects = objects  # last, to be let go of last
 
@@ -136,26 +154,32 @@ class Monitor(PacketReader):
                 last_first.callback(observation.close)
 
 
-def load_programs(index: int, ring_size: int, shared: BPFObject | None = None, snaplen: int = 0) -> BPFObject:
-    """Load the programs for the pair number `index`; all after the first share its ring and counters."""
+def load_programs(
+    index: int,
+    ring_size: int,
+    shared: BPFObject | None = None,
+    snaplen: int = 0,
+    *,
+    percpu: bool = False,
+    ordered: bool = False,
+) -> BPFObject:
+    """Load the programs for the pair number `index`; all after the first share its rings and counters."""
     obj = BPFObject.open(program_file("monitor"))
     obj.variables["pair_index"].value = index
     obj.maps["events"].max_entries = ring_size
     if snaplen:
         obj.variables["snaplen"].value = snaplen
         obj.maps["scratch"].value_size = _EVENT_SIZE + max(snaplen, _LEAST_DATA)
-        obj.maps["scratch"].max_entries = _possible_cpus()
+        obj.maps["scratch"].max_entries = possible_cpus()
+    if percpu:
+        obj.variables["percpu"].value = True
+        obj.variables["ordered"].value = ordered
+        obj.maps["cpu_rings"].max_entries = possible_cpus()
     if shared is not None:
-        for name in ("events", "counts"):
+        for name in ("events", "cpu_rings", "counts"):
             obj.maps[name].reuse(shared.maps[name])
     obj.load()
     return obj
-
-
-def _possible_cpus() -> int:
-    """One more than the highest number that a CPU can have."""
-    numbers = Path("/sys/devices/system/cpu/possible").read_text()  # "0-3"
-    return int(re.split("[-,]", numbers)[-1]) + 1
 
 
 def probe_load() -> None:

@@ -34,7 +34,10 @@ class PacketReader(RecordReader[PacketEvent]):
     `events(timeout=…)` ends in silence. A forked child can neither use it nor harm it.
 
     Args:
-        map: a map of type ringbuf, of an object that is loaded.
+        map: a map of type ringbuf, of an object that is loaded; or several, of which each CPU fills its own. The counts
+            of the first are those of all.
+        ordered: whether events of several rings come in the order of their times. That needs rings that one CPU each
+            fills, and times that the program reads once a record has its place: `nk_stamp` of bpf/monitor.bpf.c tells.
         observations: those whose programs write into it, in the order of `nk_event.pair`. The reader checks them five
             times a second; once a pair is gone the reading ends. They are not closed with it.
         pairs: the names of the pairs by `nk_event.pair`; None takes those of the observations.
@@ -47,7 +50,7 @@ class PacketReader(RecordReader[PacketEvent]):
 
     Raises:
         ValueError: the map is closed, not loaded, read already, or comes without counts; an observation is closed.
-        TypeError: the map is no ring buffer.
+        TypeError: a map is no ring buffer.
 
     >>> observation = pair.observe({"peer": obj.programs["watch"]}, verdict=obj.variables["verdict"])  # doctest: +SKIP
     >>> with PacketReader(obj.maps["events"], observations=[observation]) as reader:  # doctest: +SKIP
@@ -57,8 +60,9 @@ class PacketReader(RecordReader[PacketEvent]):
 
     def __init__(
         self,
-        map: Map,  # noqa: A002 - as everywhere else
+        map: Map | Sequence[Map],  # noqa: A002 - as everywhere else
         *,
+        ordered: bool = False,
         observations: Sequence[Observation] = (),
         pairs: Sequence[str] | None = None,
         snaplen: int = 0,
@@ -67,24 +71,32 @@ class PacketReader(RecordReader[PacketEvent]):
         threaded: bool = True,
         share_thread: bool = True,
     ) -> None:
-        check_ring(map, "PacketReader")
+        rings = [map] if isinstance(map, Map) else expect(map, Sequence, "map")  # type: ignore[type-abstract]
+        for ring in rings:
+            check_ring(ring, "PacketReader")
+        if not rings:
+            raise ValueError("map must be a ring buffer, or several")
+        expect(ordered, bool, "ordered")
         reading = Reading(queue_size, threaded, share_thread, observations)
         reading.check()
         self._names = _names_of(observations, pairs)
         self._snaplen = expect_in(snaplen, range(1 << 31), "snaplen")
-        self._ring_size, self._queue_size = map.max_entries, queue_size
+        self._ring_size, self._queue_size = sum(ring.max_entries for ring in rings), queue_size
         self._start_ns = min((each.start_ns for each in observations), default=time.time_ns())
-        map._open()
-        if counts_of(map, len(_SIDES)) is None:
-            raise ValueError(f"map '{map.name}' comes without counts: a per-CPU array with a struct nk_counts a side")
+        rings[0]._open()
+        if counts_of(rings[0], len(_SIDES)) is None:
+            raise ValueError(
+                f"map '{rings[0].name}' comes without counts: a per-CPU array with a struct nk_counts a side"
+            )
         super().__init__(
-            map,
+            rings,
             self._names,
             reading,
             called=f"the {expect(name, str, 'name')}",
             sources=len(_SIDES),
             source_offset=_SIDE_OFFSET,
-            loss_advice=_loss_advice(name, self._names, self._ring_size),
+            loss_advice=_loss_advice(name, self._names, rings[0].max_entries),
+            ordered=ordered,
         )
 
     def read_batch(self, max_events: int = 65536, timeout: float | None = None) -> EventBatch:

@@ -51,7 +51,7 @@ class RecordReader(Generic[_T]):
 
     def __init__(
         self,
-        ring: Map,
+        rings: Sequence[Map],
         decoder: Any,
         reading: Reading,
         *,
@@ -59,22 +59,25 @@ class RecordReader(Generic[_T]):
         loss_advice: str,
         sources: int = 1,
         source_offset: int = 0,
+        ordered: bool = False,
     ) -> None:
         """Not for callers: use `RingBuffer` or `PacketReader`.
 
-        `decoder`, `sources`, `source_offset` and `loss_advice` are `_core.Stream`'s; errors call the reader `called`.
+        The first ring's counts are those of all. `decoder`, `sources`, `source_offset`, `loss_advice` and `ordered` are
+        `_core.Stream`'s; errors call the reader `called`.
         """
-        core, counts = ring._open(), counts_of(ring, sources)
-        reader = ring._reader()
-        if isinstance(reader, RecordReader) and not reader.closed:
-            raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer")
+        cores, counts = [ring._open() for ring in rings], counts_of(rings[0], sources)
+        for ring in rings:
+            reader = ring._reader()
+            if isinstance(reader, RecordReader) and not reader.closed:
+                raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer")
         self._called = called
         self._counted = counts is not None
         self._process = os.getpid()
         self._observations = tuple(reading.observations)
         self._stream: _core.Stream[Any] = _core.Stream(
-            (core, counts),
-            [(core.fileno(), ring.max_entries)],
+            (cores, counts),
+            [(core.fileno(), ring.max_entries) for core, ring in zip(cores, rings, strict=True)],
             reading.queue_size,
             decoder,
             counts=-1 if counts is None else counts.fileno(),
@@ -84,10 +87,12 @@ class RecordReader(Generic[_T]):
             threaded=reading.threaded,
             share_thread=reading.share_thread,
             loss_advice=loss_advice,
+            ordered=ordered,
         )
         # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
         self._closer = weakref.finalize(self, _close, self._stream, self._process)
-        ring._reader = weakref.ref(self)
+        for ring in rings:
+            ring._reader = weakref.ref(self)
 
     def events(self, timeout: float | None = None) -> Iterator[_T]:
         """Iterate over the records; the iterator ends after `timeout` seconds without one, or on `close`.

@@ -92,7 +92,7 @@ class RingBuffer(RecordReader[Any]):
         self._type = _type_of(map, type)
         self._name = map.name
         super().__init__(
-            map,
+            [map],
             _as_it_is if self._type is None else self._type.decode,
             reading,
             called=f"ring buffer '{map.name}'",

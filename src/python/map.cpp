@@ -36,6 +36,17 @@ void bind_map(py::module_& module) {
           py::arg("path"))
       .def_static(
           "open_id", [](uint32_t id) { return std::make_shared<Map>(Map::open_id(id)); }, py::arg("id"))
+      .def_static(
+          "create",
+          [](uint32_t type, const std::string& name, uint32_t max_entries, uint32_t key_size, uint32_t value_size) {
+            return std::make_shared<Map>(Map::create({.type = type,
+                                                      .key_size = key_size,
+                                                      .value_size = value_size,
+                                                      .max_entries = max_entries,
+                                                      .name = name}));
+          },
+          py::arg("type"), py::arg("name"), py::arg("max_entries"), py::arg("key_size") = 0, py::arg("value_size") = 0,
+          no_gil())
       .def("fileno", &Map::fd)
       .def("info", [](const Map& map) { return to_tuple(map.info()); })
       .def("value_room", &Map::value_room)

@@ -226,8 +226,9 @@ using Attachments = std::vector<std::shared_ptr<Attachment>>;
 std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::pair<int, size_t>>& rings,
                                       size_t queue_size, const py::object& decoder, int counts, size_t sources,
                                       size_t source_offset, const Attachments& attachments, bool threaded,
-                                      bool share_thread, const std::optional<std::string>& loss_advice) {
+                                      bool share_thread, const std::optional<std::string>& loss_advice, bool ordered) {
   StreamOptions options;
+  options.ordered = ordered;
   for (const auto& [fd, size] : rings) options.rings.push_back({fd, size});
   options.queue_size = queue_size;
   if (threaded) options.reader = share_thread ? shared_reader() : std::make_shared<Reader>();
@@ -276,7 +277,7 @@ void bind_stream(py::module_& module) {
       .def(py::init(&make_stream), py::arg("owner"), py::arg("rings"), py::arg("queue_size"), py::arg("decoder"),
            py::kw_only(), py::arg("counts") = -1, py::arg("sources") = 1, py::arg("source_offset") = 0,
            py::arg("attachments") = Attachments(), py::arg("threaded") = true, py::arg("share_thread") = true,
-           py::arg("loss_advice") = std::nullopt)
+           py::arg("loss_advice") = std::nullopt, py::arg("ordered") = false)
       .def("read", &read, py::arg("timeout"))
       .def("events", &make_iterator, py::arg("timeout"))
       .def("fileno", &PyStream::fileno)

@@ -12,6 +12,7 @@ from types import TracebackType
 from decoder import IPV4, IPV6, Fields, decode
 
 from netkit_bpf import Side, _core
+from netkit_bpf.cpu_rings import make_cpu_rings
 from netkit_bpf.event import PacketEvent
 from netkit_bpf.monitor import load_programs
 
@@ -54,11 +55,14 @@ def open_stream(
     threaded: bool = True,
     share_thread: bool = True,
     loss_advice: str | None = None,
+    rings: Sequence[_core.Map] = (),
+    ordered: bool = False,
 ) -> _core.Stream[PacketEvent]:
     """Read the events of loaded programs as the core does it."""
+    rings = rings or [program.open_map("events")]
     return _core.Stream(
-        program,
-        [(program.map("events"), ring_size)],
+        (program, rings),
+        [(ring.fileno(), ring_size) for ring in rings],
         queue_size,
         tuple(names),
         counts=program.map("counts"),
@@ -67,6 +71,7 @@ def open_stream(
         threaded=threaded,
         share_thread=share_thread,
         loss_advice=loss_advice,
+        ordered=ordered,
     )
 
 
@@ -82,8 +87,10 @@ class Native:
         threaded: bool = True,
         share_thread: bool = False,
         loss_advice: str | None = None,
+        percpu: bool = False,
+        ordered: bool = False,
     ) -> None:
-        self.object = load_programs(0, ring_size, None, snaplen)
+        self.object = load_programs(0, ring_size, None, snaplen, percpu=percpu, ordered=ordered)
         core = self.object._core
         assert core is not None
         self.program = core
@@ -95,6 +102,8 @@ class Native:
             threaded=threaded,
             share_thread=share_thread,
             loss_advice=loss_advice,
+            rings=[ring._open() for ring in make_cpu_rings(self.object, ring_size)] if percpu else (),
+            ordered=ordered,
         )
 
     def __enter__(self) -> Native:

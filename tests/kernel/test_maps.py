@@ -446,6 +446,36 @@ def test_sizes_are_set_before_load() -> None:
         obj.maps["flows"].max_entries = 3
 
 
+def test_a_map_is_made_without_an_object() -> None:
+    with Map.create("hash", key_size=4, value_size=2, max_entries=3, name="by_hand") as made:
+        assert (made.type, made.name, made.key_size, made.value_size, made.max_entries) == ("hash", "by_hand", 4, 2, 3)
+        made[b"abcd"] = b"ef"
+        assert dict(made) == {b"abcd": b"ef"}
+    with Map.create("ringbuf", max_entries=8192) as ring:
+        assert (ring.type, ring.max_entries) == ("ringbuf", 8192)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"type": "heap", "max_entries": 1}, "type 'heap' is no type of map: there are hash, array, "),
+        ({"type": "hash", "max_entries": 0}, "max_entries must be 1 to 4294967295, not 0"),
+        ({"type": "ringbuf", "max_entries": 5000}, "must be a power of two from 4096, not 5000"),
+        ({"type": "hash", "max_entries": 1, "key_size": -1}, "key_size must be 0 to 4294967295, not -1"),
+        ({"type": "hash", "max_entries": 1, "name": "a b"}, "name 'a b' must be letters, digits"),
+        ({"type": "hash", "max_entries": 1, "name": 16 * "a"}, "at most 15"),
+    ],
+)
+def test_an_absurd_map_is_not_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Map.create(**options)
+
+
+def test_a_map_that_the_kernel_does_not_make_is_named() -> None:
+    with pytest.raises(OSError, match=r"create map 'one': Invalid argument .*not possible for its type"):
+        Map.create("hash", max_entries=1, name="one")
+
+
 def test_values_without_a_type_get_their_size_before_load() -> None:
     obj = BPFObject.open(build(SOURCE))
     untyped = obj.maps["untyped"]

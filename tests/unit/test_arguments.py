@@ -117,6 +117,19 @@ def test_an_absurd_queue_size_is_a_value_error(pair: NetkitPair) -> None:
         Monitor(pair, queue_size=1)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rings": "cpu"}, "rings must be 'shared' or 'percpu', not 'cpu'"),
+        ({"rings": 2}, "rings must be 'shared' or 'percpu', not 2"),
+        ({"ordered": True}, "ordered is for rings='percpu'"),
+    ],
+)
+def test_absurd_rings_are_a_value_error(pair: NetkitPair, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Monitor(pair, **options)
+
+
 def test_only_a_namespace_can_be_opened_as_one() -> None:
     with pytest.raises(ValueError, match="/etc/hostname is not a network namespace"):
         NetNS.open("/etc/hostname")
