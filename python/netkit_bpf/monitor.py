@@ -45,9 +45,10 @@ class Monitor(PacketReader):
         pair: the pair to watch.
         pairs: more pairs.
         sides: which hooks: "primary", "peer" or both.
-        filter: a pcap-filter(7) expression, "icmp6 or tcp port 443". It is executed in the kernel, before a record is
-            made: a packet that does not match costs no more than that, and goes its way all the same. It matches what
-            is on the wire: behind a VLAN tag, "vlan and icmp6". Names of hosts are looked up once, now.
+        filter: a pcap-filter(7) expression, "icmp6 or tcp port 443", or a `Filter` made of one. It is executed in the
+            kernel, before a record is made: a packet that does not match costs no more than that, and goes its way all
+            the same. It matches what is on the wire: behind a VLAN tag, "vlan and icmp6". Names of hosts are looked up
+            once, when the filter is made.
         snaplen: how many bytes of each packet an event carries as its `data`, from the Ethernet header on, as on the
             wire; 0 to 262144. A packet then takes that much more of the ring, or its own length if it is shorter. With
             0 there are none, which costs nothing. A buffer of that size is kept for each CPU.
@@ -81,7 +82,7 @@ class Monitor(PacketReader):
         pair: NetkitPair,
         *pairs: NetkitPair,
         sides: Sequence[Side | str] = (Side.PRIMARY, Side.PEER),
-        filter: str | None = None,  # noqa: A002 - tcpdump's and libpcap's word
+        filter: str | Filter | None = None,  # noqa: A002 - tcpdump's and libpcap's word
         snaplen: int = 0,
         ring_size: int = 4 * _MIB,
         rings: Literal["shared", "percpu"] = "shared",
@@ -107,7 +108,7 @@ class Monitor(PacketReader):
         if expect(ordered, bool, "ordered") and not percpu:
             raise ValueError("ordered is for rings='percpu': a shared ring has the events as they came")
 
-        chosen = None if filter is None else Filter(filter)
+        chosen = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
         objects: list[BPFObject] = []
         observations: list[Observation] = []
         with contextlib.ExitStack() as undo:  # unless all of it succeeds

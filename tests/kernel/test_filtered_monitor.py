@@ -13,7 +13,7 @@ import pytest
 from packets import ipv6, tcp, udp
 from veth import has_tcx, veth_pair, veth_wire
 
-from netkit_bpf import Monitor, NetNS
+from netkit_bpf import Filter, Monitor, NetNS
 from traffic import Wire, collect, connect_and_send, ping, send_datagrams
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
@@ -67,7 +67,7 @@ def test_an_unfiltered_monitor_beside_it_sees_everything(wire: Wire) -> None:
 def test_each_of_several_pairs_is_filtered() -> None:
     with NetNS.create() as here, NetNS.create() as there, NetNS.create() as elsewhere, NetNS.create() as yonder:
         with veth_pair(here, there) as first, veth_pair(elsewhere, yonder) as second:
-            with Monitor(first, second, sides=["primary"], filter="udp port 53") as monitor:
+            with Monitor(first, second, sides=["primary"], filter=Filter("udp port 53")) as monitor:
                 for netns in (here, elsewhere):
                     with netns.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
                         raw.bind(("ve0", 0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import select
 import threading
 import warnings
@@ -322,6 +324,22 @@ def test_a_ring_buffer_has_one_reader(obj: BPFObject, events: RingBuffer) -> Non
     del again
     gc.collect()
     RingBuffer(obj.maps["events"]).close()
+
+
+def test_a_forked_child_neither_reads_it_nor_harms_it(obj: BPFObject, events: RingBuffer) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            for use in (events.read, events.events, events.read_batch, events.__aiter__, lambda: events.stats):
+                with pytest.raises(ValueError, match="ring buffer 'events' belongs to the process that made it"):
+                    use()
+            events.close()
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    write(obj, 1)
+    assert events.read(timeout=10.0).number == 0
 
 
 def test_it_outlives_its_object(obj: BPFObject, events: RingBuffer) -> None:
