@@ -22,6 +22,13 @@ def test_import_asks_nothing_of_the_kernel() -> None:
     assert [line for line in done.stderr.splitlines() if not line.startswith("+++ exited")] == []
 
 
+def test_import_brings_along_nothing_that_takes_long() -> None:
+    code = "import sys; before = set(sys.modules); import netkit_bpf; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    long = {"asyncio", "ctypes", "datetime", "json", "numpy", "socket", "subprocess", "tempfile", "threading"}
+    assert set(done.stdout.split()) & long == set()
+
+
 def test_everything_public_has_a_docstring() -> None:
     for name in nk.__all__:
         noun = getattr(nk, name)
