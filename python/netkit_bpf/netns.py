@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _DIRECTORY = Path("/run/netns")
+_SLICE = 0.1  # seconds; signal handlers run in between
 AF_INET, SOCK_STREAM = 2, 1  # as socket has them, which is imported when the first one is made
 
 
@@ -213,7 +214,8 @@ class NetNS:
 
         thread = threading.Thread(target=inside, name=f"netns-{self._name or 'unnamed'}")
         thread.start()
-        thread.join()
+        while thread.is_alive():  # in slices: a library's signal handler may let an endless wait go on (polars does)
+            thread.join(_SLICE)
         result, error = outcome.pop()
         if error is not None:
             try:
