@@ -51,8 +51,8 @@ GOALS = [
     ),
     Goal(
         "two producers: per-CPU rings / one",
-        "two producers: per-CPU rings, M/s",
-        "two producers: one shared ring, M/s",
+        "two producers: per-CPU rings, M/s each",
+        "two producers: one shared ring, M/s each",
         least=3,
     ),
     Goal("idle: p50 / libbpf poll", "idle: threaded, p50 us", "idle: libbpf, p50 us", most=1.2),

@@ -30,7 +30,7 @@ def flood(build: Path, program: int, *, burst: int, rate: float, seconds: float)
 
 def flood_from_two(build: Path, program: int, *, packets: int) -> list[Sent]:
     """Run the program on so many packets on each of two CPUs at once."""
-    start = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 200_000_000  # until both are there
+    start = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 500_000_000  # until both are there, or they would not meet
     started = [
         subprocess.Popen(
             [*_command(build, program, cpu, packets, 0, 1e-9), str(start)], stdout=subprocess.PIPE, text=True

@@ -37,13 +37,14 @@ def to_array(codec: Codec, data: bytes) -> NDArray[Any]:
 
 def from_array(codec: Codec, values: Any, path: str) -> bytes:
     """The bytes of values that are an array or a sequence; errors name the element."""
-    import numpy as np
+    if "numpy" in sys.modules:  # or there is no array
+        import numpy as np
 
-    if isinstance(values, np.ndarray):
-        if not has_bits(codec) and values.dtype == dtype_of(codec):
-            return values.tobytes()
-        if values.dtype.names is None:
-            values = values.tolist()
+        if isinstance(values, np.ndarray):
+            if not has_bits(codec) and values.dtype == dtype_of(codec):
+                return values.tobytes()
+            if values.dtype.names is None:
+                values = values.tolist()
     return b"".join(codec.encode(value, f"{path}[{index}]") for index, value in enumerate(values))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -395,6 +397,20 @@ def test_batches_carry_arrays_in_and_out(maps: dict[str, Map]) -> None:
         large.update_batch([1, -1], [1, 1])
     large.update_batch([], [])
     assert large.lookup_batch()[0].tolist() == []
+
+
+def test_batches_of_lists_need_no_numpy() -> None:
+    """Its import takes longer than all else."""
+    program = (
+        "import sys\n"
+        "from netkit_bpf import Map\n"
+        "made = Map.create('array', key_size=4, value_size=1, max_entries=2)\n"
+        "made.update_batch([0, 1], [b'a', b'b'])\n"
+        "assert dict(made) == {0: b'a', 1: b'b'}\n"
+        "assert 'numpy' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_map_may_change_while_it_is_iterated_over(maps: dict[str, Map]) -> None:
