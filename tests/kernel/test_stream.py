@@ -249,6 +249,21 @@ def test_close_ends_eight_threads_that_read_a_flood(options: Options) -> None:
 # Consumers that are slow, or none.
 
 
+def test_a_slow_consumer_gets_what_was_not_lost(options: Options) -> None:
+    with Native(ring_size=1 << 14, queue_size=1 << 14, **options) as native:
+        flood = threading.Thread(target=lambda: [send(native, 1000) for _ in range(100)])
+        flood.start()
+        read = 0
+        for _ in native.stream.events(1.0):
+            read += 1
+            if flood.is_alive():
+                time.sleep(0.0001)
+        flood.join()
+        seen, delivered, lost, pending = account(native)
+        assert (seen, delivered, pending) == (100_000, read, 0)
+        assert lost > 0
+
+
 def test_a_consumer_that_never_reads_costs_no_more_than_ring_and_queue(options: Options) -> None:
     with Native(ring_size=1 << 16, queue_size=1 << 20, **options) as native:
         before = resident()
@@ -390,6 +405,24 @@ def test_a_record_of_an_unknown_kind_is_refused_by_name() -> None:
         emitter.emit(72, b"")
         event = emitter.stream.read(10.0)
         assert isinstance(event, PacketEvent)
+
+
+@pytest.mark.parametrize(
+    ("length", "filler", "message"),
+    [
+        (71, b"", "a record has 71 bytes: it is no packet event"),
+        (72, bytes(66) + b"\x09\x00", "row 0 is of a pair or a side that there is not"),
+        (73, b"", "a record has 73 bytes, not 72"),
+    ],
+)
+def test_a_batch_with_a_record_of_an_unknown_kind_is_refused(length: int, filler: bytes, message: str) -> None:
+    """And the next one comes."""
+    with Emitter(lambda program, rings, _: _core.Stream(program, rings, QUEUE, ("nk0",))) as emitter:
+        emitter.emit(length, filler)
+        with pytest.raises(ValueError, match=message):
+            emitter.stream.read_batch(10, 10.0, merge=True, with_data=False)
+        emitter.emit(72, b"")
+        assert len(emitter.stream.read_batch(10, 10.0, merge=True, with_data=False)) == 1
 
 
 def test_the_decoder_may_close_the_stream() -> None:
