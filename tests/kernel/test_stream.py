@@ -251,7 +251,12 @@ def test_close_ends_eight_threads_that_read_a_flood(options: Options) -> None:
 
 def test_a_slow_consumer_gets_what_was_not_lost(options: Options) -> None:
     with Native(ring_size=1 << 14, queue_size=1 << 14, **options) as native:
-        flood = threading.Thread(target=lambda: [send(native, 1000) for _ in range(100)])
+
+        def flooding() -> None:
+            for _ in range(100):
+                send(native, 1000)
+
+        flood = threading.Thread(target=flooding)
         flood.start()
         read = 0
         for _ in native.stream.events(1.0):
