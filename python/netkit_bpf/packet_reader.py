@@ -74,8 +74,8 @@ class PacketReader(RecordReader[PacketEvent]):
         rings = [map] if isinstance(map, Map) else expect(map, Sequence, "map")  # type: ignore[type-abstract]
         for ring in rings:
             check_ring(ring, "PacketReader")
-        if not rings:
-            raise ValueError("map must be a ring buffer, or several")
+        if not rings or len({id(ring) for ring in rings}) < len(rings):
+            raise ValueError("map must be a ring buffer, or several of which each is named once")
         expect(ordered, bool, "ordered")
         reading = Reading(queue_size, threaded, share_thread, observations)
         reading.check()

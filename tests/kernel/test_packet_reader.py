@@ -7,6 +7,7 @@ import ast
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from veth import has_tcx, quiet_pair
 
 import netkit_bpf
 from netkit_bpf import BPFObject, EventBatch, Filter, NetkitPair, PacketReader, Side, monitor
+from netkit_bpf.cpu_rings import make_cpu_rings
 from programs import HEADER, build
 from pytest_netkit_bpf.leaks import Resources
 
@@ -99,6 +101,24 @@ def test_what_finds_no_room_is_lost(obj: BPFObject) -> None:
         seen, counted, lost, pending = reader.stats.peer
         assert (seen, counted, pending) == (1000, delivered, 0)
         assert lost == 1000 - delivered > 0
+
+
+def test_the_rings_of_all_cpus_are_read_by_one() -> None:
+    with closing(monitor.load_programs(0, 4096, percpu=True, ordered=True)) as obj:
+        rings = make_cpu_rings(obj, 4096)
+        with PacketReader(rings, pairs=["one"], ordered=True) as reader:
+            obj.programs["monitor_peer"].test_run(FRAME, repeat=10)
+            assert [event.length for event in reader.events(timeout=0.5)] == [len(FRAME)] * 10
+            assert reader.stats.peer == (10, 10, 0, 0)
+            assert reader.stats.reading.ring_size == 4096 * len(rings)
+            for ring in rings:
+                with pytest.raises(ValueError, match="is read already"):
+                    PacketReader([ring], pairs=["one"])
+        for wrong in ([], [rings[0], rings[0]]):
+            with pytest.raises(ValueError, match="map must be a ring buffer, or several of which each is named once"):
+                PacketReader(wrong, pairs=["one"])
+        with pytest.raises(TypeError, match="map 'counts' is of type percpu_array"):
+            PacketReader([*rings, obj.maps["counts"]], pairs=["one"])
 
 
 @needs_tcx
