@@ -30,7 +30,8 @@ void bind_filter(py::module_& module) {
       .def(py::init([](const py::bytes& classic, int program, int side, int verdict_map, uint32_t verdict_offset) {
              const std::string_view bytes(classic);
              std::vector<sock_filter> instructions(bytes.size() / sizeof(sock_filter));
-             std::memcpy(instructions.data(), bytes.data(), instructions.size() * sizeof(sock_filter));
+             if (!instructions.empty())
+               std::memcpy(instructions.data(), bytes.data(), instructions.size() * sizeof(sock_filter));
              const py::gil_scoped_release release;  // what it needs is copied
              return std::make_unique<Filter>(
                  instructions, Filter::Observer{program, static_cast<Side>(side), verdict_map, verdict_offset});
