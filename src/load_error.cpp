@@ -61,8 +61,12 @@ void throw_load_error(int error, const std::string& log, const std::string& obje
   const std::string program = name_before(log, "BPF program load failed");
   // Without the privilege the verifier never saw the program.
   if (!program.empty() && error != EPERM) {
-    const std::string missing = missing_in_kernel(log);
-    throw VerifierError(error, program, log, missing.empty() ? "" : missing + " is not in Linux " + kernel_release());
+    std::string cause;
+    if (const std::string missing = missing_in_kernel(log); !missing.empty())
+      cause = missing + " is not in Linux " + kernel_release();
+    else if (log.find("GPL-restricted function from non-GPL") != std::string::npos)
+      cause = "it calls what is for GPL programs: say so, char LICENSE[] SEC(\"license\") = \"GPL\"";
+    throw VerifierError(error, program, log, cause);
   }
   if (const std::string map = name_before(log, "failed to create: "); !map.empty() && error != EPERM)
     throw_map_error(error, map, object);

@@ -84,7 +84,10 @@ class Types:
         for kind in kinds if name else ():
             if number := self._table.find(name, kind):
                 return self.codec(number)
-        raise LookupError(f"the object has no type {wanted!r}: only what a map, variable or function mentions is in it")
+        raise LookupError(
+            f"the object has no type {wanted!r}: only what a map, variable or function mentions is in it,"
+            " and __type(value, ...) in the definition of a ring buffer does"
+        )
 
     def _get(self, number: int) -> _Type:
         return _Type(*self._table.get(number))

@@ -41,6 +41,8 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
     import subprocess
 
     expect(source, str, "source", "BPFObject.open() takes what is compiled already")
+    if source.endswith(".c") and "\n" not in source:
+        raise ValueError(f"source must be a program's text, not the name of a file: Path({source!r}).read_text()")
     if isinstance(cflags, str):
         raise TypeError("cflags must be a sequence of arguments, not a str")
     flags = [expect(flag, str, "cflags") for flag in cflags]

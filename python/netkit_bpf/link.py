@@ -62,7 +62,8 @@ class Link:
     """Holds a program on a hook.
 
     Made by `NetkitPair.attach`, `Device.attach` or `open_pinned`. The device may be moved and renamed; once it is
-    deleted the link holds nothing. As a context manager the link is closed on exit. Any thread may use it.
+    deleted the link holds nothing. As a context manager the link is closed on exit; it also is when nobody refers to it
+    any more, so keep it for as long as the program is to stay, or `pin` it. Any thread may use it.
 
     >>> with pair.attach(program, "peer") as link:  # doctest: +SKIP
     ...     link.update(other)

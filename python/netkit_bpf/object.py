@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from netkit_bpf import _core
 from netkit_bpf.btf import Types
@@ -15,6 +15,7 @@ from netkit_bpf.codec import Codec, Raw
 from netkit_bpf.compiler import compile_source
 from netkit_bpf.map import Map
 from netkit_bpf.map_elements import MapInfo
+from netkit_bpf.named import Named
 from netkit_bpf.program import Program
 from netkit_bpf.variable import Variable
 
@@ -92,6 +93,7 @@ class BPFObject:
             pin_root: see `open`.
 
         Raises:
+            ValueError: the source is the name of a file.
             CompileError: clang refuses the source; the text is clang's.
             FileNotFoundError: there is no clang. The environment's variable CLANG can name one.
 
@@ -120,12 +122,12 @@ class BPFObject:
     @property
     def programs(self) -> Mapping[str, Program]:
         """Its programs by name."""
-        return MappingProxyType(self._programs)
+        return Named("program", self._programs)
 
     @property
     def maps(self) -> Mapping[str, Map]:
         """Its maps by name."""
-        return MappingProxyType(self._maps)
+        return Named("map", self._maps)
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -136,7 +138,7 @@ class BPFObject:
         """
         if self._types is None:
             raise ValueError(f"BPF object {self._name} has no BTF, so its variables are not known: compile it with -g")
-        return MappingProxyType(self._variables)
+        return Named("variable", self._variables, ": set variables[{name!r}].value")
 
     def load(self) -> None:
         """Hand maps and programs to the kernel.

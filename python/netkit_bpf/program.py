@@ -17,6 +17,7 @@ _VERDICTS = {-1: Verdict.NEXT, 0: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.REDI
 _SCHED_CLS = 3
 _SCHED_ACT = 4
 _REPEAT = range(1, 1 << 31)
+_ETHERNET_HEADER = 14  # bytes
 _LARGEST_PACKET = 1 << 20  # more than the kernel takes
 
 
@@ -147,7 +148,7 @@ class Program:
             context: the mark, the priority and the like that the program sees; the result then has them afterwards.
 
         Raises:
-            ValueError: the program is not loaded, or its object is closed.
+            ValueError: the program is not loaded, or its object is closed; the packet is no whole Ethernet header.
             TypeError: a program of this type sees no such context.
             OverflowError: a number does not fit its field of the context.
             OSError: EINVAL, the kernel refused the packet or the context; EOPNOTSUPP, it has no test run for this type
@@ -162,6 +163,8 @@ class Program:
             raise TypeError(f"packet must be bytes, not {type(packet).__name__}")
         if len(packet) > _LARGEST_PACKET:
             raise ValueError(f"packet must be at most {_LARGEST_PACKET} bytes, not {len(packet)}")
+        if len(packet) < _ETHERNET_HEADER and self._kind in (_SCHED_CLS, _SCHED_ACT):
+            raise ValueError(f"packet must be at least {_ETHERNET_HEADER} bytes, an Ethernet header, not {len(packet)}")
         given = b""
         if context is not None:
             if self._kind not in (_SCHED_CLS, _SCHED_ACT):

@@ -128,7 +128,8 @@ class RingBuffer(RecordReader[Any]):
             raise ValueError(f"max_events must be at least 1, not {max_events}")
         self._check_open()
         if self._type is None or not self._type.size or (isinstance(self._type, Structure) and self._type.tail):
-            raise TypeError(f"records of type {self.type} have no fixed size, as an array needs it")
+            hint = ": say __type(value, struct ...) in the map's definition" if self._type is None else ""
+            raise TypeError(f"records of type {self.type} have no fixed size, as an array needs it{hint}")
         most = min(max_events, _LARGEST_BATCH)
         return to_array(self._type, _core.read_records(self._stream, most, expect_timeout(timeout), self._type.size))
 

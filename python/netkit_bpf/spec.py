@@ -143,12 +143,22 @@ def _peer_name(name: str, peer_name: str | None) -> str:
     return peer_name
 
 
+def _unknown(option: str, allowed: set[str]) -> str:
+    import difflib
+    import inspect
+
+    allowed = allowed | (inspect.signature(pair_spec).parameters.keys() - {"ends", "single"})
+    alike = difflib.get_close_matches(option, allowed, 1)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(sorted(allowed))}"
+    return f"{option!r} is not an option here: {hint}"
+
+
 def _fill_ends(spec: _core.PairSpec, options: Mapping[str, object], mode: Mode, single: bool) -> None:
     allowed = {"mtu", "mac", *LinkOptions.__annotations__}
     if not single:
         allowed |= {f"peer_{key}" for key in allowed}
     if unknown := options.keys() - allowed:
-        raise TypeError(f"{sorted(unknown)[0]!r} is not an option here: there are {', '.join(sorted(allowed))}")
+        raise TypeError(_unknown(sorted(unknown)[0], allowed))
     given = {key: value for key, value in options.items() if value is not None}
     if "peer_ifindex" in given and "ifindex" not in given:
         raise ValueError("peer_ifindex: the kernel takes it only together with ifindex")

@@ -10,9 +10,12 @@ when a fixture is used, and until then costs nothing and cannot fail.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 from pytest_netkit_bpf.fixtures import (
+    FAILED,
     netkit_lab,
     netkit_lab_factory,
     netkit_leak_check,
@@ -38,6 +41,7 @@ __all__ = [
     "netns_factory",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_runtest_makereport",
     "pytest_runtest_setup",
 ]
 
@@ -61,6 +65,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test failed, whose traceback keeps what the test had."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from netkit_bpf import Lab, Monitor, NetkitPair, NetNS
 
+FAILED = pytest.StashKey[bool]()  # of a test
 PRIMARY_ADDRESSES = ("10.42.0.1/24", "fd42::1/64")
 PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
 
@@ -20,12 +21,15 @@ PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
 def netkit_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail if the test leaves a namespace, a device, a BPF object or a thread of this package behind.
 
-    All other fixtures of this plugin bring it along; tests without them can ask for it.
+    All other fixtures of this plugin bring it along; tests without them can ask for it. Of a test that failed already
+    nothing is said: its traceback keeps what it had.
     """
     from pytest_netkit_bpf.leaks import Resources
 
     before = Resources.own()
     yield
+    if request.node.stash.get(FAILED, False):
+        return
     left = before.wait_until_back(1.0, look=Resources.own)
     if left:
         pytest.fail(f"left behind by {request.node.name}: {', '.join(left)}", pytrace=False)

@@ -36,6 +36,21 @@ def test_a_named_namespace_is_seen_by_others(
     assert name in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout.split()
 
 
+def test_of_a_test_that_failed_nothing_else_is_reported(pytester: pytest.Pytester) -> None:
+    """Its traceback keeps what it had."""
+    pytester.makepyfile(
+        """
+        from netkit_bpf import NetNS
+
+        def test_failing(netns):
+            mine = NetNS.create()
+            assert mine.closed
+        """
+    )
+    done = pytester.runpytest_subprocess("--netkit=require")
+    done.assert_outcomes(failed=1)
+
+
 def test_a_test_that_leaves_a_namespace_behind_is_reported(pytester: pytest.Pytester, keeper: Keeper) -> None:
     pytester.makepyfile(
         """

@@ -112,8 +112,10 @@ def test_wrong_packets_and_repeats_are_refused(obj: BPFObject) -> None:
     say = obj.programs["say"]
     with pytest.raises(TypeError, match="packet must be bytes, not str"):
         say.test_run("packet")  # type: ignore[arg-type]
-    with pytest.raises(OSError, match="run program 'say' on a packet of 5 bytes") as caught:
+    with pytest.raises(ValueError, match="packet must be at least 14 bytes, an Ethernet header, not 5"):
         say.test_run(bytes(5))
+    with pytest.raises(OSError, match="run program 'say' on a packet of 14 bytes") as caught:
+        say.test_run(bytes(12) + b"\x86\xdd")
     assert caught.value.errno == errno.EINVAL
     with pytest.raises(ValueError, match="packet must be at most 1048576 bytes, not 1048577"):
         say.test_run(bytes((1 << 20) + 1))

@@ -66,8 +66,10 @@ def test_variables_have_names_sections_types_and_first_values(obj: BPFObject) ->
     assert values(obj, "limits")[0]._asdict() == {"least": 1, "most": 2, "state": 3}
     assert obj.variables["port"].type == "unsigned short"
     assert repr(obj.variables["port"]) == "<Variable unsigned short port (.rodata) = 80>"
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"no variable 'nix': there are .*port"):
         obj.variables["nix"]
+    with pytest.raises(TypeError, match=r"a variable cannot be replaced: set variables\['port'\].value"):
+        obj.variables["port"] = 443  # type: ignore[index]
 
 
 def test_what_is_set_before_load_is_seen_by_the_program(obj: BPFObject) -> None:

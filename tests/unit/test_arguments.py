@@ -88,9 +88,11 @@ def test_an_argument_of_the_wrong_type_is_a_type_error(options: dict[str, Any]) 
         NetkitPair.create(**options)
 
 
-def test_an_unknown_option_is_a_type_error_that_lists_the_known() -> None:
-    with pytest.raises(TypeError, match="'peer_mod' is not an option here: there are addrgenmode, alias"):
-        NetkitPair.create(peer_mod="l2")  # type: ignore[call-arg]
+def test_an_unknown_option_is_a_type_error_that_names_a_like_one_or_all() -> None:
+    with pytest.raises(TypeError, match=r"'polcy' is not an option here: did you mean 'policy'\?"):
+        NetkitPair.create(polcy="forward")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"'colour' is not an option here: there are addrgenmode, alias.* policy"):
+        NetkitPair.create(colour="red")  # type: ignore[call-arg]
 
 
 @pytest.fixture

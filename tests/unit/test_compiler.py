@@ -53,6 +53,11 @@ int judge(struct __sk_buff *skb)
 """
 
 
+def test_the_name_of_a_file_is_no_source() -> None:
+    with pytest.raises(ValueError, match=r"not the name of a file: Path\('prog.c'\).read_text\(\)"):
+        BPFObject.compile("prog.c")
+
+
 def test_eight_lines_make_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # nothing is there, and nothing is left there
     obj = BPFObject.compile(EIGHT_LINES)

@@ -19,7 +19,12 @@ from netkit_bpf.command import main
         ("pair set nk0", "netkit-bpf pair set: error: say what to change"),
         ("pair set nk0 --up --down", "netkit-bpf pair set: error: argument --down: not allowed with argument --up"),
         ("pair delete", "netkit-bpf pair delete: error: the following arguments are required: NAME"),
-        ("reap nk0", "netkit-bpf: error: unrecognized arguments: nk0"),
+        ("reap nk0", "netkit-bpf reap: error: unrecognized arguments: nk0"),
+        ("pair set nk0 --mttu 1400", "netkit-bpf pair set: error: unrecognized arguments: --mttu 1400"),
+        (
+            "pair create nk0 mode l2",
+            "netkit-bpf pair create: error: unrecognized arguments: mode l2 (options begin with --, as --mode)",
+        ),
     ],
 )
 def test_wrong_usage_is_said_in_a_line(

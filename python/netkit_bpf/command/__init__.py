@@ -30,12 +30,32 @@ def _parser() -> argparse.ArgumentParser:
     reap.add_to(commands)
     examine = commands.add_parser("doctor", help="say what this machine has and lacks, and what to do about it")
     examine.set_defaults(run=lambda _: doctor.main())
+    _remember(parser)
     return parser
+
+
+def _remember(parser: argparse.ArgumentParser) -> None:
+    """Have each subcommand tell whose it is, so that its own usage stands above its errors."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                each.set_defaults(parser=each)
+                _remember(each)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def main() -> int:
     """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage, 130 for an early Ctrl-C."""
-    arguments = _parser().parse_args()
+    arguments, unknown = _parser().parse_known_args()
+    chosen: argparse.ArgumentParser = vars(arguments).pop("parser")
+    if unknown:
+        hint = "" if unknown[0].startswith("-") else f" (options begin with --, as --{unknown[0]})"
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint if len(unknown) > 1 else ''}")
     try:
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:
@@ -43,6 +63,6 @@ def main() -> int:
     except BrokenPipeError:
         return 0  # whoever read our lines has enough
     except (OSError, ValueError, LookupError) as error:
-        note(error.strerror if isinstance(error, OSError) and error.strerror else str(error))
+        note(_text(error))
         return 1
     return status
