@@ -65,7 +65,7 @@ void throw_load_error(int error, const std::string& log, const std::string& obje
     if (const std::string missing = missing_in_kernel(log); !missing.empty())
       cause = missing + " is not in Linux " + kernel_release();
     else if (log.find("GPL-restricted function from non-GPL") != std::string::npos)
-      cause = "it calls what is for GPL programs: say so, char LICENSE[] SEC(\"license\") = \"GPL\"";
+      cause = R"(it calls what is for GPL programs: add char LICENSE[] SEC("license") = "GPL")";
     throw VerifierError(error, program, log, cause);
   }
   if (const std::string map = name_before(log, "failed to create: "); !map.empty() && error != EPERM)

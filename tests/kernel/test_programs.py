@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netkit_bpf import BPFObject, PacketContext, Program, Side, TestRun, Verdict
+from netkit_bpf import BPFObject, PacketContext, Program, Side, TestRun, Verdict, VerifierError
 from programs import HEADER, build
 
 SOURCE = (
@@ -179,3 +179,11 @@ def test_use_before_load_and_after_close_is_a_value_error() -> None:
     assert say.closed
     assert set(uses(say)) == {"program 'say' is closed"}
     assert repr(say) == "<Program say (netkit/primary) closed>"
+
+
+def test_a_program_without_a_licence_is_told_which_line_it_needs() -> None:
+    source = '#include <netkit.h>\nSEC("netkit/peer") int say(struct __sk_buff *skb) { bpf_printk("hello"); return 0; }'
+    refused = BPFObject.compile(source)
+    with pytest.raises(VerifierError, match=r'add char LICENSE\[\] SEC\("license"\) = "GPL"'):
+        refused.load()
+    refused.close()
