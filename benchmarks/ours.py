@@ -61,8 +61,8 @@ def _batches(monitor: Monitor, is_stopped: Callable[[], bool]) -> tuple[int, lis
 
     records = 0
     while not is_stopped():
-        batch = monitor.read_batch(timeout=0.1)
-        records += len(np.asarray(batch))
+        for batch in monitor.batches(timeout=0.1):
+            records += len(np.asarray(batch))
     return records, []
 
 
