@@ -8,24 +8,20 @@ import struct
 import traceback
 from collections.abc import Callable
 
+from in_child import in_child
+
 
 def unprivileged(function: Callable[[], object]) -> str:
     """What the function returns or raises in a fork that gives its capabilities away."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def told() -> str:
         try:
             _drop_capabilities()
-            os.write(theirs, repr(function()).encode())
+            return repr(function())
         except BaseException as error:
-            os.write(theirs, "".join(traceback.format_exception_only(error)).encode())
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    with open(ours) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    return text
+            return "".join(traceback.format_exception_only(error))
+
+    return in_child(told)
 
 
 def _drop_capabilities() -> None:

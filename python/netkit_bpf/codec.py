@@ -13,6 +13,7 @@ import keyword
 import operator
 import struct
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ Convert = Callable[[Any], Any]
 BYTES = (bytes, bytearray, memoryview)
 
 
-class Codec:
+class Codec(ABC):
     """A type. `format` is the struct module's, of one raw value; `convert` makes Python's of it, None if it is that.
 
     Immutable: any thread may use it.
@@ -47,9 +48,9 @@ class Codec:
         self._pack(buffer, 0, value, path)
         return bytes(buffer)
 
+    @abstractmethod
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         """Write the value into a buffer of zeros."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{self.name}, {self.size} bytes>"

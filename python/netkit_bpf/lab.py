@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from netkit_bpf.arguments import check_device_name, expect, expect_in
+from netkit_bpf.closing import Closing
 from netkit_bpf.device import Device
 from netkit_bpf.enums import Mode
 from netkit_bpf.netns import AF_INET, SOCK_STREAM, NetNS
@@ -110,7 +110,7 @@ class Node:
         return f"<Node {self._name} {self.address} {self.ipv4_address}>"
 
 
-class Lab:
+class Lab(Closing):
     """Nodes that all reach each other over IPv6 and IPv4, through a hub.
 
     Each node is a namespace of its own. A netkit pair joins it to the hub: the primary, with the node's name, is in
@@ -188,14 +188,6 @@ class Lab:
     def close(self) -> None:
         """Kill what was started by `Node.popen`, delete the pairs and the namespaces. Idempotent."""
         self._cleanup.close()
-
-    def __enter__(self) -> Lab:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Lab {', '.join(self._nodes)}>"

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect, expect_in
+from netkit_bpf.closing import Closing
 from netkit_bpf.enums import Direction, Side
 from netkit_bpf.program import Program
 
@@ -58,7 +58,7 @@ class HookPrograms(NamedTuple):
     programs: tuple[AttachedProgram, ...]
 
 
-class Link:
+class Link(Closing):
     """Holds a program on a hook.
 
     Made by `NetkitPair.attach`, `Device.attach` or `open_pinned`. The device may be moved and renamed; once it is
@@ -185,11 +185,6 @@ class Link:
     def __enter__(self) -> Link:
         self._open()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "attached" if self.is_attached else "detached"

@@ -7,11 +7,11 @@ import builtins
 import functools
 import os
 from collections.abc import Callable
-from types import TracebackType
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect_in
 from netkit_bpf.btf import Types
+from netkit_bpf.closing import Closing
 from netkit_bpf.map_elements import Elements, MapInfo
 from netkit_bpf.map_kinds import Kind
 
@@ -19,7 +19,7 @@ _ENTRIES = range(1, 1 << 32)
 _SIZES = range(1, 1 << 32)
 
 
-class MapHandle:
+class MapHandle(Closing):
     """A map without its elements: what `Map` is built on."""
 
     def __init__(self, info: MapInfo, types: Types | None, *, pinned_at: str = "") -> None:
@@ -156,11 +156,6 @@ class MapHandle:
     def closed(self) -> bool:
         """Whether it, or its object, was closed."""
         return self._closed
-
-    def __exit__(
-        self, kind: builtins.type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not loaded" if self._core is None else f"id {self.id}"

@@ -7,10 +7,10 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from netkit_bpf import _core
 from netkit_bpf.btf import Types
+from netkit_bpf.closing import Closing
 from netkit_bpf.codec import Codec, Raw
 from netkit_bpf.compiler import compile_source
 from netkit_bpf.map import Map
@@ -22,7 +22,7 @@ from netkit_bpf.variable import Variable
 _BPF_FILE_SYSTEM = "/sys/fs/bpf"
 
 
-class BPFObject:
+class BPFObject(Closing):
     """A BPF object: its programs, maps and variables.
 
     Made by `open` or `compile`. As a context manager it is loaded on entry and closed on exit. What is attached or
@@ -181,11 +181,6 @@ class BPFObject:
         if not self._loaded:
             self.load()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._core is None else "loaded" if self._loaded else "open"

@@ -7,12 +7,12 @@ import os
 import time
 import weakref
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from netkit_bpf import _core
 from netkit_bpf.account import Filtered
 from netkit_bpf.arguments import expect
+from netkit_bpf.closing import Closing
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.filter import Filter, Filtering
 from netkit_bpf.program import Program
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # which imports this module
 _VERDICT_SIZE = 4  # __s32
 
 
-class Observation:
+class Observation(Closing):
     """Keeps an observer's programs on the hooks of a pair, and what they return in accord with the pair's policies.
 
     Made by `NetkitPair.observe`. As a context manager it is closed on exit. Any thread may use it. The pair may be
@@ -111,14 +111,6 @@ class Observation:
     def close(self) -> None:
         """Detach the programs: once this returns they see no packet any more. Idempotent."""
         self._closer()
-
-    def __enter__(self) -> Observation:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Observation {self._name} of {self._device} {'closed' if self.closed else 'open'}>"

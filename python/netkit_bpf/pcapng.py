@@ -7,11 +7,12 @@ import contextlib
 import io
 import os
 import stat
-from types import TracebackType
 from typing import BinaryIO
 
+from netkit_bpf.closing import Closing
 
-class BlockFile:
+
+class BlockFile(Closing):
     """A file that is written block by block, and ends with a whole one at any time.
 
     Args:
@@ -68,11 +69,3 @@ class BlockFile:
         """Where a regular file that was opened here is written next."""
         is_ours = self._close and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         return self._file.tell() if is_ours else None
-
-    def __enter__(self) -> BlockFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -7,11 +7,11 @@ import mmap
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect, expect_timeout
+from netkit_bpf.closing import Closing
 from netkit_bpf.map import Map
 from netkit_bpf.map_kinds import Kind
 from netkit_bpf.observation import Observation
@@ -41,7 +41,7 @@ class Reading(NamedTuple):
             expect(each, Observation, "each of observations")
 
 
-class RecordReader(Generic[_T]):
+class RecordReader(Closing, Generic[_T]):
     """Reads a ring buffer: what `RingBuffer`, `PacketReader` and so `Monitor` have in common.
 
     Any thread may read, close it and ask for its stats; each record goes to one reader. Signal handlers run
@@ -156,11 +156,6 @@ class RecordReader(Generic[_T]):
 
     def __enter__(self: _R) -> _R:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self.closed:

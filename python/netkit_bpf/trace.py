@@ -13,10 +13,10 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from netkit_bpf.arguments import expect, expect_timeout
+from netkit_bpf.closing import Closing
 
 if TYPE_CHECKING:
     import threading
@@ -58,7 +58,7 @@ class TraceLine(NamedTuple):
         return self.text
 
 
-class TraceLog:
+class TraceLog(Closing):
     """What programs print with bpf_printk(), from the moment the log is opened.
 
     Made by `trace_log`. Iterating gives `TraceLine`s and ends after `timeout` seconds of silence, or on `close`;
@@ -153,11 +153,6 @@ class TraceLog:
     def __enter__(self) -> TraceLog:
         self._check_open()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<TraceLog {'closed' if self.closed else 'open'}>"

@@ -7,11 +7,11 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import NamedTuple
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect_timeout
+from netkit_bpf.closing import Closing
 from netkit_bpf.device import Device
 from netkit_bpf.enums import ChangeKind, Side
 from netkit_bpf.netns import NetNS, find_netns
@@ -43,7 +43,7 @@ class DeviceChange(NamedTuple):
         return f"[{self.side}] {self.name} {self.kind}"
 
 
-class Watch:
+class Watch(Closing):
     """Tells what happens to the ends of a pair from its construction on, whoever does it.
 
     Made by `NetkitPair.watch`. Iterating gives `DeviceChange`s and ends after `timeout` seconds of silence, on
@@ -125,11 +125,6 @@ class Watch:
     def __enter__(self) -> Watch:
         self._open()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Watch {'closed' if self.closed else 'open'}>"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from in_child import in_child
 from netkit_bpf.owner import Owner
 
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWPID = 0x80, 0x20000, 0x20000000
@@ -35,24 +34,6 @@ def later_clock() -> None:
 def own_proc() -> None:
     checked(libc.unshare(CLONE_NEWPID | CLONE_NEWNS))
     checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
-
-
-def in_child(function: Callable[[], str]) -> str:
-    """What the function returns in a fork of this process."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(theirs, function().encode())
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    with open(ours) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    return text
 
 
 def inside(enter: Callable[[], None], function: Callable[[], str]) -> str:
