@@ -42,7 +42,7 @@ class TraceLine(NamedTuple):
 
     Attributes:
         task: the name of the task that the program interrupted, or ran for; "<...>" where the kernel forgot it.
-        pid: that task's thread id.
+        pid: that task's thread id in the first PID namespace; in a container it knows itself by another.
         cpu: the number of the CPU.
         timestamp_ns: Unix time in nanoseconds; the kernel tells microseconds.
         text: what was printed, without a newline at its end.
