@@ -35,7 +35,7 @@ class Goal(NamedTuple):
 _ITERATE = "for event, 2 attributes"
 GOALS = [
     Goal("full record / the tutorials' program", "program: full record, ns", "program: the tutorials', ns", most=0.6),
-    Goal("drain / libbpf", "drain: blocks handed to Python, ns", "drain: libbpf, counting, ns", most=0.6),
+    Goal("drain / libbpf", "drain: blocks in C++, counting, ns", "drain: libbpf, counting, ns", most=0.6),
     Goal("for event / libbpf", f"drain: {_ITERATE}, ns", "drain: libbpf, counting, ns", most=3.5),
     Goal("for event / bcc", f"drain: {_ITERATE}, ns", "drain: bcc, 2 attributes, ns", most=1 / 30),
     Goal("numpy / libbpf", "drain: numpy batches, ns", "drain: libbpf, counting, ns", most=0.65),
@@ -59,7 +59,7 @@ GOALS = [
     Goal("idle: p99 / libbpf poll", "idle: threaded, p99 us", "idle: libbpf, p99 us", most=1.5),
     Goal("idle, inline: p50 / libbpf poll", "idle: inline, p50 us", "idle: libbpf, p50 us", most=1.2),
     Goal("idle, inline: p99 / libbpf poll", "idle: inline, p99 us", "idle: libbpf, p99 us", most=1.5),
-    Goal("print / the same in C", "print: print(event), ns", "print: libbpf, inet_ntop, printf, ns", most=1),
+    Goal("print / the same in C", "print: the lines of a batch, ns", "print: libbpf, inet_ntop, printf, ns", most=1),
     Goal("numpy / memcpy", "export: numpy, ns", "export: memcpy, ns", most=3),
     Goal("Arrow / memcpy", "export: Arrow, ns", "export: memcpy, ns", most=3),
     Goal("a configured pair / ip -batch", "pair: ours, ms", "pair: ip -batch, ms", most=0.3),

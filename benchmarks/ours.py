@@ -18,6 +18,8 @@ from netkit_bpf import Monitor
 def main() -> None:
     """Read until SIGTERM."""
     mode = sys.argv[1]
+    if mode == "batch":
+        import numpy  # noqa: F401 - takes as long as a ring full of packets: not while they come
     threaded = "inline" not in sys.argv[2:]
     ring_size = int(sys.argv[3]) if len(sys.argv) > 3 else 4 << 20
     with pair() as wire, Monitor(wire, sides=["primary"], ring_size=ring_size, threaded=threaded) as monitor:

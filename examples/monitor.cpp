@@ -53,7 +53,10 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   std::fflush(stdout);
   while (count > 0) {
     if (const auto record = stream.next()) {
-      std::puts(nk::format_line(*reinterpret_cast<const nk_event*>(record->data.data())).c_str());
+      nk::Line line;
+      nk::format_line(*reinterpret_cast<const nk_event*>(record->data.data()), line);
+      line << '\n';
+      std::fwrite(line.view().data(), 1, line.view().size(), stdout);
       --count;
     } else {
       stream.wait(std::chrono::seconds(1));

@@ -5,127 +5,108 @@
 #include <linux/if_ether.h>
 
 #include <array>
+#include <bit>
 #include <charconv>
-#include <cstring>
-#include <string_view>
 
 #include "hook.hpp"
 
 namespace netkit_bpf {
 
+Line& Line::decimal(uint32_t value) {
+  end_ = std::to_chars(end_, buffer_.data() + buffer_.size(), value).ptr;
+  return *this;
+}
+
+Line& Line::hex(uint16_t value) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  if (value > 0xfff) *end_++ = digits[value >> 12];
+  if (value > 0xff) *end_++ = digits[value >> 8 & 0xf];
+  if (value > 0xf) *end_++ = digits[value >> 4 & 0xf];
+  *end_++ = digits[value & 0xf];
+  return *this;
+}
+
 namespace {
-
-constexpr size_t longest_line = 192;
-
-// Text that grows in a buffer which is large enough for every line.
-class Writer {
- public:
-  Writer& operator<<(std::string_view text) {
-    std::memcpy(end_, text.data(), text.size());
-    end_ += text.size();
-    return *this;
-  }
-  Writer& operator<<(char character) {
-    *end_++ = character;
-    return *this;
-  }
-  Writer& number(uint32_t value, int base = 10) {
-    end_ = std::to_chars(end_, buffer_.data() + buffer_.size(), value, base).ptr;
-    return *this;
-  }
-  [[nodiscard]] std::string text() const {
-    return std::string(buffer_.data(), static_cast<size_t>(end_ - buffer_.data()));
-  }
-
- private:
-  std::array<char, longest_line> buffer_;
-  char* end_ = buffer_.data();
-};
 
 bool is_ipv4(const nk_event& event) { return event.ip_word >> 28 == 4; }
 
-void write_ipv4(Writer& writer, const __u8* bytes) {
-  writer.number(bytes[0]) << '.';
-  writer.number(bytes[1]) << '.';
-  writer.number(bytes[2]) << '.';
-  writer.number(bytes[3]);
+void write_ipv4(Line& line, const __u8* bytes) {
+  line.decimal(bytes[0]) << '.';
+  line.decimal(bytes[1]) << '.';
+  line.decimal(bytes[2]) << '.';
+  line.decimal(bytes[3]);
 }
+
+using Words = std::array<uint16_t, 8>;
 
 // The words from `start` on for which "::" stands: the first of the longest runs of two zero words or more.
 struct ZeroRun {
   size_t start = 8;
-  size_t length = 1;
+  size_t length = 0;
 };
 
-ZeroRun longest_zero_run(const std::array<uint16_t, 8>& words) {
+ZeroRun longest_zero_run(const Words& words) {
+  uint32_t zeros = 0;  // a bit a word
+  for (size_t i = 0; i < words.size(); ++i) zeros |= uint32_t{words[i] == 0} << i;
   ZeroRun best;
-  for (size_t i = 0; i < words.size();) {
-    size_t end = i;
-    while (end < words.size() && words.at(end) == 0) ++end;
-    if (end - i > best.length) best = {i, end - i};
-    i = end + 1;
-  }
+  for (uint32_t starts = zeros & zeros >> 1; starts != 0; starts &= zeros >> best.length)
+    best = {static_cast<size_t>(std::countr_zero(starts)), best.length == 0 ? 2 : best.length + 1};
   return best;
 }
 
 // RFC 5952, and like inet_ntop() with a dotted end where the address holds one of IPv4.
-void write_ipv6(Writer& writer, const __u8* bytes) {
-  std::array<uint16_t, 8> words{};
-  for (size_t i = 0; i < words.size(); ++i) words.at(i) = static_cast<uint16_t>(bytes[2 * i] << 8 | bytes[2 * i + 1]);
+void write_ipv6(Line& line, const __u8* bytes) {
+  Words words;
+  for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<uint16_t>(bytes[2 * i] << 8 | bytes[2 * i + 1]);
   const ZeroRun zeros = longest_zero_run(words);
   const bool embeds_ipv4 = zeros.start == 0 && (zeros.length == 6 || (zeros.length == 5 && words[5] == 0xffff));
   for (size_t i = 0; i < words.size(); ++i) {
     if (i == zeros.start) {
-      writer << "::";
+      line << "::";
       i += zeros.length - 1;
       continue;
     }
-    if (i != 0 && i != zeros.start + zeros.length) writer << ':';
+    if (i != 0 && i != zeros.start + zeros.length) line << ':';
     if (i == 6 && embeds_ipv4) {
-      write_ipv4(writer, bytes + 12);
+      write_ipv4(line, bytes + 12);
       return;
     }
-    writer.number(words.at(i), 16);
+    line.hex(words[i]);
   }
 }
 
-void write_address(Writer& writer, const nk_event& event, const __u8* bytes) {
+void write_address(Line& line, const nk_event& event, const __u8* bytes) {
   if (is_ipv4(event))
-    write_ipv4(writer, bytes);
+    write_ipv4(line, bytes);
   else
-    write_ipv6(writer, bytes);
+    write_ipv6(line, bytes);
 }
 
 }  // namespace
 
 std::string format_address(const nk_event& event, const __u8 (&address)[16]) {
-  Writer writer;
-  write_address(writer, event, &address[0]);
-  return writer.text();
+  Line line;
+  write_address(line, event, &address[0]);
+  return std::string(line.view());
 }
 
-std::string format_line(const nk_event& event) {
-  Writer writer;
-  writer << '[' << name_of(static_cast<Side>(event.side)) << "] ";
+void format_line(const nk_event& event, Line& line) {
+  line << '[' << name_of(static_cast<Side>(event.side)) << "] ";
   if ((event.flags & NK_IP) != 0) {
-    writer << (is_ipv4(event) ? "IPv4: " : "IPv6: ");
-    write_address(writer, event, &event.src[0]);
-    writer << " -> ";
-    write_address(writer, event, &event.dst[0]);
-    writer << " | next=";
-    writer.number(event.next_header) << " len=";
-    writer.number(event.payload_len) << " ttl=";
-    writer.number(event.hop_limit);
-    return writer.text();
+    line << (is_ipv4(event) ? "IPv4: " : "IPv6: ");
+    write_address(line, event, &event.src[0]);
+    line << " -> ";
+    write_address(line, event, &event.dst[0]);
+    line << " | next=";
+    line.decimal(event.next_header) << " len=";
+    line.decimal(event.payload_len) << " ttl=";
+    line.decimal(event.hop_limit);
+    return;
   }
-  writer << "Ethernet: " << (event.ethertype == ETH_P_ARP ? "ARP (0x" : "0x");
-  for (unsigned shift = 16; shift > 0;) {
-    shift -= 4;
-    writer.number(event.ethertype >> shift & 0xf, 16);
-  }
-  writer << (event.ethertype == ETH_P_ARP ? ") | len=" : " | len=");
-  writer.number(event.length);
-  return writer.text();
+  line << "Ethernet: " << (event.ethertype == ETH_P_ARP ? "ARP (0x" : "0x");
+  for (int shift = 12; shift >= 0; shift -= 4) line.hex(event.ethertype >> shift & 0xf);
+  line << (event.ethertype == ETH_P_ARP ? ") | len=" : " | len=");
+  line.decimal(event.length);
 }
 
 }  // namespace netkit_bpf

@@ -53,7 +53,7 @@ class Poller {
   // The turning thread's own.
   std::shared_ptr<const Channels> turning_;
   size_t recent_ = 0;  // records without a pause
-  std::chrono::steady_clock::time_point next_check_;
+  std::chrono::steady_clock::time_point last_check_;
 
   std::atomic<uint64_t> naps_ = 0;
   std::atomic<uint64_t> wakeups_ = 0;

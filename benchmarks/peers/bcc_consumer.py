@@ -35,7 +35,7 @@ class Event(ctypes.Structure):
 
 
 def main() -> None:
-    """Read until SIGTERM, then say how many and at which cost."""
+    """Read until SIGTERM, or what is there for each line on stdin, and say how many and at which cost."""
     number, mode = int(sys.argv[1]), sys.argv[2]
     bpf = BPF.__new__(BPF)
     bpf._ringbuf_manager = None
@@ -57,11 +57,14 @@ def main() -> None:
         records += 1
 
     ring.open_ring_buffer(take_latency if mode == "latency" else count)
+    print("ready", file=sys.stderr, flush=True)
     if mode == "drain":
-        start = time.perf_counter_ns()
-        bpf.ring_buffer_consume()
-        print(records, time.perf_counter_ns() - start, file=sys.stderr)
-        os._exit(0)
+        for _ in sys.stdin:
+            records = 0
+            start = time.perf_counter_ns()
+            bpf.ring_buffer_consume()
+            print(records, time.perf_counter_ns() - start, file=sys.stderr, flush=True)
+        os._exit(0)  # BPF's destructor knows nothing of an object that was made by hand
     stopped = False
 
     def stop(*_: object) -> None:
@@ -69,7 +72,6 @@ def main() -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    print("ready", file=sys.stderr, flush=True)
     start = time.process_time_ns()
     while not stopped:
         bpf.ring_buffer_poll(100)
@@ -79,7 +81,7 @@ def main() -> None:
         latencies.sort()
         words += [latencies[records // 2], latencies[records * 99 // 100]]
     print(*words, file=sys.stderr, flush=True)
-    os._exit(0)  # BPF's destructor knows nothing of an object that was made by hand
+    os._exit(0)
 
 
 main()

@@ -4,9 +4,10 @@
  *
  * consumer MAP_ID drain|print|poll|latency|seed
  *
- * drain and print look once and end; the others poll until SIGTERM, once they have said "ready". print and seed write a
- * line for every record to stdout. The result goes to stderr: records, nanoseconds of CPU; latency: also the median and
- * the 99th percentile of the time from the record's timestamp to here, in nanoseconds.
+ * Says "ready". Then drain and print look once for each line on stdin, and say how many records there were and how many
+ * nanoseconds that took; the others poll until SIGTERM, and say how many records there were and how many nanoseconds of
+ * CPU that took; latency: also the median and the 99th percentile of the time from the record's timestamp to here, in
+ * nanoseconds. All that goes to stderr. print and seed write a line for every record to stdout.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -120,13 +121,16 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	sigaction(SIGTERM, &action, NULL);
+	fprintf(stderr, "ready\n");
 	if (!strcmp(mode, "drain") || !strcmp(mode, "print")) {
-		start = now(CLOCK_MONOTONIC);
-		ring_buffer__consume(ring);
-		fflush(stdout);
-		fprintf(stderr, "%lu %.0f\n", records, now(CLOCK_MONOTONIC) - start);
+		while (getchar() == '\n') {
+			records = 0;
+			start = now(CLOCK_MONOTONIC);
+			ring_buffer__consume(ring);
+			fflush(stdout);
+			fprintf(stderr, "%lu %.0f\n", records, now(CLOCK_MONOTONIC) - start);
+		}
 	} else {
-		fprintf(stderr, "ready\n");
 		start = now(CLOCK_PROCESS_CPUTIME_ID);
 		while (!stopped)
 			ring_buffer__poll(ring, 100);

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-_ALIAS = re.compile(r"netkit-bpf pid=(\d{1,10}) start=(\d{1,20}) pidns=(\d{1,20}) timens=(\d{1,20})")
+# Compiled when it is first used, or importing the package would take as long again as for a dozen of its modules.
+_ALIAS = r"netkit-bpf pid=(\d{1,10}) start=(\d{1,20}) pidns=(\d{1,20}) timens=(\d{1,20})"
 
 
 class Owner(NamedTuple):
@@ -35,7 +36,7 @@ class Owner(NamedTuple):
     @classmethod
     def of(cls, alias: str) -> Owner | None:
         """The process that an alias names; None if the alias is somebody else's, or there is none."""
-        found = _ALIAS.fullmatch(alias)
+        found = re.fullmatch(_ALIAS, alias)
         owner = cls(*map(int, found.groups())) if found else None
         return owner if owner and 0 < owner.pid < 1 << 31 else None
 

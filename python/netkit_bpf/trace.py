@@ -31,8 +31,9 @@ _NOT_OPTIONS = (
 )
 _CHUNK = 1 << 16
 # The task's name is padded to 16 columns, and may hold anything (kernel/trace/trace_output.c).
-_LINE = re.compile(rb"(.{16})-(\d+) +\[(\d+)\] \S+ +(\d+)\.(\d{6}): bpf_trace_printk: (.*)", re.DOTALL)
-_LOST = re.compile(rb"CPU:\d+ \[LOST (\d+) EVENTS\]")
+# Compiled when they are first used: importing is quick.
+_LINE = rb"(?s:(.{16})-(\d+) +\[(\d+)\] \S+ +(\d+)\.(\d{6}): bpf_trace_printk: (.*))"
+_LOST = rb"CPU:\d+ \[LOST (\d+) EVENTS\]"
 
 _counter = itertools.count()
 
@@ -190,9 +191,9 @@ def parse(chunk: bytes, clock_offset_ns: int = 0) -> tuple[list[TraceLine], int]
     entries: list[bytes] = []
     lost = 0
     for line in chunk.split(b"\n"):
-        if _LINE.match(line):
+        if re.match(_LINE, line):
             entries.append(line)
-        elif found := _LOST.match(line):
+        elif found := re.match(_LOST, line):
             lost += int(found[1])
         elif entries:
             entries[-1] += b"\n" + line
@@ -200,7 +201,7 @@ def parse(chunk: bytes, clock_offset_ns: int = 0) -> tuple[list[TraceLine], int]
 
 
 def _parse_entry(entry: bytes, clock_offset_ns: int) -> TraceLine:
-    match = _LINE.match(entry)
+    match = re.match(_LINE, entry)
     assert match is not None
     task, pid, cpu, seconds, microseconds, text = match.groups()
     timestamp = int(seconds) * 10**9 + int(microseconds) * 1000 + clock_offset_ns

@@ -77,13 +77,20 @@ std::string_view bytes_of(PyObject* self) {
 }
 
 PyObject* event_str(PyObject* self) {
-  const std::string line = format_line(record_of(self));
-  return PyUnicode_FromStringAndSize(line.data(), static_cast<Py_ssize_t>(line.size()));
+  Line line;
+  format_line(record_of(self), line);
+  const std::string_view text = line.view();
+  PyObject* str = PyUnicode_New(static_cast<Py_ssize_t>(text.size()), 127);
+  if (str != nullptr) std::memcpy(PyUnicode_DATA(str), text.data(), text.size());
+  return str;
 }
 
 PyObject* event_repr(PyObject* self) {
-  const std::string line = format_line(record_of(self));
-  return PyUnicode_FromFormat("<PacketEvent %U %s>", pair_of(self), line.c_str());
+  PyObject* line = event_str(self);
+  if (line == nullptr) return nullptr;
+  PyObject* repr = PyUnicode_FromFormat("<PacketEvent %U %U>", pair_of(self), line);
+  Py_DECREF(line);
+  return repr;
 }
 
 PyObject* event_asdict(PyObject* self, PyObject*) {
