@@ -3,6 +3,7 @@
 
 #include <bpf/libbpf.h>
 
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <mutex>
@@ -13,11 +14,14 @@ namespace netkit_bpf {
 namespace {
 
 thread_local LibbpfLog* current = nullptr;
-libbpf_print_fn_t previous = nullptr;
+std::atomic<libbpf_print_fn_t> previous = nullptr;
 
 // libbpf has one print function in a process: it is taken once and hands on what is not ours.
 int collect(libbpf_print_level level, const char* format, va_list arguments) {
-  if (current == nullptr) return previous != nullptr ? previous(level, format, arguments) : 0;
+  if (current == nullptr) {
+    const libbpf_print_fn_t print = previous;
+    return print != nullptr ? print(level, format, arguments) : 0;
+  }
   if (level == LIBBPF_DEBUG) return 0;
   va_list again;
   va_copy(again, arguments);

@@ -16,6 +16,11 @@ namespace netkit_bpf {
 
 namespace {
 
+void reuse(bpf_map* map, int fd) {
+  if (const int error = bpf_map__reuse_fd(map, fd); error != 0)
+    throw Error(-error, std::string("reuse map '") + bpf_map__name(map) + "'");
+}
+
 std::string without_newline(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
@@ -82,6 +87,26 @@ std::optional<BtfTypes> Object::types() const {
   return BtfTypes({copy, btf__free});
 }
 
+std::vector<uint8_t> Object::read_variable(size_t index) const {
+  const std::lock_guard lock(mutex_);
+  return variables_->read(index);
+}
+
+void Object::write_variable(size_t index, Bytes value) {
+  const std::lock_guard lock(mutex_);
+  variables_->write(index, value);
+}
+
+std::vector<uint8_t> Object::section(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  return variables_->section(name);
+}
+
+void Object::set_section(const std::string& name, Bytes value) {
+  const std::lock_guard lock(mutex_);
+  variables_->set_section(name, value);
+}
+
 bpf_map* Object::find_map(const std::string& name) const {
   bpf_map* map = bpf_object__find_map_by_name(object_.get(), name.c_str());
   if (map == nullptr) throw Error(ENOENT, "find map '" + name + "' in BPF object " + name_);
@@ -89,18 +114,20 @@ bpf_map* Object::find_map(const std::string& name) const {
 }
 
 void Object::set_max_entries(const std::string& map, uint32_t entries) {
+  const std::lock_guard lock(mutex_);
   if (const int error = bpf_map__set_max_entries(find_map(map), entries); error != 0)
     throw Error(-error, "set size of map '" + map + "'");
 }
 
 void Object::set_value_size(const std::string& map, uint32_t bytes) {
+  const std::lock_guard lock(mutex_);
   if (const int error = bpf_map__set_value_size(find_map(map), bytes); error != 0)
     throw Error(-error, "set size of the values of map '" + map + "'");
 }
 
 void Object::reuse_map(const std::string& map, int fd) {
-  if (const int error = bpf_map__reuse_fd(find_map(map), fd); error != 0)
-    throw Error(-error, "reuse map '" + map + "'");
+  const std::lock_guard lock(mutex_);
+  reuse(find_map(map), fd);
 }
 
 // A ring buffer holds records, not values, and the kernel refuses one with a size or type of them. Its definition may
@@ -116,11 +143,12 @@ void Object::create_typed_rings() {
     const Fd ring(bpf_map_create(bpf_map__type(map), name.c_str(), 0, 0, bpf_map__max_entries(map), &options));
     if (!ring) throw_map_error(errno, name, name_);
     bpf_map__set_value_size(map, 0);
-    reuse_map(name, ring.get());
+    reuse(map, ring.get());
   }
 }
 
 void Object::load() {
+  const std::lock_guard lock(mutex_);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) {
     if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC && bpf_program__autoload(program))
@@ -135,15 +163,22 @@ void Object::load() {
   variables_->map_memory();
 }
 
-std::string Object::take_messages() { return without_newline(std::exchange(messages_, {})); }
+std::string Object::take_messages() {
+  const std::lock_guard lock(mutex_);
+  return without_newline(std::exchange(messages_, {}));
+}
 
 int Object::program(const std::string& name) const {
   const bpf_program* program = bpf_object__find_program_by_name(object_.get(), name.c_str());
   if (program == nullptr) throw Error(ENOENT, "find program '" + name + "' in BPF object " + name_);
+  const std::lock_guard lock(mutex_);
   return bpf_program__fd(program);
 }
 
-int Object::map(const std::string& name) const { return bpf_map__fd(find_map(name)); }
+int Object::map(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  return bpf_map__fd(find_map(name));
+}
 
 Program Object::open_program(const std::string& name) const { return {duplicate(program(name)), name}; }
 

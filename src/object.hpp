@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -32,7 +33,7 @@ struct MapSpec {
   std::string pin_path;  // where it is pinned by its name; empty if it is not
 };
 
-// Not for use from two threads at once.
+// Any thread may use it: one waits while another loads it.
 class Object {
  public:
   // Parses an ELF image. Throws Error that says what is wrong where it is no BPF object, in libbpf's words if it has
@@ -41,10 +42,12 @@ class Object {
 
   [[nodiscard]] std::vector<ProgramSpec> programs() const;
   [[nodiscard]] const std::vector<MapSpec>& maps() const noexcept { return maps_; }
-  [[nodiscard]] Variables& variables() noexcept { return *variables_; }
-  [[nodiscard]] const Variable& variable(const std::string& name) const {
-    return variables_->all()[variables_->index(name)];
-  }
+  [[nodiscard]] const std::vector<Variable>& variables() const noexcept { return variables_->all(); }
+  [[nodiscard]] const Variable& variable(const std::string& name) const { return variables()[variable_index(name)]; }
+  // See Variables.
+  [[nodiscard]] size_t variable_index(const std::string& name) const { return variables_->index(name); }
+  [[nodiscard]] std::vector<uint8_t> read_variable(size_t index) const;
+  void write_variable(size_t index, Bytes value);
   // A copy, which outlives the object; nothing if it was compiled without -g.
   [[nodiscard]] std::optional<BtfTypes> types() const;
 
@@ -53,8 +56,8 @@ class Object {
   void set_value_size(const std::string& map, uint32_t bytes);
   void reuse_map(const std::string& map, int fd);
   // The whole of a section of global variables: ".rodata" before load, ".data" or ".bss" at any time.
-  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const { return variables_->section(name); }
-  void set_section(const std::string& name, Bytes value) { variables_->set_section(name, value); }
+  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const;
+  void set_section(const std::string& name, Bytes value);
 
   // Throws VerifierError, or Error with what the kernel refused.
   void load();
@@ -76,6 +79,7 @@ class Object {
   void read_maps();
   void create_typed_rings();
 
+  mutable std::mutex mutex_;  // of what load() changes
   std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
   std::string name_;
   std::string messages_;

@@ -33,9 +33,9 @@ py::list maps(const Object& object) {
   return found;
 }
 
-py::list variables(Object& object) {
+py::list variables(const Object& object) {
   py::list found;
-  for (const Variable& variable : object.variables().all())
+  for (const Variable& variable : object.variables())
     found.append(py::make_tuple(variable.name, variable.section, variable.type, variable.size, variable.is_constant));
   return found;
 }
@@ -65,11 +65,11 @@ void bind_object(py::module_& module) {
           },
           py::arg("name"))
       .def(
-          "read_variable", [](Object& object, size_t index) { return to_bytes(object.variables().read(index)); },
+          "read_variable", [](const Object& object, size_t index) { return to_bytes(object.read_variable(index)); },
           py::arg("index"))
       .def(
           "write_variable",
-          [](Object& object, size_t index, const py::bytes& value) { object.variables().write(index, view(value)); },
+          [](Object& object, size_t index, const py::bytes& value) { object.write_variable(index, view(value)); },
           py::arg("index"), py::arg("value"))
       .def("load",
            [](Object& object) {
@@ -94,8 +94,7 @@ void bind_object(py::module_& module) {
       .def(
           "set_variable",
           [](Object& object, const std::string& name, const py::bytes& value) {
-            Variables& variables = object.variables();
-            variables.write(variables.index(name), view(value));
+            object.write_variable(object.variable_index(name), view(value));
           },
           py::arg("name"), py::arg("value"))
       .def(
