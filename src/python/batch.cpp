@@ -7,6 +7,8 @@
 #include <array>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +19,7 @@
 #include "../table.hpp"
 #include "bindings.hpp"
 #include "event.hpp"
+#include "mutex.hpp"
 
 namespace py = pybind11;
 
@@ -78,6 +81,7 @@ struct BatchIterator {
   PyObject ob_base;
   PyObject* owner;  // the PyBatch's Python object
   const PyBatch* batch;
+  Mutex mutex;
   size_t next;
 };
 
@@ -85,8 +89,13 @@ PyTypeObject* iterator_type = nullptr;  // made once with the module, never chan
 
 PyObject* iterator_next(PyObject* self) {
   auto* iterator = reinterpret_cast<BatchIterator*>(self);
-  if (iterator->next == iterator->batch->batch().size()) return nullptr;
-  return iterator->batch->event(iterator->next++);
+  size_t row = 0;
+  {
+    const std::lock_guard lock(iterator->mutex);
+    if (iterator->next == iterator->batch->batch().size()) return nullptr;
+    row = iterator->next++;
+  }
+  return iterator->batch->event(row);
 }
 
 void iterator_dealloc(PyObject* self) {
@@ -111,6 +120,7 @@ py::object make_iterator(const py::object& batch) {
   if (iterator == nullptr) throw py::error_already_set();
   iterator->owner = Py_NewRef(batch.ptr());
   iterator->batch = batch.cast<const PyBatch*>();
+  new (&iterator->mutex) Mutex;
   iterator->next = 0;
   return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(iterator));
 }

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <tuple>
 
@@ -12,6 +13,7 @@
 #include "../netns.hpp"
 #include "../program.hpp"
 #include "bindings.hpp"
+#include "mutex.hpp"
 
 namespace py = pybind11;
 
@@ -29,26 +31,36 @@ class PyLink {
   PyLink(const PyLink&) = delete;
   PyLink& operator=(const PyLink&) = delete;
 
-  // With the GIL released, which protects link_.
+  // With the GIL released.
   template <typename Function>
   auto call(Function&& f) {
-    if (!link_) throw py::value_error("the link is closed");
-    const std::shared_ptr<Link> link = link_;
+    const std::shared_ptr<Link> link = held();
+    if (!link) throw py::value_error("the link is closed");
     const py::gil_scoped_release release;
     return f(*link);
   }
 
   void close() noexcept {
-    std::shared_ptr<Link> closing = std::move(link_);
+    std::shared_ptr<Link> closing;
+    {
+      const std::lock_guard lock(mutex_);
+      closing = std::move(link_);
+    }
     if (!closing) return;
     PyThreadState* const thread = PyEval_SaveThread();  // detaching waits for the packets under way
     closing.reset();
     PyEval_RestoreThread(thread);
   }
 
-  [[nodiscard]] bool closed() const { return !link_; }
+  [[nodiscard]] bool closed() const { return !held(); }
 
  private:
+  [[nodiscard]] std::shared_ptr<Link> held() const {
+    const std::lock_guard lock(mutex_);
+    return link_;
+  }
+
+  mutable Mutex mutex_;
   std::shared_ptr<Link> link_;
 };
 

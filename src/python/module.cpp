@@ -2,7 +2,7 @@
 // The table of contents of the private extension module. Docstrings live in Python.
 #include "bindings.hpp"
 
-PYBIND11_MODULE(_core, module) {
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   using namespace netkit_bpf::python;
   bind_errors();
   bind_netns(module);

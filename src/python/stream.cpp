@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Iteration without a lock, a thread change or a pybind11 call per event.
+// Iteration without a thread change or a pybind11 call per event, and under a GIL without a lock.
 #include "stream.hpp"
 
 #include <cxxabi.h>
@@ -14,6 +14,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
@@ -81,10 +82,13 @@ PyStream::~PyStream() {
   if (::getpid() != owner_) new (std::nothrow) std::shared_ptr<Open>(std::move(open_));
 }
 
-PyObject* PyStream::call_decoder(const Stream::View& record) {
-  PyObject* bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(record.data.data()),
-                                              static_cast<Py_ssize_t>(record.data.size()));
-  if (bytes == nullptr) return nullptr;
+PyObject* PyStream::to_bytes(const Stream::View& record) {
+  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(record.data.data()),
+                                   static_cast<Py_ssize_t>(record.data.size()));
+}
+
+// Takes the bytes.
+PyObject* PyStream::call_decoder(PyObject* bytes) {
   PyObject* object = PyObject_CallOneArg(decode_.ptr(), bytes);
   Py_DECREF(bytes);
   return object;
@@ -107,32 +111,52 @@ bool PyStream::wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& 
 
 // Warns if it is time to. False with an exception set where warnings are errors.
 bool PyStream::tell_loss(int depth) {
-  if (!stream_->has_lost() || loss_advice_.empty()) return true;
-  const std::string advice = std::exchange(loss_advice_, {});
-  return PyErr_WarnEx(PyExc_RuntimeWarning, advice.c_str(), depth + 1) == 0;
+  std::string advice;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stream_ == nullptr || !stream_->has_lost()) return true;
+    advice = std::exchange(loss_advice_, {});
+  }
+  return advice.empty() || PyErr_WarnEx(PyExc_RuntimeWarning, advice.c_str(), depth + 1) == 0;
+}
+
+// Waits until `look`, which has the stream to itself, finds something. Nothing on time-out and at the end.
+template <typename Look>
+auto PyStream::wait_for(const Deadline& deadline, int depth, const Look& look) {
+  decltype(look(open_->stream)) found;
+  bool looked = false;
+  while (tell_loss(depth)) {
+    std::shared_ptr<Open> open;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!open_) break;
+      found = look(open_->stream);
+      if (found || open_->stream.ended()) break;
+      open = open_;
+    }
+    if (!wait(std::move(open), deadline, looked)) break;
+  }
+  return found;
 }
 
 PyObject* PyStream::next(const Deadline& deadline, int depth) {
-  bool looked = false;
-  while (open_ && tell_loss(depth)) {
-    if (const std::optional<Stream::View> record = open_->stream.next()) return decode(*record);
-    if (open_->stream.ended() || !wait(open_, deadline, looked)) break;
-  }
-  return nullptr;
+  const std::optional<PyObject*> copied = wait_for(deadline, depth, [this](Stream& stream) {
+    const std::optional<Stream::View> record = stream.next();
+    return record ? std::optional(copy(*record)) : std::nullopt;
+  });
+  if (!copied || *copied == nullptr) return nullptr;
+  return decode_ ? call_decoder(*copied) : *copied;
 }
 
 std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline, int depth) {
-  bool looked = false;
-  while (open_ && tell_loss(depth)) {
-    if (std::optional<Slice> records = open_->stream.take(most)) return records;
-    if (open_->stream.ended() || !wait(open_, deadline, looked)) break;
-  }
-  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  return std::nullopt;
+  std::optional<Slice> records = wait_for(deadline, depth, [most](Stream& stream) { return stream.take(most); });
+  if (!records && PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return records;
 }
 
 std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
   try {
+    const std::lock_guard lock(mutex_);
     return open_ ? open_->stream.take(most) : std::nullopt;
   } catch (...) {
     return std::nullopt;
@@ -140,13 +164,18 @@ std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
 }
 
 int PyStream::fileno() {
+  const std::lock_guard lock(mutex_);
   if (!open_) throw py::value_error("the stream is closed");
   return open_->stream.fileno();
 }
 
-StreamStats PyStream::stats() { return open_ ? open_->stream.stats() : final_; }
+StreamStats PyStream::stats() {
+  const std::lock_guard lock(mutex_);
+  return open_ ? open_->stream.stats() : final_;
+}
 
 std::unique_ptr<PyStream::Watch> PyStream::watch() {
+  const std::lock_guard lock(mutex_);
   if (!open_) return nullptr;
   Fd fd(::fcntl(open_->stream.fileno(), F_DUPFD_CLOEXEC, 0));
   if (!fd) throw Error(errno, "duplicate a descriptor");
@@ -159,12 +188,17 @@ void PyStream::Watch::close() {
 }
 
 void PyStream::close() {
-  const std::shared_ptr<Open> closing = open_;
+  std::shared_ptr<Open> closing;
+  {
+    const std::lock_guard lock(mutex_);
+    closing = open_;
+  }
   if (!closing) return;
   {
     const py::gil_scoped_release release;  // waits for the reader's thread, which never takes the GIL
     closing->stream.close();
   }
+  const std::lock_guard lock(mutex_);
   if (!open_) return;  // another thread was faster
   final_ = closing->stream.stats();
   stream_ = nullptr;
@@ -178,6 +212,7 @@ struct EventIterator {
   PyObject* owner;  // the PyStream's Python object
   PyStream* stream;
   double timeout;  // seconds between events; negative: for ever
+  std::atomic<bool> ended;
 };
 
 PyTypeObject* iterator_type = nullptr;  // made once with the module, never changed
@@ -185,7 +220,7 @@ PyTypeObject* iterator_type = nullptr;  // made once with the module, never chan
 // What ends a thread by force is no C++ object: the reference that catches it is to nothing, which is no fault here.
 [[gnu::no_sanitize("null")]] PyObject* iterator_next(PyObject* self) {
   auto* iterator = reinterpret_cast<EventIterator*>(self);
-  if (iterator->stream == nullptr) return nullptr;
+  if (iterator->ended.load(std::memory_order_relaxed)) return nullptr;
   PyObject* event = nullptr;
   try {
     event = iterator->stream->next_at_hand();
@@ -197,17 +232,14 @@ PyTypeObject* iterator_type = nullptr;  // made once with the module, never chan
   } catch (...) {
     py::detail::try_translate_exceptions();
   }
-  // An iterator that has ended stays ended.
-  if (event == nullptr && PyErr_Occurred() == nullptr) {
-    iterator->stream = nullptr;
-    Py_CLEAR(iterator->owner);
-  }
+  // An iterator that has ended stays ended. It keeps the stream, in which another thread may still read by it.
+  if (event == nullptr && PyErr_Occurred() == nullptr) iterator->ended.store(true, std::memory_order_relaxed);
   return event;
 }
 
 void iterator_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
-  Py_XDECREF(reinterpret_cast<EventIterator*>(self)->owner);
+  Py_DECREF(reinterpret_cast<EventIterator*>(self)->owner);
   type->tp_free(self);
   Py_DECREF(type);
 }
@@ -260,6 +292,7 @@ py::object make_iterator(const py::object& stream, std::optional<double> timeout
   iterator->owner = Py_NewRef(stream.ptr());
   iterator->stream = stream.cast<PyStream*>();
   iterator->timeout = timeout.value_or(-1);
+  new (&iterator->ended) std::atomic<bool>(false);
   return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(iterator));
 }
 

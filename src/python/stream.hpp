@@ -7,12 +7,14 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include "../handle.hpp"
 #include "../stream.hpp"
 #include "event.hpp"
+#include "mutex.hpp"
 
 namespace netkit_bpf::python {
 
@@ -22,11 +24,12 @@ using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // empty
 Deadline deadline_after(std::optional<double> seconds);
 
 // A stream, what its records refer to, and how a record becomes a Python object, until close(); afterwards only its
-// final account. All is called with the GIL, which is released while it waits.
+// final account. Any thread may use it, with the GIL where there is one, which is released while it waits.
 class PyStream {
   struct Open;
 
  public:
+  // For one thread at a time.
   class Watch {
    public:
     Watch(std::shared_ptr<Open> open, Fd fd) : open_(std::move(open)), fd_(std::move(fd)) {}
@@ -53,9 +56,14 @@ class PyStream {
   PyObject* next(const Deadline& deadline, int depth);
   // The next record as a new object if that takes no more than to make it. Null with no exception set says nothing.
   PyObject* next_at_hand() {
-    if (stream_ == nullptr || (stream_->has_lost() && !loss_advice_.empty())) return nullptr;
-    const std::optional<Stream::View> record = stream_->next();
-    return record ? decode(*record) : nullptr;
+    PyObject* copied = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stream_ == nullptr || (stream_->has_lost() && !loss_advice_.empty())) return nullptr;
+      const std::optional<Stream::View> record = stream_->next();
+      if (record) copied = copy(*record);
+    }
+    return decode_ && copied != nullptr ? call_decoder(copied) : copied;
   }
   // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
   // at the end.
@@ -77,14 +85,17 @@ class PyStream {
 
  private:
   static bool wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked);
-  PyObject* decode(const Stream::View& record) {
-    return decode_ ? call_decoder(record) : make_event(record, names_.ptr());
-  }
+  template <typename Look>
+  auto wait_for(const Deadline& deadline, int depth, const Look& look);
   bool tell_loss(int depth);
-  PyObject* call_decoder(const Stream::View& record);
+  // A packet event, or the bytes for the decoder: the record is the stream's, and the next thread's turn ends it.
+  PyObject* copy(const Stream::View& record) { return decode_ ? to_bytes(record) : make_event(record, names_.ptr()); }
+  static PyObject* to_bytes(const Stream::View& record);
+  PyObject* call_decoder(PyObject* bytes);
 
   pybind11::tuple names_;
   pybind11::object decode_;  // null: packet events
+  Mutex mutex_;
   std::shared_ptr<Open> open_;
   Stream* stream_;  // that of open_
   StreamStats final_;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import sysconfig
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,6 +29,15 @@ def test_import_brings_along_nothing_that_takes_long() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     long = {"asyncio", "ctypes", "datetime", "json", "numpy", "socket", "subprocess", "tempfile", "threading"}
     assert set(done.stdout.split()) & long == set()
+
+
+def test_a_python_without_gil_stays_one() -> None:
+    """An extension that does not say that it can do without has Python turn the GIL on, and warn."""
+    code = "import sys, netkit_bpf; print(getattr(sys, '_is_gil_enabled', lambda: True)())"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON_GIL"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == str(not sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def test_everything_public_has_a_docstring() -> None:
