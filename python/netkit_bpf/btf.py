@@ -56,7 +56,7 @@ class _Type(NamedTuple):
 class Types:
     """The types of one object, by number or name, as codecs.
 
-    Any thread may use it: what two of them build at once is the same.
+    Any thread may use it: of what two of them build at once both get the first.
     """
 
     def __init__(self, table: TypeTable) -> None:
@@ -65,9 +65,10 @@ class Types:
 
     def codec(self, number: int) -> Codec:
         """The codec of the type of this number."""
-        if number not in self._built:
-            self._built[number] = self._build(self._get(number), "")
-        return self._built[number]
+        built = self._built.get(number)
+        if built is None:
+            built = self._built.setdefault(number, self._build(self._get(number), ""))
+        return built
 
     def find(self, name: str) -> Codec:
         """The type of this name: "struct event", "union address", "enum kind", or without the word in front.

@@ -54,9 +54,10 @@ class Filtering:
     @property
     def filtered(self) -> tuple[int, int]:
         """How many packets did not match, on each side."""
+        made = self._made  # first: they go once there is a final account
         if self._final is not None:
             return self._final
-        primary, peer = (0 if each is None else each.filtered for each in self._made)
+        primary, peer = (0 if each is None else each.filtered for each in made)
         return primary, peer
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class Node:
         self._netns = netns
         self._pair = pair
         self._number = number
-        self._processes: list[subprocess.Popen[Any]] = []
+        self._processes: set[subprocess.Popen[Any]] = set()
 
     @property
     def name(self) -> str:
@@ -74,7 +74,8 @@ class Node:
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in the node; see `NetNS.popen`. It is killed when the lab is closed."""
         process = self._netns.popen(argv, **options)
-        self._processes = [each for each in self._processes if each.poll() is None] + [process]
+        self._processes -= {each for each in self._processes.copy() if each.poll() is not None}
+        self._processes.add(process)
         return process
 
     def socket(
@@ -102,7 +103,7 @@ class Node:
         self._pair.peer.add_route("default", via=hub6)
 
     def _kill(self) -> None:
-        for process in self._processes:
+        for process in self._processes.copy():
             process.kill()
             process.wait()
 
@@ -136,11 +137,14 @@ class Lab(Closing):
     """
 
     def __init__(self, nodes: int | Sequence[str] = 2, *, mode: Mode | str = Mode.L3, mtu: int | None = None) -> None:
+        import threading
+
         names = _check_names(nodes)
         if mtu is not None:
             expect_in(mtu, range(1280, 65536), "mtu")
         ends = {"mtu": mtu, "group": _GROUP}
         specs = [pair_spec(name, "nk0", mode=mode, ends=ends) for name in names]
+        self._closing = threading.Lock()
         with ExitStack() as last_first:
             self._hub = last_first.enter_context(NetNS.create())
             spaces = [last_first.enter_context(NetNS.create()) for _ in names]
@@ -187,7 +191,8 @@ class Lab(Closing):
 
     def close(self) -> None:
         """Kill what was started by `Node.popen`, delete the pairs and the namespaces. Idempotent."""
-        self._cleanup.close()
+        with self._closing:  # who comes second waits, and finds nothing left
+            self._cleanup.close()
 
     def __repr__(self) -> str:
         return f"<Lab {', '.join(self._nodes)}>"

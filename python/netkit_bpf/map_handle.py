@@ -148,9 +148,9 @@ class MapHandle(Closing):
 
     def close(self) -> None:
         """Let go of the map. Idempotent."""
+        self._closed = True
         self._core = None
         self._object = None
-        self._closed = True
 
     @property
     def closed(self) -> bool:
@@ -171,7 +171,7 @@ class MapHandle(Closing):
         return self._open().fileno()
 
     def _open(self) -> _core.Map:
-        core = self._core
+        core = self._core  # which another thread may let go of
         if self._closed:
             raise ValueError(f"map '{self.name}' is closed")
         if core is None:
@@ -179,9 +179,10 @@ class MapHandle(Closing):
         return core
 
     def _unloaded(self, what: str) -> _core.Object:
-        if self._object is None:
+        unloaded = self._object
+        if unloaded is None:
             raise ValueError(f"map '{self.name}' is {'closed' if self._closed else 'loaded'}: {what} before load")
-        return self._object
+        return unloaded
 
     def _load(self, core: _core.Map) -> None:
         """Take what the kernel has made of it."""

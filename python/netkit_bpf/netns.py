@@ -37,7 +37,7 @@ class NetNS:
         """Not for callers: use `create`, `open` or `current`."""
         self._path = path
         self._name = name
-        self._fd = fd
+        self._held = [] if fd is None else [fd]  # until somebody lets go of it: one thread, as a list pops once
         self._owned = owned
         self._deleted = False
         self._let_go = False  # and perhaps it lives on
@@ -138,12 +138,14 @@ class NetNS:
         deletes. A forked child makes its own: the parent would get its answers.
         """
         path = self.path
-        if self._fd is None:
+        if not self._held:
             return _core.Netlink(path)
         process = os.getpid()
         kept = self._socket
         if kept is None or kept[0] != process:
             self._socket = kept = (process, _core.Netlink(path))
+            if self._deleted:  # by another thread, meanwhile
+                kept[1].close()
         return kept[1]
 
     def run(
@@ -242,9 +244,8 @@ class NetNS:
         kept, self._socket = self._socket, None
         if kept is not None and kept[0] == os.getpid():  # in a forked child its lock may be held for ever
             kept[1].close()  # now, whoever still refers to it: the traceback of an error does
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        with contextlib.suppress(IndexError):  # there is none, or another thread was faster
+            os.close(self._held.pop())
 
     def __enter__(self) -> NetNS:
         return self
@@ -259,7 +260,7 @@ class NetNS:
             self._drop()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", None) is not None:
+        if getattr(self, "_held", None):
             self._drop()
 
     def __repr__(self) -> str:

@@ -149,16 +149,17 @@ class BPFObject(Closing):
             PermissionError: CAP_BPF or CAP_NET_ADMIN is missing.
             OSError: the kernel refused something else; the text says what.
         """
-        if self._core is None:
+        core = self._core  # which another thread may let go of
+        if core is None:
             raise ValueError(f"BPF object {self._name} is closed")
         if self._loaded:
             raise ValueError(f"BPF object {self._name} is loaded already")
-        self._core.load()
+        core.load()
         self._loaded = True
         for name, program in self._programs.items():
-            program._core = self._core.open_program(name)
+            program._core = core.open_program(name)
         for name, each in self._maps.items():
-            each._load(self._core.open_map(name))
+            each._load(core.open_map(name))
         for variable in self._variables.values():
             variable._loaded = True
 

@@ -177,8 +177,8 @@ class Program:
 
     def close(self) -> None:
         """Let go of the program. What is attached stays so. Idempotent."""
-        self._core = None
         self._closed = True
+        self._core = None
 
     @property
     def closed(self) -> bool:
@@ -190,11 +190,12 @@ class Program:
         return self._open().fileno()
 
     def _open(self) -> _core.Program:
+        core = self._core  # which another thread may let go of
         if self._closed:
             raise ValueError(f"program '{self._name}' is closed")
-        if self._core is None:
+        if core is None:
             raise ValueError(f"program '{self._name}' is not loaded: call load() of its object first")
-        return self._core
+        return core
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not loaded" if self._core is None else f"id {self.id}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+from _thread import RLock
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R", bound="RecordReader[Any]")
 COUNTS_SIZE = 16  # two __u64: struct nk_counts, bpf/event.h
 MIB = 1 << 20
+_making = RLock()  # from the look whether a ring buffer has a reader until it has; a signal's handler may make one too
 
 
 class Reading(NamedTuple):
@@ -67,32 +69,33 @@ class RecordReader(Closing, Generic[_T]):
         `_core.Stream`'s; errors call the reader `called`.
         """
         cores, counts = [ring._open() for ring in rings], counts_of(rings[0], sources)
-        for ring in rings:
-            reader = ring._reader()
-            if isinstance(reader, RecordReader) and not reader.closed:
-                raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer")
         self._called = called
         self._counted = counts is not None
         self._process = os.getpid()
         self._observations = tuple(reading.observations)
-        self._stream: _core.Stream[Any] = _core.Stream(
-            (cores, counts),
-            [(core.fileno(), ring.max_entries) for core, ring in zip(cores, rings, strict=True)],
-            reading.queue_size,
-            decoder,
-            counts=-1 if counts is None else counts.fileno(),
-            sources=sources,
-            source_offset=source_offset,
-            attachments=[each._open() for each in self._observations],
-            threaded=reading.threaded,
-            share_thread=reading.share_thread,
-            loss_advice=loss_advice,
-            ordered=ordered,
-        )
-        # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-        self._closer = weakref.finalize(self, _close, self._stream, self._process)
-        for ring in rings:
-            ring._reader = weakref.ref(self)
+        with _making:
+            for ring in rings:
+                reader = ring._reader()
+                if isinstance(reader, RecordReader) and not reader.closed:
+                    raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer")
+            self._stream: _core.Stream[Any] = _core.Stream(
+                (cores, counts),
+                [(core.fileno(), ring.max_entries) for core, ring in zip(cores, rings, strict=True)],
+                reading.queue_size,
+                decoder,
+                counts=-1 if counts is None else counts.fileno(),
+                sources=sources,
+                source_offset=source_offset,
+                attachments=[each._open() for each in self._observations],
+                threaded=reading.threaded,
+                share_thread=reading.share_thread,
+                loss_advice=loss_advice,
+                ordered=ordered,
+            )
+            # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
+            self._closer = weakref.finalize(self, _close, self._stream, self._process)
+            for ring in rings:
+                ring._reader = weakref.ref(self)
 
     def events(self, timeout: float | None = None) -> Iterator[_T]:
         """Iterate over the records; the iterator ends after `timeout` seconds without one, or on `close`.
@@ -180,6 +183,15 @@ def counts_of(ring: Map, sources: int) -> _core.Map | None:
     if not isinstance(counts, Map) or counts._kind is not Kind.PERCPU_ARRAY or counts.value_size != COUNTS_SIZE:
         return None
     return counts._open() if counts.max_entries >= sources else None
+
+
+def _forget_threads() -> None:
+    """In a forked child: the lock may be held by a thread that is not there."""
+    global _making
+    _making = RLock()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _close(stream: _core.Stream[Any], process: int) -> None:

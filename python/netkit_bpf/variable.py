@@ -76,9 +76,10 @@ class Variable:
         core.write_variable(self._index, self._codec.encode(value, f"variable '{self._name}'"))
 
     def _open(self) -> _core.Object:
-        if self._core is None:
+        core = self._core  # which another thread may let go of
+        if core is None:
             raise ValueError(f"the object of variable '{self._name}' is closed")
-        return self._core
+        return core
 
     def __repr__(self) -> str:
         state = "closed" if self._core is None else f"= {self.value!r}"

@@ -99,11 +99,12 @@ class Watch(Closing):
             core.wake()
 
     def _open(self) -> _core.PairWatch:
-        if self._core is None:
+        core = self._core  # which another thread may let go of
+        if core is None:
             raise ValueError("the watch is closed")
         if os.getpid() != self._process:
             raise ValueError("the watch belongs to the process that made it, not to its forked child")
-        return self._core
+        return core
 
     def _event(self, core: _core.PairWatch, change: _core.Change) -> DeviceChange:
         netns = None if change.nsid is None else self._follow(core, change.side, change.nsid)
