@@ -25,8 +25,11 @@ class Addresses {
   int32_t number_of(const uint8_t (&bytes)[16], uint8_t family) {
     Address address{.family = family};
     std::memcpy(address.bytes.data(), &bytes[0], sizeof(bytes));
+    if (address == last_) return last_number_;  // packets come in trains
     const size_t slot = find(address);
-    return slots_[slot] != 0 ? slots_[slot] - 1 : add(address, slot);
+    last_ = address;
+    last_number_ = slots_[slot] != 0 ? slots_[slot] - 1 : add(address, slot);
+    return last_number_;
   }
 
   [[nodiscard]] const std::vector<Address>& all() const noexcept { return all_; }
@@ -53,6 +56,8 @@ class Addresses {
     return number - 1;
   }
 
+  Address last_;  // of a family that there is not, at first
+  int32_t last_number_ = 0;
   std::vector<Address> all_;
   std::vector<int32_t> slots_ = std::vector<int32_t>(256);  // 1 + a number, where its hash says or behind; 0: free
 };

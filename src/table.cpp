@@ -47,10 +47,11 @@ struct Column {
   void (*gather)(const Row* row, size_t rows, std::byte* to);  // null: not copied
 };
 
-// Copies a field of each row into a column.
+// Copies a field of each row into a column. The compiler by itself would have counting take as long as copying.
 template <auto field, typename To>
 void gather(const Row* row, size_t rows, std::byte* to) {
   auto* const values = reinterpret_cast<To*>(to);
+#pragma GCC unroll 4
   for (size_t i = 0; i < rows; ++i) values[i] = static_cast<To>(row[i].*field);
 }
 
@@ -160,6 +161,7 @@ class Table {
     auto* const dst = reinterpret_cast<int32_t*>(values_[dst_column].get());
     for (size_t i = first; i < first + rows; ++i) {
       const Row& row = batch_[i];
+      __builtin_prefetch(reinterpret_cast<const std::byte*>(&row) + at_a_time * sizeof(Row));  // the next rows to take
       src[i] = row.family == 0 ? 0 : src_.number_of(row.src, row.family);
       dst[i] = row.family == 0 ? 0 : dst_.number_of(row.dst, row.family);
     }
