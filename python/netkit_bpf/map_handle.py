@@ -6,7 +6,6 @@ from __future__ import annotations
 import builtins
 import functools
 import os
-from collections.abc import Callable
 
 from netkit_bpf import _core
 from netkit_bpf.arguments import expect_in
@@ -31,7 +30,7 @@ class MapHandle(Closing):
         self._types = types
         self._pinned_at = pinned_at
         self._counts: MapHandle | None = None  # in which the program counts what it writes into this ring buffer
-        self._reader: Callable[[], object] = lambda: None  # a weak reference to who reads this ring buffer
+        self._unread = [None]  # empty while somebody reads this ring buffer
 
     @property
     def name(self) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
-from _thread import RLock
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -21,7 +20,6 @@ _T = TypeVar("_T")
 _R = TypeVar("_R", bound="RecordReader[Any]")
 COUNTS_SIZE = 16  # two __u64: struct nk_counts, bpf/event.h
 MIB = 1 << 20
-_making = RLock()  # from the look whether a ring buffer has a reader until it has; a signal's handler may make one too
 
 
 class Reading(NamedTuple):
@@ -73,11 +71,8 @@ class RecordReader(Closing, Generic[_T]):
         self._counted = counts is not None
         self._process = os.getpid()
         self._observations = tuple(reading.observations)
-        with _making:
-            for ring in rings:
-                reader = ring._reader()
-                if isinstance(reader, RecordReader) and not reader.closed:
-                    raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer")
+        taken = _take(rings)
+        try:
             self._stream: _core.Stream[Any] = _core.Stream(
                 (cores, counts),
                 [(core.fileno(), ring.max_entries) for core, ring in zip(cores, rings, strict=True)],
@@ -92,10 +87,11 @@ class RecordReader(Closing, Generic[_T]):
                 loss_advice=loss_advice,
                 ordered=ordered,
             )
-            # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-            self._closer = weakref.finalize(self, _close, self._stream, self._process)
-            for ring in rings:
-                ring._reader = weakref.ref(self)
+        except BaseException:
+            _give_back(taken)
+            raise
+        # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
+        self._closer = weakref.finalize(self, _close, self._stream, self._process, taken)
 
     def events(self, timeout: float | None = None) -> Iterator[_T]:
         """Iterate over the records; the iterator ends after `timeout` seconds without one, or on `close`.
@@ -185,15 +181,27 @@ def counts_of(ring: Map, sources: int) -> _core.Map | None:
     return counts._open() if counts.max_entries >= sources else None
 
 
-def _forget_threads() -> None:
-    """In a forked child: the lock may be held by a thread that is not there."""
-    global _making
-    _making = RLock()
+def _take(rings: Sequence[Map]) -> list[list[None]]:
+    """Become the consumer of each: of two threads one, as a list pops once."""
+    taken: list[list[None]] = []
+    for ring in rings:
+        try:
+            ring._unread.pop()
+        except IndexError:
+            _give_back(taken)
+            raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer") from None
+        taken.append(ring._unread)
+    return taken
 
 
-os.register_at_fork(after_in_child=_forget_threads)
+def _give_back(taken: list[list[None]]) -> None:
+    for unread in taken:
+        unread.append(None)
 
 
-def _close(stream: _core.Stream[Any], process: int) -> None:
-    if os.getpid() == process:  # a forked child has no reader's thread
-        stream.close()
+def _close(stream: _core.Stream[Any], process: int, taken: list[list[None]]) -> None:
+    try:
+        if os.getpid() == process:  # a forked child has no reader's thread
+            stream.close()
+    finally:
+        _give_back(taken)
