@@ -148,14 +148,14 @@ static __always_inline void nk_read_transport(struct __sk_buff *skb, struct nk_e
 __noinline int nk_copy_transport(struct __sk_buff *skb, struct nk_event *event, __u32 offset, __u32 end, __u32 headers)
 {
 	const struct nk_header *kind;
-	__u8 bytes[4];
+	__be16 words[2];
 
 	if (!event)
 		return 0;
 	kind = &nk_headers[(headers + event->protocol) & 511];
-	if (!kind->length || offset + kind->length > end || bpf_skb_load_bytes(skb, offset, bytes, sizeof(bytes)))
+	if (!kind->length || offset + kind->length > end || bpf_skb_load_bytes(skb, offset, words, sizeof(words)))
 		return 0;
-	nk_set_ports(event, kind, bytes);
+	nk_set_ports(event, kind, (const __u8 *)words);
 	if (kind->flags & NK_TCP)
 		nk_copy_tcp_flags(skb, event, offset);
 	return 0;
@@ -220,8 +220,11 @@ struct nk_walk {
 static long nk_walk_on(__u32 index __attribute__((unused)), void *context)
 {
 	struct nk_walk *walk = context;
+	int is_last = nk_next_extension(walk->skb, &walk->chain);
 
-	return nk_next_extension(walk->skb, &walk->chain) & 1;	/* as the verifier wants it */
+	/* The verifier wants to see that it is 0 or 1. So does clang, which would then leave the mask out. */
+	barrier_var(is_last);
+	return is_last & 1;
 }
 
 /* Follows the extension headers from @offset on, and reads the transport header behind them. */

@@ -1,21 +1,17 @@
-"""The stream of records: each way of reading it, records of any length, and trouble; without a device."""
+"""The stream of records: each way of reading it, and records of any length; without a device."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import gc
 import os
 import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,18 +20,12 @@ import pytest
 from native import QUEUE, RING, Native
 from packets import ipv6, tcp
 from records import LONGEST, SOURCE_OFFSET, SOURCES, Emitter
+from streams import MODES, Options, account, send_tcp
 
 from netkit_bpf import Side, _core
 from netkit_bpf.event import PacketEvent
 
 FRAME = ipv6(6, tcp())
-PEER = 1  # the place of its account
-Options = dict[str, Any]
-MODES: dict[str, Options] = {
-    "on the shared thread": {"share_thread": True},
-    "on a thread of its own": {"share_thread": False},
-    "on the caller's thread": {"threaded": False},
-}
 SEED = int(os.environ.get("NETKIT_BPF_SEED", "0")) or time.time_ns() % 1_000_000
 
 
@@ -67,25 +57,13 @@ def await_reader_threads(count: int) -> None:
         time.sleep(0.001)
 
 
-def account(native: Native) -> tuple[int, int, int, int]:
-    """Take that of the peer's side, which must add up."""
-    stats = native.stream.stats()[PEER]
-    seen, delivered, lost, pending = stats
-    assert seen == delivered + lost + pending, stats
-    return stats
-
-
-def send(native: Native, count: int = 1, src_port: int = 1) -> None:
-    native.send(Side.PEER, ipv6(6, tcp(src_port=src_port)), count=count)
-
-
 # Ways of reading.
 
 
 def test_every_event_arrives_once_and_in_order(native: Native) -> None:
     ports = range(1, 2001)
     for port in ports:
-        send(native, src_port=port)
+        send_tcp(native, src_port=port)
     events = list(native.stream.events(0.3))
     assert [event.src_port for event in events] == list(ports)
     assert account(native) == (2000, 2000, 0, 0)
@@ -94,7 +72,7 @@ def test_every_event_arrives_once_and_in_order(native: Native) -> None:
 def test_a_full_ring_is_read_whole(native: Native) -> None:
     """Several blocks long."""
     count = RING // 80 - 1
-    send(native, count)
+    send_tcp(native, count)
     assert sum(1 for _ in native.stream.events(0.3)) == count
     assert account(native) == (count, count, 0, 0)
 
@@ -102,7 +80,7 @@ def test_a_full_ring_is_read_whole(native: Native) -> None:
 def test_a_look_without_time_finds_what_is_there(native: Native) -> None:
     for _ in range(100):
         assert native.stream.read(0) is None
-        send(native)
+        send_tcp(native)
         assert native.stream.read(0) is not None
     assert native.stream.read(0) is None
 
@@ -112,7 +90,7 @@ def test_a_waiting_reader_gets_an_event_at_once(native: Native) -> None:
         got: list[PacketEvent | None] = []
         thread = threading.Thread(target=lambda into=got: into.append(native.stream.read(10.0)))
         thread.start()
-        send(native)
+        send_tcp(native)
         thread.join()
         assert got[0] is not None
 
@@ -124,22 +102,22 @@ def test_streams_share_a_thread_unless_they_are_to_have_their_own() -> None:
         with Native(share_thread=False), Native(threaded=False):
             await_reader_threads(others + 2)
         for each in (first, second):
-            send(each)
+            send_tcp(each)
             assert each.stream.read(10.0) is not None
         first.stream.close()
         await_reader_threads(others + 1)
-        send(second)
+        send_tcp(second)
         assert second.stream.read(10.0) is not None
     await_reader_threads(others)
 
 
 def test_a_stream_that_nobody_reads_does_not_hold_up_its_neighbour() -> None:
     with Native(share_thread=True, ring_size=4096, queue_size=4096) as idle, Native(share_thread=True) as busy:
-        send(idle, 10_000)
+        send_tcp(idle, 10_000)
         for _ in range(50):
-            send(busy)
+            send_tcp(busy)
             assert busy.stream.read(10.0) is not None
-            send(idle, 10)
+            send_tcp(idle, 10)
         account(idle)
         assert account(busy) == (50, 50, 0, 0)
 
@@ -147,7 +125,7 @@ def test_a_stream_that_nobody_reads_does_not_hold_up_its_neighbour() -> None:
 def test_under_load_the_reader_naps_and_is_not_woken(options: Options) -> None:
     with Native(**options) as native:
         count = 300_000
-        flood = threading.Thread(target=send, args=(native, count))
+        flood = threading.Thread(target=send_tcp, args=(native, count))
         flood.start()
         for _ in native.stream.events(0.3):
             pass
@@ -160,19 +138,19 @@ def test_under_load_the_reader_naps_and_is_not_woken(options: Options) -> None:
 
 def test_what_waits_is_shown_in_bytes() -> None:
     with Native(threaded=False) as native:
-        send(native, 100)
+        send_tcp(native, 100)
         assert native.stream.limits()[:2] == (8000, 0)
         assert native.stream.read(0) is not None
         ring, queue, _, _ = native.stream.limits()
         assert (ring, queue) == (0, 0)  # the rest is in the block at hand
         assert account(native) == (100, 1, 0, 99)
     with Native(ring_size=4096, queue_size=8000) as native:
-        send(native, 1000)
+        send_tcp(native, 1000)
         deadline = time.monotonic() + 10
         while native.stream.limits()[1] < 8000:
             assert time.monotonic() < deadline
-            send(native)
-        send(native, 100)
+            send_tcp(native)
+        send_tcp(native, 100)
         ring, queue, _, _ = native.stream.limits()
         assert (ring // 80 in (50, 51), queue) == (True, 8000)
 
@@ -185,7 +163,7 @@ def test_its_descriptor_is_readable_while_events_wait(native: Native) -> None:
     poll.register(native.stream.fileno(), select.EPOLLIN)
     for count in (1, 1, 3, 1000):
         assert poll.poll(0) == []
-        send(native, count)
+        send_tcp(native, count)
         assert poll.poll(10) != []
         for _ in range(count):
             assert poll.poll(0) != []
@@ -237,7 +215,7 @@ def test_close_ends_eight_threads_that_read_a_flood(options: Options) -> None:
         for thread in threads:
             thread.start()
         for _ in range(50):
-            send(native, 1000)
+            send_tcp(native, 1000)
         native.stream.close()
         for thread in threads:
             thread.join(10)
@@ -254,7 +232,7 @@ def test_a_slow_consumer_gets_what_was_not_lost(options: Options) -> None:
 
         def flooding() -> None:
             for _ in range(100):
-                send(native, 1000)
+                send_tcp(native, 1000)
 
         flood = threading.Thread(target=flooding)
         flood.start()
@@ -273,7 +251,7 @@ def test_a_consumer_that_never_reads_costs_no_more_than_ring_and_queue(options: 
     with Native(ring_size=1 << 16, queue_size=1 << 20, **options) as native:
         before = resident()
         for _ in range(21):
-            send(native, 50_000)
+            send_tcp(native, 50_000)
         assert resident() - before < 1 << 21  # the queue, and what is next to nothing
         seen, delivered, lost, _ = account(native)
         assert (seen, delivered) == (1_050_000, 0)
@@ -294,7 +272,7 @@ def test_the_largest_ring_is_read_or_refused_with_the_reason() -> None:
         assert "it is too large: take a smaller max_entries" in str(error)  # noqa: PT017
         return
     with native:
-        send(native, 100_000)
+        send_tcp(native, 100_000)
         assert sum(1 for _ in native.stream.events(0)) == 100_000
 
 
@@ -303,7 +281,7 @@ def test_an_event_that_is_kept_holds_no_block(native: Native) -> None:
     gc.collect()
     before = resident()
     for _ in range(200):
-        send(native, 6000)
+        send_tcp(native, 6000)
         events = [native.stream.read(10.0) for _ in range(6000)]
         kept.append(events[-1])
         del events
@@ -316,7 +294,7 @@ def test_loss_is_told_once(options: Options) -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             for _ in range(5):
-                send(native, 1000)
+                send_tcp(native, 1000)
                 for _ in native.stream.events(0.25):
                     pass
         assert [(each.category, str(each.message)) for each in told] == [(RuntimeWarning, "events are lost: do this")]
@@ -325,7 +303,7 @@ def test_loss_is_told_once(options: Options) -> None:
 
 def test_no_event_is_lost_where_a_warning_is_an_error(options: Options) -> None:
     with Native(ring_size=4096, queue_size=4096, loss_advice="events are lost", **options) as native:
-        send(native, 1000)
+        send_tcp(native, 1000)
         assert native.stream.read(0) is not None
         with pytest.raises(RuntimeWarning, match="events are lost"):
             for _ in native.stream.events(0.5):
@@ -338,7 +316,7 @@ def test_no_event_is_lost_where_a_warning_is_an_error(options: Options) -> None:
 def test_without_loss_nothing_is_told(options: Options) -> None:
     with Native(loss_advice="events are lost", **options) as native:
         for _ in range(3):
-            send(native, 1000)
+            send_tcp(native, 1000)
             assert sum(1 for _ in native.stream.events(0.25)) == 1000
 
 
@@ -439,162 +417,3 @@ def test_the_decoder_may_close_the_stream() -> None:
         emitter.emit(8, b"")
         emitter.emit(9, b"")
         assert list(emitter.stream.events(10.0)) == [8]
-
-
-# Signals.
-
-
-class HandlerError(Exception):
-    """What the handler raises."""
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    def interrupt(_number: int, _frame: object) -> None:
-        raise HandlerError
-
-    numbers = (signal.SIGINT, signal.SIGALRM)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("threaded", [True, False])
-@pytest.mark.usefixtures("handlers")
-def test_200_signals_during_waits_disturb_nothing(threaded: bool) -> None:
-    with Native(threaded=threaded) as native:
-        interrupted = read = 0
-        while interrupted < 200:
-            try:
-                number = signal.SIGINT if interrupted % 2 else signal.SIGALRM
-                threading.Timer(0.002, os.kill, (os.getpid(), number)).start()
-                send(native)
-                while True:
-                    read += native.stream.read(10.0) is not None
-            except HandlerError:
-                interrupted += 1
-        while native.stream.read(0) is not None:
-            read += 1
-        seen, delivered, lost, pending = account(native)
-        assert (delivered, lost, pending) == (seen, 0, 0)
-        # A signal may come just before the packet is sent, and just when its event is handed out.
-        assert 0 < seen <= 200
-        assert seen - 20 <= read <= seen
-
-
-# Clocks.
-
-STEPPED = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <time.h>
-
-long step;
-
-/* Linked before the C library's: the wall clock as this process sees it. */
-int clock_gettime(clockid_t clock, struct timespec *time)
-{
-	static int (*real)(clockid_t, struct timespec *);
-	int result;
-
-	if (!real)
-		real = dlsym(RTLD_NEXT, "clock_gettime");
-	result = real(clock, time);
-	if (clock == CLOCK_REALTIME)
-		time->tv_sec += step;
-	return result;
-}
-"""
-TIMED = """
-import ctypes, sys, time
-from native import Native
-from netkit_bpf import Side
-from test_stream import FRAME
-
-step = ctypes.c_long.in_dll(ctypes.CDLL(None), "step") if "step" in sys.argv else None
-with Native() as native:
-    for seconds in (0, 3600, -7200, 0):
-        if step is not None:
-            step.value = seconds
-        for _ in range(2):
-            native.send(Side.PEER, FRAME)
-            now = time.time_ns()
-            event = native.stream.read(10.0)
-            print((now - event.timestamp_ns) / 1e9)
-"""
-
-
-def ages(argv: list[str], environment: dict[str, str]) -> list[float]:
-    """How old events are as a process sees it, in seconds."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return [float(line) for line in done.stdout.splitlines()]
-
-
-def test_events_follow_when_the_clock_is_set(tmp_path: Path) -> None:
-    library = tmp_path / "stepped.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-xc", "-", "-o", library], input=STEPPED, text=True, check=True)
-    measured = ages([sys.executable, "-c", TIMED, "step"], {"LD_PRELOAD": str(library)})
-    assert len(measured) == 8
-    assert all(-0.001 < age < 5 for age in measured), measured
-
-
-def test_events_have_the_right_time_in_a_time_namespace() -> None:
-    unshare = ["unshare", "--time", "--monotonic", "100000", "--fork"]
-    measured = ages([*unshare, sys.executable, "-c", TIMED], {})
-    assert all(-0.001 < age < 5 for age in measured), measured
-
-
-# Forks.
-
-FORKED = """
-import gc, os, sys, threading, time
-from native import Native
-from netkit_bpf import Side
-from test_stream import FRAME
-
-native = Native(**eval(sys.argv[1]))
-waiting = [threading.Thread(target=native.stream.read, args=(None,), daemon=True) for _ in range(4)]
-for thread in waiting:
-    thread.start()
-time.sleep(0.2)
-for _ in range(5):
-    child = os.fork()
-    if child == 0:
-        del native
-        gc.collect()
-        with Native(share_thread=True) as own:  # and can have one of its own
-            own.send(Side.PEER, FRAME)
-            assert own.stream.read(10.0) is not None
-        sys.exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-native.send(Side.PEER, FRAME, count=5)
-for thread in waiting:
-    thread.join()
-assert native.stream.read(10.0) is not None
-assert native.stream.stats()[1] == (5, 5, 0, 0)
-print("done")
-"""
-
-
-def test_a_forked_child_leaves_its_parents_stream_alone(options: Options) -> None:
-    """Also where threads of the parent wait, hold locks, and are not there in the child."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    argv = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, repr(options)]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
-
-
-def test_a_stream_can_be_dropped_anywhere(options: Options) -> None:
-    def drop() -> Callable[[], object]:
-        native = Native(**options)
-        send(native, 100)
-        native.stream.read(10.0)
-        events = native.stream.events(None)
-        next(events)
-        return functools.partial(next, events)
-
-    for _ in range(20):
-        assert isinstance(drop()(), PacketEvent)
