@@ -260,7 +260,8 @@ class NetNS:
             self._drop()
 
     def __del__(self) -> None:
-        if getattr(self, "_held", None):
+        # What lives until the interpreter's exit takes the modules apart, the kernel closes.
+        if getattr(self, "_held", None) and os is not None:
             self._drop()
 
     def __repr__(self) -> str:
