@@ -178,6 +178,7 @@ static __always_inline int nk_observe(struct __sk_buff *skb, const __u32 side)
 	} else {
 		goto rest;
 	}
+	barrier_var(ip_len);	/* a verifier follows the number, not what clang concludes from it */
 	if (payload_len > skb->len - ETH_HLEN - ip_len)
 		goto rest;
 
