@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rows
 from producer import flood
@@ -50,17 +50,28 @@ def draw(found: dict[str, list[Point]], about: str, target: Path) -> None:
     from matplotlib import pyplot
 
     figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(8, 7), layout="constrained")
-    for name, points in found.items():
+    for rank, (name, points) in enumerate(found.items()):
+        style: dict[str, Any] = {
+            "marker": "o",
+            "markersize": 3,
+            "zorder": 10 - rank,
+        }  # the first ones end first: on top
         offered = [point.offered for point in points]
-        (line,) = above.plot(offered, [point.delivered for point in points], marker="o", markersize=3, label=name)
+        (line,) = above.plot(offered, [point.delivered for point in points], label=name, **style)
         share = [100 * point.lost / point.offered for point in points]
-        below.plot(offered, share, marker="o", markersize=3, color=line.get_color())
-    above.set(ylabel="delivered, million events/s", title="Events delivered and lost, 4 MiB ring, bursts of 64")
+        below.plot(offered, share, color=line.get_color(), **style)
+    above.set(
+        ylabel="delivered, million events/s", yscale="log", title="Events delivered and lost, 4 MiB ring, bursts of 64"
+    )
     below.set(xlabel="offered, million packets/s", ylabel="lost, %", xscale="log", ylim=(-2, 102))
     for axes in (above, below):
         axes.grid(alpha=0.3)
     above.legend(fontsize="small")
-    figure.text(1, 0, about, ha="right", va="bottom", fontsize=6, color="gray")
+    figure.supxlabel(
+        f"A line ends where packets can come no faster: waking the reader holds them up. {about}",
+        fontsize=6,
+        color="gray",
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=150)
     pyplot.close(figure)
