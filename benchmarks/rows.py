@@ -5,11 +5,12 @@ from __future__ import annotations
 import compileall
 import contextlib
 import importlib.util
+import mmap
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from producer import CONSUMER_CPU, PACKET, flood, flood_from_two, pinned
 from netkit_bpf import BPFObject, Monitor
 
 if TYPE_CHECKING:
-    from netkit_bpf import EventBatch
+    from netkit_bpf import EventBatch, PacketEvent
 
 Figures = Iterator[tuple[str, float]]
 EVENTS = 50_000  # of a drain; a ring of 4 MiB holds 52,428
@@ -70,9 +71,11 @@ def drain(build: Path) -> Figures:
     if (build / "drain").exists():
         yield "drain: blocks in C++, counting, ns", _peer_drain(build, [build / "drain"])
         yield "drain: record by record in C++, counting, ns", _peer_drain(build, [build / "drain"], "record")
+    yield "drain: memcpy of the ring, ns", min(_copy_ring(build) for _ in range(3))
     yield "drain: blocks handed to Python, ns", _our_drain(build, _count_batches)
     yield "drain: numpy batches, ns", _our_drain(build, _sum_batches)
     yield "drain: for event, 2 attributes, ns", _our_drain(build, _iterate)
+    yield "drain: Python's own loop, 2 attributes, ns", _loop_at_hand(build)
 
 
 def cpus(build: Path) -> Figures:
@@ -252,6 +255,36 @@ def _our_drain(build: Path, consume: Callable[[Monitor], int]) -> float:
     return min(spent) / EVENTS
 
 
+def _copy_ring(build: Path) -> float:
+    """Do no more than copy what a full ring holds, in pieces as large as the reader's blocks."""
+    import numpy as np
+
+    piece = 512 << 10
+    with _on_cpu(CONSUMER_CPU), BPFObject.open(consumers.MONITOR) as opened:
+        flood(build, opened.programs["monitor_primary"].id, burst=EVENTS, rate=0, seconds=1e-9)
+        size = mmap.PAGESIZE + consumers.RING
+        with mmap.mmap(
+            opened.maps["events"]._fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE
+        ) as view:
+            ring = np.frombuffer(view, np.uint8, offset=mmap.PAGESIZE)
+            block = np.ones(piece, np.uint8)
+            begin = time.perf_counter_ns()
+            for start in range(0, ring.size, piece):
+                np.copyto(block, ring[start : start + piece])
+            elapsed = time.perf_counter_ns() - begin
+            del ring
+    return elapsed / (consumers.RING / 80)  # bytes of a record
+
+
+def _loop_at_hand(build: Path) -> float:
+    """Do what `_iterate` does with events that are there already, and in the cache."""
+    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], threaded=False) as monitor:
+        (attached,) = pair.programs("primary").programs
+        flood(build, attached.id, burst=50, rate=0, seconds=1e-9)
+        events = list(monitor.events(timeout=0)) * 1000
+    return min(1e9 * _seconds(partial(_use, events)) for _ in range(3)) / len(events)
+
+
 @contextlib.contextmanager
 def _on_cpu(cpu: int) -> Iterator[None]:
     """Keep this thread on one CPU, if there are more."""
@@ -282,8 +315,12 @@ def _sum_batches(monitor: Monitor) -> int:
 
 
 def _iterate(monitor: Monitor) -> int:
+    return _use(monitor.events(timeout=0))
+
+
+def _use(events: Iterable[PacketEvent]) -> int:
     taken = 0
-    for event in monitor.events(timeout=0):
+    for event in events:
         event.src_port  # noqa: B018 - the access is what is measured
         event.payload_len  # noqa: B018
         taken += 1
