@@ -20,7 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-// A check takes as long as hundreds of events. It is due after the first time and waits then for a moment in which
+// A check takes some tenths of a millisecond. It is due after the first time and waits then for a moment in which
 // there is nothing else to do, but not for longer than until the second.
 constexpr std::chrono::nanoseconds check_due = 150ms;
 constexpr std::chrono::nanoseconds check_overdue = 200ms;

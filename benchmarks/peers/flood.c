@@ -6,8 +6,8 @@
  *
  * Packets go in bursts of BURST, each burst when its time has come, the first at once or when CLOCK_MONOTONIC says START
  * nanoseconds; RATE 0 is as fast as it goes. Bursts that are late go together, as packets do that waited in a queue: the
- * system call takes as long as dozens of packets. Single packets stay single. Prints how many were sent, how long that took, and what the program
- * took for all of them, in nanoseconds.
+ * system call takes as long as dozens of packets. Single packets stay single. Prints how many were sent, how long that
+ * took, and what the program took for all of them, in nanoseconds.
  */
 #include <bpf/bpf.h>
 #include <stdio.h>
