@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import compileall
-import contextlib
 import importlib.util
-import mmap
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -19,16 +17,16 @@ from typing import TYPE_CHECKING, Literal
 
 import consumers
 import devices
+import drains
 import wire
-from producer import CONSUMER_CPU, PACKET, flood, flood_from_two, pinned
+from producer import PACKET, flood, flood_from_two
 
 from netkit_bpf import BPFObject, Monitor
 
 if TYPE_CHECKING:
-    from netkit_bpf import EventBatch, PacketEvent
+    from netkit_bpf import EventBatch
 
 Figures = Iterator[tuple[str, float]]
-EVENTS = 50_000  # of a drain; a ring of 4 MiB holds 52,428
 BURST = 64
 
 
@@ -64,18 +62,18 @@ def filters(build: Path) -> Figures:
 
 def drain(build: Path) -> Figures:
     """What is read of a full ring, ns an event."""
-    yield "drain: libbpf, counting, ns", _peer_drain(build, [build / "consumer"], "drain")
+    yield "drain: libbpf, counting, ns", drains.of_peer(build, [build / "consumer"], "drain")
     if consumers.has_bcc():
         command: list[str | Path] = ["/usr/bin/python3", _here("peers/bcc_consumer.py")]
-        yield "drain: bcc, 2 attributes, ns", _peer_drain(build, command, "drain")
+        yield "drain: bcc, 2 attributes, ns", drains.of_peer(build, command, "drain")
     if (build / "drain").exists():
-        yield "drain: blocks in C++, counting, ns", _peer_drain(build, [build / "drain"])
-        yield "drain: record by record in C++, counting, ns", _peer_drain(build, [build / "drain"], "record")
-    yield "drain: memcpy of the ring, ns", min(_copy_ring(build) for _ in range(3))
-    yield "drain: blocks handed to Python, ns", _our_drain(build, _count_batches)
-    yield "drain: numpy batches, ns", _our_drain(build, _sum_batches)
-    yield "drain: for event, 2 attributes, ns", _our_drain(build, _iterate)
-    yield "drain: Python's own loop, 2 attributes, ns", _loop_at_hand(build)
+        yield "drain: blocks in C++, counting, ns", drains.of_peer(build, [build / "drain"])
+        yield "drain: record by record in C++, counting, ns", drains.of_peer(build, [build / "drain"], "record")
+    yield "drain: memcpy of the ring, ns", min(drains.copy_ring(build) for _ in range(3))
+    yield "drain: blocks handed to Python, ns", drains.of_monitor(build, drains.count_batches)
+    yield "drain: numpy batches, ns", drains.of_monitor(build, drains.sum_batches)
+    yield "drain: for event, 2 attributes, ns", drains.of_monitor(build, drains.iterate)
+    yield "drain: Python's own loop, 2 attributes, ns", drains.loop_at_hand(build)
 
 
 def cpus(build: Path) -> Figures:
@@ -97,9 +95,9 @@ def cpus(build: Path) -> Figures:
 
 def text(build: Path) -> Figures:
     """The classic line of each event to /dev/null, ns an event, of a full ring."""
-    yield "print: libbpf, inet_ntop, printf, ns", _peer_drain(build, [build / "consumer"], "print")
-    yield "print: the lines of a batch, ns", _our_drain(build, _print_batches)
-    yield "print: print(event), ns", _our_drain(build, _print)
+    yield "print: libbpf, inet_ntop, printf, ns", drains.of_peer(build, [build / "consumer"], "print")
+    yield "print: the lines of a batch, ns", drains.of_monitor(build, drains.print_batches)
+    yield "print: print(event), ns", drains.of_monitor(build, drains.print_events)
 
 
 def rate(build: Path) -> Figures:
@@ -217,135 +215,6 @@ def _python(code: str) -> float:
     return min(_seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True)) for _ in range(5))
 
 
-def _peer_drain(build: Path, command: list[str | Path], *mode: str) -> float:
-    """Fill the ring and have it read, three times: the first finds neither memory nor caches warm."""
-    with consumers.loaded(consumers.MONITOR, "monitor_primary") as (program, ring):
-        with subprocess.Popen(
-            [*pinned(CONSUMER_CPU), *command, str(ring), *mode],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as reader:
-            assert reader.stdin is not None
-            assert reader.stderr is not None
-            assert reader.stderr.readline() == "ready\n"
-            spent = []
-            for _ in range(3):
-                flood(build, program, burst=EVENTS, rate=0, seconds=1e-9)  # one burst
-                reader.stdin.write("\n")
-                reader.stdin.flush()
-                events, nanoseconds = reader.stderr.readline().split()
-                assert int(events) == EVENTS
-                spent.append(float(nanoseconds))
-    return min(spent) / EVENTS
-
-
-def _our_drain(build: Path, consume: Callable[[Monitor], int]) -> float:
-    """The same with a monitor. The ring is full before anybody looks: without a thread nobody does."""
-    spent = []
-    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], threaded=False) as monitor:
-        (attached,) = pair.programs("primary").programs
-        for _ in range(3):
-            flood(build, attached.id, burst=EVENTS, rate=0, seconds=1e-9)
-            begin = time.perf_counter_ns()
-            taken = consume(monitor)
-            spent.append(time.perf_counter_ns() - begin)
-            assert taken == EVENTS, f"{taken} of {EVENTS}"
-    return min(spent) / EVENTS
-
-
-def _copy_ring(build: Path) -> float:
-    """Do no more than copy what a full ring holds, in pieces as large as the reader's blocks."""
-    import numpy as np
-
-    piece = 512 << 10
-    with _on_cpu(CONSUMER_CPU), BPFObject.open(consumers.MONITOR) as opened:
-        flood(build, opened.programs["monitor_primary"].id, burst=EVENTS, rate=0, seconds=1e-9)
-        size = mmap.PAGESIZE + consumers.RING
-        with mmap.mmap(
-            opened.maps["events"]._fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE
-        ) as view:
-            ring = np.frombuffer(view, np.uint8, offset=mmap.PAGESIZE)
-            block = np.ones(piece, np.uint8)
-            begin = time.perf_counter_ns()
-            for start in range(0, ring.size, piece):
-                np.copyto(block, ring[start : start + piece])
-            elapsed = time.perf_counter_ns() - begin
-            del ring
-    return elapsed / (consumers.RING / 80)  # bytes of a record
-
-
-def _loop_at_hand(build: Path) -> float:
-    """Do what `_iterate` does with events that are there already, and in the cache."""
-    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], threaded=False) as monitor:
-        (attached,) = pair.programs("primary").programs
-        flood(build, attached.id, burst=50, rate=0, seconds=1e-9)
-        events = list(monitor.events(timeout=0)) * 1000
-    return min(1e9 * _seconds(partial(_use, events)) for _ in range(3)) / len(events)
-
-
-@contextlib.contextmanager
-def _on_cpu(cpu: int) -> Iterator[None]:
-    """Keep this thread on one CPU, if there are more."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu} & before or before)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _count_batches(monitor: Monitor) -> int:
-    taken = 0
-    for batch in monitor.batches(timeout=0):
-        taken += len(batch)
-    return taken
-
-
-def _sum_batches(monitor: Monitor) -> int:
-    import numpy as np
-
-    taken = total = 0
-    for batch in monitor.batches(timeout=0):
-        total += int(np.asarray(batch)["length"].sum())
-        taken += len(batch)
-    assert total == taken * len(PACKET)
-    return taken
-
-
-def _iterate(monitor: Monitor) -> int:
-    return _use(monitor.events(timeout=0))
-
-
-def _use(events: Iterable[PacketEvent]) -> int:
-    taken = 0
-    for event in events:
-        event.src_port  # noqa: B018 - the access is what is measured
-        event.payload_len  # noqa: B018
-        taken += 1
-    return taken
-
-
-def _print(monitor: Monitor) -> int:
-    taken = 0
-    with Path("/dev/null").open("w") as nowhere:
-        for event in monitor.events(timeout=0):
-            print(event, file=nowhere)
-            taken += 1
-    return taken
-
-
-def _print_batches(monitor: Monitor) -> int:
-    """Print as the command does."""
-    taken = 0
-    with Path("/dev/null").open("w") as nowhere:
-        while batch := monitor.read_batch(1024, timeout=0):
-            print("\n".join(map(str, batch)), file=nowhere)
-            taken += len(batch)
-    return taken
-
-
 def _export(build: Path, count: int, convert: Callable[[EventBatch], object]) -> float:
     """All the batches are there before the first is converted."""
     with wire.pair() as pair, Monitor(pair, sides=["primary"], queue_size=count * 100) as monitor:
@@ -368,7 +237,7 @@ def _burst(build: Path, program: int) -> float:
     """What a program takes for each packet of a burst that the ring has room for."""
     spent = []
     for _ in range(3):
-        sent = flood(build, program, burst=EVENTS, rate=0, seconds=1e-9)
+        sent = flood(build, program, burst=drains.EVENTS, rate=0, seconds=1e-9)
         spent.append(sent.spent / sent.packets)
     return min(spent)
 
