@@ -18,7 +18,7 @@ CLANGS = ["clang", *(f"clang-{version}" for version in range(14, 30))]
 
 
 def test_every_clang_makes_programs_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {os.path.realpath(path): path for clang in CLANGS if (path := shutil.which(clang))}  # by name: ccache's links
+    found = {os.path.realpath(path): path for clang in CLANGS if (path := shutil.which(clang))}  # not by it: ccache's
     assert found
     multiarch = f"/usr/include/{os.uname().machine}-linux-gnu"
     for clang in sorted(found.values()):
