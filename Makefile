@@ -22,4 +22,4 @@ clean:
 vm: export VM_CMD = $(value CMD)
 vm: build  # make vm KERNEL=7.2 CMD='ip link'
 	@[ -n "$$VM_CMD" ] || { echo "vm: say what to run: make vm KERNEL=7.2 CMD='ip link'" >&2; exit 2; }
-	@tests/vm/run --kernel $(or $(KERNEL),7.2) -- sh -c "$$VM_CMD"
+	@tests/support/vm/run --kernel $(or $(KERNEL),7.2) -- sh -c "$$VM_CMD"

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 from netkit_bpf import NetkitPair, NetNS
-from netkit_bpf.pair import create_pairs, delete_group
-from netkit_bpf.spec import pair_spec
+from netkit_bpf.devices.pair import create_pairs, delete_group
+from netkit_bpf.devices.pair_options import pair_spec
 
 TIMES = 20  # that each makes a pair, in a round
 GROUP, MANY, ONE_BY_ONE = 7, 64, 8

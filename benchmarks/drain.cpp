@@ -13,8 +13,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "handle.hpp"
-#include "stream.hpp"
+#include "base/fd.hpp"
+#include "ring/stream.hpp"
 
 namespace nk = netkit_bpf;
 

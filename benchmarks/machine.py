@@ -43,5 +43,12 @@ def build_peers(directory: Path) -> None:
         libraries = subprocess.run(
             ["pkg-config", "--cflags", "--libs", "libbpf", "libnl-3.0"], capture_output=True, text=True, check=True
         ).stdout.split()
-        sources: list[str | Path] = ["-I", here.parent / "src", here / "drain.cpp", core]
+        sources: list[str | Path] = [
+            "-I",
+            here.parent / "src",
+            "-idirafter",
+            here.parent / "bpf/include",
+            here / "drain.cpp",
+            core,
+        ]
         subprocess.run(["c++", "-std=c++20", "-O2", *sources, *libraries, "-o", directory / "drain"], check=True)

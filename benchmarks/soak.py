@@ -33,7 +33,7 @@ import wire
 from producer import PACKET
 
 from netkit_bpf import Monitor, NetkitPair, PacketEvent
-from netkit_bpf.program import Program
+from netkit_bpf.bpf.program import Program
 
 KIB = 1 << 10
 MOST_GROWTH = 1 << 20

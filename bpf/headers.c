@@ -3,8 +3,8 @@
  * The headers that ship with the package for the users' own programs: these, and what they include. Never
  * compiled: the build asks clang only which files these are.
  */
-#include "netkit.h"
-#include "packet.h"
+#include <netkit.h>
+#include <netkit_bpf/packet.h>
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>

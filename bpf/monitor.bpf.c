@@ -6,7 +6,7 @@
  * side a packet is on is the program's own knowledge: at a netkit hook skb->ifindex is already that of
  * the receiving end.
  */
-#include "packet.h"
+#include <netkit_bpf/packet.h>
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 

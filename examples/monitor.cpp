@@ -13,12 +13,12 @@
 #include <string>
 #include <vector>
 
-#include "attachment.hpp"
-#include "device.hpp"
-#include "format.hpp"
-#include "netlink.hpp"
-#include "object.hpp"
-#include "stream.hpp"
+#include "bpf/object.hpp"
+#include "devices/device.hpp"
+#include "events/summary_line.hpp"
+#include "netlink/socket.hpp"
+#include "observer/observer.hpp"
+#include "ring/stream.hpp"
 
 namespace nk = netkit_bpf;
 
@@ -37,13 +37,13 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   object->set_max_entries("events", ring_size);
   object->load();
 
-  nk::Netlink netlink("");
+  nk::NetlinkSocket netlink("");
   const int ifindex = nk::device::get(netlink, name).ifindex;
   const nk::Program primary = object->open_program("monitor_primary");
   const nk::Program peer = object->open_program("monitor_peer");
   const nk::Variable& verdict = object->variable("verdict");
-  const auto attachment = std::make_shared<nk::Attachment>(
-      "monitor", nk::Attachment::Place{name, ifindex, ""}, std::array<const nk::Program*, 2>{&primary, &peer},
+  const auto attachment = std::make_shared<nk::Observer>(
+      "monitor", nk::Observer::Place{name, ifindex, ""}, std::array<const nk::Program*, 2>{&primary, &peer},
       nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::StreamOptions options;
   options.rings = {{object->map("events"), ring_size}};

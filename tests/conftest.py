@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from pytest_netkit_bpf.leaks import Resources
+
+NETKIT = Path(__file__).parent / "netkit"
 
 
 def pytest_sessionstart() -> None:
@@ -19,7 +22,7 @@ def pytest_sessionstart() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of all tests in tests/netkit that they need it; the plugin says why it is missing."""
     for item in items:
-        if item.path.parent.name == "netkit":
+        if NETKIT in item.path.parents:
             item.add_marker("netkit")
 
 

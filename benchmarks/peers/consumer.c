@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../bpf/event.h"
+#include "../../bpf/include/netkit_bpf/event.h"
 #include "seed.h"
 
 #define MOST_LATENCIES (1 << 20)

@@ -21,31 +21,31 @@ except ImportError as error:  # say which interpreter could not load what, for a
         f"netkit_bpf's extension module does not load in Python {_sys.version.split()[0]} ({_sys.executable}): {error}"
     ) from error
 
-from netkit_bpf.account import MonitorStats, ReadingStats, SideStats
-from netkit_bpf.batch import EventBatch
-from netkit_bpf.device import Device
+from netkit_bpf.bpf.link import AttachedProgram, HookPrograms, Link
+from netkit_bpf.bpf.map import Map
+from netkit_bpf.bpf.object import BPFObject
+from netkit_bpf.bpf.program import PacketContext, Program, TestRun
+from netkit_bpf.bpf.trace import TraceLine, TraceLog, trace_log
+from netkit_bpf.bpf.variable import Variable
+from netkit_bpf.devices.device import Device
+from netkit_bpf.devices.lab import Lab, Node
+from netkit_bpf.devices.netkit_device import NetkitDevice
+from netkit_bpf.devices.netns import NetNS
+from netkit_bpf.devices.pair import NetkitPair, pairs
+from netkit_bpf.devices.reap import Orphan, orphans, reap
+from netkit_bpf.devices.route import Route
+from netkit_bpf.devices.statistics import Statistics
+from netkit_bpf.devices.watch import DeviceChange, Watch
 from netkit_bpf.enums import AddrGenMode, ChangeKind, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
-from netkit_bpf.event import Fragment, PacketEvent
-from netkit_bpf.filter import Filter
-from netkit_bpf.lab import Lab, Node
-from netkit_bpf.link import AttachedProgram, HookPrograms, Link
-from netkit_bpf.map import Map
-from netkit_bpf.monitor import Monitor
-from netkit_bpf.netkit_device import NetkitDevice
-from netkit_bpf.netns import NetNS
-from netkit_bpf.object import BPFObject
-from netkit_bpf.observation import Observation
-from netkit_bpf.orphan import Orphan, orphans, reap
-from netkit_bpf.packet_reader import PacketReader
-from netkit_bpf.pair import NetkitPair, pairs
-from netkit_bpf.program import PacketContext, Program, TestRun
-from netkit_bpf.ring_buffer import RingBuffer, RingStats
-from netkit_bpf.route import Route
-from netkit_bpf.statistics import Statistics
-from netkit_bpf.trace import TraceLine, TraceLog, trace_log
-from netkit_bpf.variable import Variable
-from netkit_bpf.watch import DeviceChange, Watch
+from netkit_bpf.events.batch import EventBatch
+from netkit_bpf.events.event import Fragment, PacketEvent
+from netkit_bpf.events.packet_reader import PacketReader
+from netkit_bpf.events.ring_buffer import RingBuffer, RingStats
+from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
+from netkit_bpf.functions.monitor import Monitor
+from netkit_bpf.observer.filter import Filter
+from netkit_bpf.observer.observer import Observation
 
 
 def __getattr__(name: str) -> str:

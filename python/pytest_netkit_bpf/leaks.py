@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from netkit_bpf import NetNS, _core
-from netkit_bpf.owner import Owner
+from netkit_bpf import NetNS
+from netkit_bpf._core import device_list
+from netkit_bpf.devices.owner import Owner
 from pytest_netkit_bpf.names import prefix
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
@@ -100,7 +101,7 @@ def _own_devices() -> Iterator[str]:
     """Devices in this thread's namespace that say that this process made them."""
     me = Owner.current()
     with NetNS.current() as here:
-        for info in _core.device_list(here._netlink(), "netkit"):
+        for info in device_list(here._netlink(), "netkit"):
             if Owner.of(info.alias) == me:
                 yield info.name
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 import netkit_bpf as nk
-from netkit_bpf.monitor import probe_load
+from netkit_bpf.functions.monitor import probe_load
 
 
 def missing(config: pytest.Config, reason: str) -> NoReturn:

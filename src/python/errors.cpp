@@ -3,8 +3,8 @@
 #include <exception>
 #include <string>
 
-#include "../error.hpp"
-#include "bindings.hpp"
+#include "base/error.hpp"
+#include "python/bindings.hpp"
 
 namespace py = pybind11;
 

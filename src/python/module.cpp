@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The table of contents of the private extension module. Docstrings live in Python.
-#include "bindings.hpp"
+#include "python/bindings.hpp"
 
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   using namespace netkit_bpf::python;

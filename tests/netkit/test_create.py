@@ -11,8 +11,8 @@ from ipaddress import ip_interface
 import pytest
 
 from netkit_bpf import Mode, NetkitDevice, NetkitPair, NetNS, NotSupportedError, pairs
-from netkit_bpf.pair import create_pairs, delete_group
-from netkit_bpf.spec import pair_spec
+from netkit_bpf.devices.pair import create_pairs, delete_group
+from netkit_bpf.devices.pair_options import pair_spec
 
 
 @pytest.fixture

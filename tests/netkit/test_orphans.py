@@ -7,7 +7,7 @@ import socket
 import netkit_bpf as nk
 from forked import Forked
 from netkit_bpf import NetkitDevice, NetkitPair, NetNS, NotSupportedError
-from netkit_bpf.owner import Owner
+from netkit_bpf.devices.owner import Owner
 
 
 def make(netns: NetNS, here: str, there: str) -> list[NetkitPair]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from netkit_bpf import AddrGenMode, Mode, NetkitPair, NetNS, NotSupportedError, Policy, Scrub, pairs
-from netkit_bpf.spec import PairOptions
+from netkit_bpf.devices.pair_options import PairOptions
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from netkit_bpf import BPFObject, NetkitDevice, NetkitPair, NetNS, NotSupportedError
-from netkit_bpf.pair import create_pairs
-from netkit_bpf.spec import pair_spec
+from netkit_bpf.devices.pair import create_pairs
+from netkit_bpf.devices.pair_options import pair_spec
 from programs import MANY, VERDICTS, load
 from unprivileged import unprivileged
 

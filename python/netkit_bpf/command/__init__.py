@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from netkit_bpf import doctor
-from netkit_bpf.command import capture, monitor, pair, reap
+from netkit_bpf.command import capture, doctor, monitor, pair, reap
 from netkit_bpf.command.output import note
 
 

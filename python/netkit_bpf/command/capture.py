@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from netkit_bpf.command.output import note
-from netkit_bpf.command.stop import Stop
-from netkit_bpf.command.which import add_option, open_pair
-from netkit_bpf.monitor import Monitor
+from netkit_bpf.command.selection import add_option, open_pair
+from netkit_bpf.command.signals import Stop
+from netkit_bpf.functions.monitor import Monitor
 
 _ALL = 262144  # tcpdump's largest snaplen
 _RING = 16 << 20

@@ -12,12 +12,12 @@ import warnings
 from contextlib import ExitStack
 
 from netkit_bpf.command.output import note, say
-from netkit_bpf.command.stop import Stop
+from netkit_bpf.command.signals import Stop
+from netkit_bpf.devices.netns import NetNS
+from netkit_bpf.devices.pair import NetkitPair
+from netkit_bpf.devices.reap import orphans
 from netkit_bpf.enums import Mode
-from netkit_bpf.monitor import Monitor
-from netkit_bpf.netns import NetNS
-from netkit_bpf.orphan import orphans
-from netkit_bpf.pair import NetkitPair
+from netkit_bpf.functions.monitor import Monitor
 
 _MOST_LINES = 1024  # at once, so that they do not come in jerks
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from netkit_bpf.command import pair_show
-from netkit_bpf.command.which import add_option, netns_of, open_named, open_netns
-from netkit_bpf.device import Device
+from netkit_bpf.command.selection import add_option, netns_of, open_named, open_netns
+from netkit_bpf.devices.device import Device
+from netkit_bpf.devices.netkit_device import NetkitDevice
+from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, Side
-from netkit_bpf.netkit_device import NetkitDevice
-from netkit_bpf.pair import NetkitPair
 
 # ip-link(8)'s word, the argument of NetkitPair.create(), what it is.
 _NUMBERS = (

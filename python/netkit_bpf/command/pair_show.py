@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 from netkit_bpf.command.output import say
-from netkit_bpf.command.which import add_option, netns_of, open_named
-from netkit_bpf.device import Device
+from netkit_bpf.command.selection import add_option, netns_of, open_named
+from netkit_bpf.devices.device import Device
+from netkit_bpf.devices.netkit_device import NetkitDevice, single_devices
+from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.enums import Policy, Scrub
-from netkit_bpf.netkit_device import NetkitDevice, single_devices
-from netkit_bpf.pair import NetkitPair, pairs
 
 
 def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 
 from netkit_bpf.command.output import say
-from netkit_bpf.command.which import add_option, netns_of
-from netkit_bpf.orphan import orphans, reap
+from netkit_bpf.command.selection import add_option, netns_of
+from netkit_bpf.devices.reap import orphans, reap
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

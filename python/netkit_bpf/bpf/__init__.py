@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""BPF objects, programs, maps, variables, hooks and links: bpf(2)."""

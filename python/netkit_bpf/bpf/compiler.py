@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""The C compiler for BPF programs: clang's BPF target, https://clang.llvm.org/docs/."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from netkit_bpf import _core
+from netkit_bpf.errors import CompileError
+from netkit_bpf.internal.arguments import expect
+
+_NAMES = ("clang", *(f"clang-{version}" for version in range(25, 13, -1)))
+_SECONDS = 300
+# Headers that ship with the package: its own and libbpf's first, the kernel's where the system has none.
+_INCLUDE = Path(_core.__file__).with_name("include")
+
+
+def find_clang() -> str:
+    """The path of clang: what the environment's variable CLANG names, else the first on the PATH.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    import shutil
+
+    named = os.environ.get("CLANG")
+    for name in (named,) if named else _NAMES:
+        if path := shutil.which(name):
+            return path
+    what = f"there is no {named}, which the environment's variable CLANG names" if named else "there is no clang"
+    raise FileNotFoundError(
+        errno.ENOENT, f"compile a BPF program: {what}: install the package clang, or set CLANG to the path of one"
+    )
+
+
+def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
+    """Compile a BPF program and return the object file; arguments and errors are those of `BPFObject.compile`."""
+    import subprocess
+
+    expect(source, str, "source", "BPFObject.open() takes what is compiled already")
+    if source.endswith(".c") and "\n" not in source:
+        raise ValueError(f"source must be a program's text, not the name of a file: Path({source!r}).read_text()")
+    if isinstance(cflags, str):
+        raise TypeError("cflags must be a sequence of arguments, not a str")
+    flags = [expect(flag, str, "cflags") for flag in cflags]
+    clang = find_clang()
+    arguments = [
+        *("-target", "bpf", "-mcpu=v3", "-O2", "-Wall", "-fno-color-diagnostics"),
+        *("-g", "-gdwarf-5", "-gembed-source"),  # BTF, with the lines of a source that is in no file
+        *("-ffreestanding", "-fbuiltin"),  # there is no C library for BPF; the compiler's own headers suffice
+        *("-I", str(_INCLUDE), "-idirafter", str(_INCLUDE / "uapi")),
+        *flags,
+        *("-x", "c", "-c", "-", "-o", "-"),
+    ]
+    try:
+        done = subprocess.run(
+            [clang, *arguments], input=source.encode(), capture_output=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CompileError(f"{clang} was not done after {_SECONDS} s") from None
+    messages = done.stderr.decode(errors="replace").strip()
+    if done.returncode:
+        raise CompileError(messages or f"{clang} ended with status {done.returncode}")
+    if messages:
+        import logging
+
+        logging.getLogger(__name__).warning("%s", messages)
+    return done.stdout

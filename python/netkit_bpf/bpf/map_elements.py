@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The bytes that the kernel takes for keys and values of a map, and what they are in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from netkit_bpf.bpf.map_types import ARRAYS, PER_CPU, Kind
+from netkit_bpf.btf import arrays
+from netkit_bpf.btf.codec import Codec, Integer, Raw
+from netkit_bpf.btf.types import Types
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SLOT = 8  # bytes; the value of each CPU takes whole ones
+
+
+class MapInfo(NamedTuple):
+    """What the kernel, or an object file, says of a map: struct bpf_map_info."""
+
+    id: int
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+    btf: int
+    key_type: int
+    value_type: int
+
+    @property
+    def kind(self) -> Kind:
+        """Its type, if this package has heard of it."""
+        return Kind(self.type) if self.type in Kind._value2member_map_ else Kind.UNKNOWN
+
+
+class Elements:
+    """How keys and values of one map become Python's, and back. Immutable: any thread may use it."""
+
+    def __init__(self, info: MapInfo, types: Types | None) -> None:
+        self.kind = info.kind
+        self._key_path = f"map '{info.name}' key"
+        self._value_path = f"map '{info.name}' value"
+        self._key = _codec(types, info.key_type, info.key_size)
+        self._value = _codec(types, info.value_type, info.value_size)
+        if isinstance(self._key, Raw) and info.key_size == 4 and self.kind in ARRAYS:
+            self._key = Integer("__u32", 4, signed=False)
+        self._slot = -(-info.value_size // _SLOT) * _SLOT
+
+    def index(self, key: Any) -> int | None:
+        """The key as an array's index, where it is one."""
+        is_index = self.kind in ARRAYS and isinstance(self._key, Integer)
+        return int(key) if is_index else None
+
+    def key(self, raw: bytes) -> Any:
+        """A key of its bytes."""
+        return self._key.decode(raw)
+
+    def keys(self, raw: bytes) -> list[Any]:
+        """All keys that lie one behind the other."""
+        size = self._key.size
+        return [self._key.decode(raw[at : at + size]) for at in range(0, len(raw), size)]
+
+    def raw_key(self, key: Any) -> bytes:
+        """The bytes of a key; TypeError, ValueError or OverflowError names the field."""
+        return self._key.encode(key, self._key_path)
+
+    def value(self, raw: bytes) -> Any:
+        """A value of its bytes; of a per-CPU map a tuple, one for each possible CPU."""
+        if self.kind not in PER_CPU:
+            return self._value.decode(raw)
+        size = self._value.size
+        return tuple(self._value.decode(raw[at : at + size]) for at in range(0, len(raw), self._slot))
+
+    def raw_value(self, value: Any, room: int) -> bytes:
+        """The bytes of a value, which are `room`."""
+        if self.kind not in PER_CPU:
+            return self._value.encode(value, self._value_path)
+        cpus = room // self._slot
+        values = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
+        if len(values) != cpus:
+            raise ValueError(
+                f"{self._value_path} must have {cpus} values, one for each possible CPU, not {len(values)}"
+            )
+        encoded = (self._value.encode(each, f"{self._value_path}[{cpu}]") for cpu, each in enumerate(values))
+        return b"".join(each.ljust(self._slot, b"\0") for each in encoded)
+
+    def key_array(self, raw: bytes) -> NDArray[Any]:
+        """Keys as a numpy array."""
+        return arrays.to_array(self._key, raw)
+
+    def value_array(self, raw: bytes, room: int) -> NDArray[Any]:
+        """Values as a numpy array; of a per-CPU map with a second axis for the CPUs."""
+        if self.kind not in PER_CPU:
+            return arrays.to_array(self._value, raw)
+        if self._slot != self._value.size:
+            raw = b"".join(raw[at : at + self._value.size] for at in range(0, len(raw), self._slot))
+        return arrays.to_array(self._value, raw).reshape(-1, room // self._slot)
+
+    def raw_keys(self, keys: Any) -> bytes:
+        """The bytes of many keys, in an array or a sequence."""
+        return arrays.from_array(self._key, keys, self._key_path)
+
+    def raw_values(self, values: Any, room: int) -> bytes:
+        """The bytes of many values, in an array or a sequence."""
+        if self.kind in PER_CPU:
+            return b"".join(self.raw_value(value, room) for value in values)
+        return arrays.from_array(self._value, values, self._value_path)
+
+
+def _codec(types: Types | None, number: int, size: int) -> Codec:
+    codec = types.codec(number) if types and number else None
+    return codec if codec and codec.size == size else Raw(size)

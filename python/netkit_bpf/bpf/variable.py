@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""Global variables of a BPF program: Documentation/bpf/libbpf/libbpf_overview.rst."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from netkit_bpf._core import Object as CoreObject
+from netkit_bpf.btf.codec import Codec
+
+
+class Variable:
+    """A global variable of a BPF object, typed by the object's BTF.
+
+    Got from `BPFObject.variables`. A constant (section .rodata) is set before load, others (.data, .bss) at any time:
+    then the program sees it at once. Any thread may use it; a value of 1, 2, 4 or 8 bytes is read and written as a
+    whole, of a larger one parts may be older than others.
+
+    >>> with BPFObject.open("filter.bpf.o") as program:  # doctest: +SKIP
+    ...     program.variables["blocked_port"].value = 12345
+    """
+
+    def __init__(
+        self, core: CoreObject, index: int, name: str, section: str, codec: Callable[[], Codec], constant: bool
+    ) -> None:
+        """Not for callers: variables come from an object. The codec is made when it is first needed."""
+        self._core: CoreObject | None = core
+        self._index = index
+        self._name = name
+        self._section = section
+        self._make_codec = codec
+        self._constant = constant
+        self._loaded = False
+
+    @functools.cached_property
+    def _codec(self) -> Codec:
+        return self._make_codec()
+
+    @property
+    def name(self) -> str:
+        """Its name in the source."""
+        return self._name
+
+    @property
+    def section(self) -> str:
+        """Where it lies: ".rodata", ".data", ".bss"."""
+        return self._section
+
+    @property
+    def type(self) -> str:
+        """The name of its C type."""
+        return self._codec.name
+
+    @property
+    def value(self) -> Any:
+        """Its value, which may be set.
+
+        Integers and pointers are int, enumerations members of an IntEnum where the number has a name, char arrays
+        bytes up to the first zero, arrays of unsigned bytes bytes, other arrays tuples, structures and unions named
+        tuples.
+
+        Raises:
+            ValueError: its object is closed; or, to set it, it is a constant and the object is loaded.
+            TypeError: what it is set to is not of its type.
+            OverflowError: what it is set to does not fit it; the text names the field and its range.
+        """
+        return self._codec.decode(self._open().read_variable(self._index))
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        core = self._open()
+        if self._constant and self._loaded:
+            raise ValueError(f"variable '{self._name}' is a constant: it is set before its object is loaded")
+        core.write_variable(self._index, self._codec.encode(value, f"variable '{self._name}'"))
+
+    def _open(self) -> CoreObject:
+        core = self._core  # which another thread may let go of
+        if core is None:
+            raise ValueError(f"the object of variable '{self._name}' is closed")
+        return core
+
+    def __repr__(self) -> str:
+        state = "closed" if self._core is None else f"= {self.value!r}"
+        return f"<Variable {self.type} {self._name} ({self._section}) {state}>"

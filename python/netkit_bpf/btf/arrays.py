@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Many values of a C type as a numpy array, and back. numpy is imported when it is first needed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from netkit_bpf.btf.codec import Array, Bool, ByteArray, Char, CharArray, Codec, Float, Integer
+from netkit_bpf.btf.structure import Member, Structure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def dtype_of(codec: Codec) -> np.dtype[Any]:
+    """The dtype of the type: a record's fields are called as in C. Bit fields become integers of their own."""
+    import numpy as np
+
+    found: np.dtype[Any] = np.dtype(_spec(codec, has_bits(codec)))
+    return found
+
+
+def to_array(codec: Codec, data: bytes) -> NDArray[Any]:
+    """An array of all values in the bytes: a view of them, unless there are bit fields in the type."""
+    import numpy as np
+
+    if not has_bits(codec):
+        return np.frombuffer(data, dtype_of(codec))
+    raw = np.frombuffer(data, np.uint8).reshape(-1, codec.size)
+    array = np.zeros(len(raw), dtype_of(codec))
+    assert isinstance(codec, (Structure, Array))
+    _fill(array, raw, codec)
+    return array
+
+
+def from_array(codec: Codec, values: Any, path: str) -> bytes:
+    """The bytes of values that are an array or a sequence; errors name the element."""
+    if "numpy" in sys.modules:  # or there is no array
+        import numpy as np
+
+        if isinstance(values, np.ndarray):
+            if not has_bits(codec) and values.dtype == dtype_of(codec):
+                return values.tobytes()
+            if values.dtype.names is None:
+                values = values.tolist()
+    return b"".join(codec.encode(value, f"{path}[{index}]") for index, value in enumerate(values))
+
+
+def has_bits(codec: Codec) -> bool:
+    """Whether there is a bit field in the type."""
+    if isinstance(codec, Array):
+        return has_bits(codec.element)
+    return isinstance(codec, Structure) and any(member.bits or has_bits(member.codec) for member in codec.members)
+
+
+def _spec(codec: Codec, packed: bool) -> Any:
+    """What numpy.dtype() takes. Packed, fields follow one another; else they lie where C has them."""
+    if isinstance(codec, Bool):
+        return "?"
+    if isinstance(codec, Integer) and codec.size <= 8:
+        return f"{'i' if codec.signed else 'u'}{codec.size}"
+    if isinstance(codec, Float):
+        return f"f{codec.size}"
+    if isinstance(codec, (Char, CharArray)) and codec.size:
+        return f"S{codec.size}"
+    if isinstance(codec, ByteArray):
+        return ("u1", (codec.size,))
+    if isinstance(codec, Array):
+        return (_spec(codec.element, packed), (codec.count,))
+    if isinstance(codec, Structure):
+        names = [member.name for member in codec.members]
+        formats = [_spec(member.codec, packed) for member in codec.members]
+        if packed:
+            return {"names": names, "formats": formats}
+        offsets = [member.span.start for member in codec.members]
+        return {"names": names, "formats": formats, "offsets": offsets, "itemsize": codec.size}
+    return f"V{codec.size}"
+
+
+def _fill(array: NDArray[Any], raw: NDArray[Any], codec: Structure | Array) -> None:
+    """Write into an array of packed records what the bytes say, their last axis being those of one record."""
+    if isinstance(codec, Array):
+        raw = raw.reshape(*raw.shape[:-1], codec.count, codec.element.size)
+        assert isinstance(codec.element, (Structure, Array))
+        _fill(array, raw, codec.element)
+        return
+    for member in codec.members:
+        part = raw[..., member.span.start : member.span.stop]
+        if member.bits:
+            array[member.name] = _bits(part, member)
+        elif isinstance(member.codec, (Structure, Array)) and has_bits(member.codec):
+            _fill(array[member.name], part, member.codec)
+        else:
+            plain = to_array(member.codec, part.tobytes())
+            array[member.name] = plain.reshape(array[member.name].shape)
+
+
+def _bits(part: NDArray[Any], member: Member) -> NDArray[Any]:
+    import numpy as np
+
+    ordered = part if sys.byteorder == "little" else part[..., ::-1]
+    behind = member.offset - member.span.start * 8
+    if sys.byteorder == "big":
+        behind = len(member.span) * 8 - behind - member.bits
+    number: NDArray[Any] = np.zeros(part.shape[:-1], np.uint64)
+    for index in range(ordered.shape[-1]):  # what lies beyond 64 bits falls off at the end that it is shifted to
+        shift = 8 * index - behind
+        byte = ordered[..., index].astype(np.uint64)
+        number |= byte << np.uint64(shift) if shift >= 0 else byte >> np.uint64(-shift)
+    number &= np.uint64((1 << member.bits) - 1)
+    if isinstance(member.codec, Integer) and member.codec.signed:
+        sign = np.uint64(1 << member.bits - 1)
+        return ((number ^ sign) - sign).view(np.int64)
+    return number

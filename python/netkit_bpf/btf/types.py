@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""C types as BTF describes them: Documentation/bpf/btf.rst."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from netkit_bpf.btf.codec import (
+    Array,
+    Bool,
+    ByteArray,
+    Char,
+    CharArray,
+    Codec,
+    Enumeration,
+    Float,
+    Integer,
+    Opaque,
+    Raw,
+)
+from netkit_bpf.btf.structure import Member, Structure
+
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = range(1, 7)
+_TYPEDEF, _VOLATILE, _CONST, _RESTRICT = range(8, 12)
+_FLOAT, _TYPE_TAG, _ENUM64 = 16, 18, 19
+_MODIFIERS = (_VOLATILE, _CONST, _RESTRICT, _TYPE_TAG)
+_SIGNED, _CHAR, _BOOL = 1, 2, 4  # BTF_INT_SIGNED and its like
+_POINTER = 8
+_LARGEST_ERRNO = 4095
+_LARGEST_U32 = (1 << 32) - 1
+_LARGEST_U64 = (1 << 64) - 1
+
+RawMember = tuple[str, int, int, int, int]
+RawType = tuple[int, str, int, int, int, int, int, tuple[RawMember, ...]]
+
+
+class TypeTable(Protocol):
+    """Numbered types as plain data: `_core.BtfTypes`."""
+
+    def get(self, id: int) -> RawType: ...  # noqa: A002, D102
+    def find(self, name: str, kind: int) -> int: ...  # noqa: D102
+
+
+class _Type(NamedTuple):
+    kind: int
+    name: str
+    size: int
+    type: int
+    encoding: int
+    bits: int
+    bit_offset: int
+    members: tuple[RawMember, ...]
+
+
+class Types:
+    """The types of one object, by number or name, as codecs.
+
+    Any thread may use it: of what two of them build at once both get the first.
+    """
+
+    def __init__(self, table: TypeTable) -> None:
+        self._table = table
+        self._built: dict[int, Codec] = {}
+
+    def codec(self, number: int) -> Codec:
+        """The codec of the type of this number."""
+        built = self._built.get(number)
+        if built is None:
+            built = self._built.setdefault(number, self._build(self._get(number), ""))
+        return built
+
+    def find(self, name: str) -> Codec:
+        """The type of this name: "struct event", "union address", "enum kind", or without the word in front.
+
+        Raises:
+            LookupError: there is no such type; what no function, map or variable mentions is not compiled in.
+        """
+        wanted, words = name, name.split()
+        kinds = {"struct": [_STRUCT], "union": [_UNION], "enum": [_ENUM, _ENUM64]}.get(words[0] if words else "")
+        if kinds is None:
+            kinds = [_TYPEDEF, _STRUCT, _UNION, _ENUM, _ENUM64, _INT, _FLOAT]
+        else:
+            name = " ".join(words[1:])
+        for kind in kinds if name else ():
+            if number := self._table.find(name, kind):
+                return self.codec(number)
+        raise LookupError(
+            f"the object has no type {wanted!r}: only what a map, variable or function mentions is in it,"
+            " and __type(value, ...) in the definition of a ring buffer does"
+        )
+
+    def _get(self, number: int) -> _Type:
+        return _Type(*self._table.get(number))
+
+    def _build(self, kind: _Type, alias: str) -> Codec:
+        if kind.kind == _TYPEDEF or kind.kind in _MODIFIERS:
+            alias = kind.name if kind.kind == _TYPEDEF else alias
+            target = self._get(kind.type)
+            is_nameless = not target.name and target.kind in (_STRUCT, _UNION, _ENUM, _ENUM64, *_MODIFIERS)
+            return self._build(target, alias) if is_nameless else self.codec(kind.type)
+        builders: dict[int, Callable[[_Type, str], Codec]] = {
+            _INT: _build_integer,
+            _PTR: lambda _kind, _alias: Integer("pointer", _POINTER, signed=False),
+            _FLOAT: _build_float,
+            _ENUM: _build_enumeration,
+            _ENUM64: _build_enumeration,
+            _ARRAY: self._build_array,
+            _STRUCT: self._build_structure,
+            _UNION: self._build_structure,
+        }
+        build = builders.get(kind.kind)
+        return build(kind, alias) if build else Opaque(kind.name or alias or "void")
+
+    def _build_array(self, kind: _Type, alias: str) -> Codec:  # noqa: ARG002
+        element = self.codec(kind.type)
+        name = f"{element.name}[{kind.size}]"
+        if isinstance(element, Char):
+            return CharArray(name, kind.size)
+        if type(element) is Integer and element.size == 1 and not element.signed:
+            return ByteArray(name, kind.size)
+        return Array(name, element, kind.size)
+
+    def _build_structure(self, kind: _Type, alias: str) -> Codec:
+        word = "union" if kind.kind == _UNION else "struct"
+        members = [each for raw in kind.members for each in self._members(*raw[:4])]
+        return Structure(f"{word} {kind.name}" if kind.name else alias or word, kind.size, members)
+
+    def _members(self, name: str, number: int, offset: int, bits: int) -> list[Member]:
+        codec = self.codec(number)
+        if not name:  # its members are reached as if they were the outer type's own; others are padding
+            inner = codec.members if isinstance(codec, Structure) else ()
+            return [member._replace(offset=offset + member.offset) for member in inner]
+        if not bits and isinstance(codec, Integer):  # older compilers say it in the integer's own type
+            integer = self._get(number)
+            while integer.kind == _TYPEDEF or integer.kind in _MODIFIERS:
+                integer = self._get(integer.type)
+            if integer.kind == _INT and integer.bits != integer.size * 8:
+                offset, bits = offset + integer.bit_offset, integer.bits
+        if bits and not isinstance(codec, Integer):
+            raise ValueError(f"the object's BTF makes a bit field of {name}, which is a {codec.name}")
+        if not bits and offset % 8:
+            raise ValueError(f"the object's BTF lets {name} begin within a byte")
+        return [Member(name, codec, offset, bits)]
+
+
+def _build_integer(kind: _Type, alias: str) -> Codec:  # noqa: ARG001
+    if kind.encoding & _BOOL and kind.size == 1:
+        return Bool(kind.name)
+    if kind.size == 1 and (kind.name == "char" or kind.encoding & _CHAR):
+        return Char(kind.name)
+    return Integer(kind.name, kind.size, signed=bool(kind.encoding & _SIGNED))
+
+
+def _build_float(kind: _Type, alias: str) -> Codec:  # noqa: ARG001
+    return Float(kind.name, kind.size) if kind.size in Float.FORMATS else Raw(kind.size, kind.name)
+
+
+def _build_enumeration(kind: _Type, alias: str) -> Codec:
+    name = f"enum {kind.name}" if kind.name else alias or "enum"
+    values = {member[0]: member[4] for member in kind.members}
+    signed = bool(kind.encoding)
+    if kind.kind == _ENUM and not signed:
+        # clang before 15 says of no enumeration that it is signed. Of one with values that are small negative
+        # numbers, if they are negative at all, and with no other large ones, it is assumed.
+        large = [value for value in values.values() if value >> 31]
+        signed = bool(large) and min(large) > _LARGEST_U32 - _LARGEST_ERRNO
+        if signed:
+            values = {word: value - (value >> 31 << 32) for word, value in values.items()}
+    elif not signed:
+        values = {word: value & _LARGEST_U64 for word, value in values.items()}
+    return Enumeration(name, kind.size, values, signed=signed)

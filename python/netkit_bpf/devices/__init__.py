@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Network namespaces, devices, netkit pairs and labs: rtnetlink(7)."""

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: MIT
+"""Network devices: rtnetlink(7), ip-link(8), ip-address(8), ip-route(8)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from netkit_bpf._core import (
+    DeviceInfo,
+    DeviceOptions,
+    NetlinkSocket,
+    address_add,
+    address_list,
+    address_remove,
+    device_change,
+    device_delete,
+    device_find,
+    device_get,
+    device_move,
+    device_rename,
+    device_set_up,
+    route_add,
+    route_list,
+    route_remove,
+)
+from netkit_bpf.bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
+from netkit_bpf.bpf.program import Program
+from netkit_bpf.devices.netns import NetNS, expect_netns
+from netkit_bpf.devices.pair_options import ADDRGENMODES, IFINDEX, fill_option, word_of
+from netkit_bpf.devices.ready import wait_ready
+from netkit_bpf.devices.route import Address, Network, Route, parse_route
+from netkit_bpf.devices.statistics import Statistics
+from netkit_bpf.enums import AddrGenMode, Direction, parse
+from netkit_bpf.internal.arguments import check_device_name, expect, expect_in
+
+_IFF_UP = 1
+_IFA_F_NODAD = 0x02
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class Device:
+    """One network device in one namespace. What it tells is read from the kernel at each access.
+
+    The ends of a `NetkitPair` are such; `open` takes any other. Any thread may use it. It follows what is renamed
+    and moved through it. Once the device is gone, every access raises an OSError with errno ENODEV that
+    speaks of its last known name; changes raise PermissionError where CAP_NET_ADMIN is missing.
+
+    >>> pair.peer.add_address("fd00::2/64")  # doctest: +SKIP
+    """
+
+    def __init__(self, ifindex: int, name: str, netns: NetNS) -> None:
+        """Not for callers: use `open`, or the ends of a `NetkitPair`."""
+        self._place = (netns, ifindex)  # together: another thread may move it
+        self._known_name = name
+
+    @classmethod
+    def open(cls, name: str | int, netns: NetNS | None = None) -> Device:
+        """Take a device of any kind by its name or ifindex.
+
+        Args:
+            name: the name or the number.
+            netns: where it lives; the calling thread's namespace if not given.
+
+        Raises:
+            OSError: ENODEV, there is no such device.
+
+        >>> Device.open("lo", ns).up()  # doctest: +SKIP
+        """
+        netns = expect_netns(netns, "netns")
+        info = find_device(name, netns)
+        return cls(info.ifindex, info.name, netns)
+
+    @property
+    def ifindex(self) -> int:
+        """The device's number in its namespace."""
+        return self._place[1]
+
+    @property
+    def netns(self) -> NetNS:
+        """The namespace that the device lives in."""
+        return self._place[0]
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self._read().name
+
+    @property
+    def kind(self) -> str:
+        """What kind of device it is, as ip-link(8) says: "netkit", "veth"; empty for loopback and hardware."""
+        return self._read().kind
+
+    @property
+    def alias(self) -> str:
+        """The text that somebody gave the device; empty if nobody did."""
+        return self._read().alias
+
+    @property
+    def mtu(self) -> int:
+        """The largest packet, in bytes without the Ethernet header."""
+        return self._number("mtu")
+
+    @property
+    def mac(self) -> str:
+        """The MAC address as "02:00:00:00:00:01"; all zero on an L3 device."""
+        return self._read().mac.hex(":")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the device is administratively up."""
+        return bool(self._read().flags & _IFF_UP)
+
+    @property
+    def group(self) -> int:
+        """The number of the device's group; 0 is the default one."""
+        return self._number("group")
+
+    @property
+    def txqueuelen(self) -> int:
+        """How many packets a queueing discipline may hold."""
+        return self._number("txqueuelen")
+
+    @property
+    def num_tx_queues(self) -> int:
+        """How many transmit queues the device has."""
+        return self._number("num_tx_queues")
+
+    @property
+    def num_rx_queues(self) -> int:
+        """How many receive queues the device has."""
+        return self._number("num_rx_queues")
+
+    @property
+    def gso_max_size(self) -> int:
+        """The largest IPv6 segment that the stack hands to the device, in bytes."""
+        return self._number("gso_max_size")
+
+    @property
+    def gso_max_segs(self) -> int:
+        """How many wire packets one such segment may stand for."""
+        return self._number("gso_max_segs")
+
+    @property
+    def gro_max_size(self) -> int:
+        """The largest IPv6 packet that receiving puts together, in bytes."""
+        return self._number("gro_max_size")
+
+    @property
+    def gso_ipv4_max_size(self) -> int:
+        """The largest IPv4 segment that the stack hands to the device, in bytes."""
+        return self._number("gso_ipv4_max_size")
+
+    @property
+    def gro_ipv4_max_size(self) -> int:
+        """The largest IPv4 packet that receiving puts together, in bytes."""
+        return self._number("gro_ipv4_max_size")
+
+    @property
+    def addrgenmode(self) -> AddrGenMode:
+        """How the kernel makes the device's IPv6 link-local address; "none" where there is no IPv6."""
+        return word_of(ADDRGENMODES, self._read().addrgenmode, AddrGenMode.NONE)
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the device has counted since it was made."""
+        counted = self._read().statistics[: len(Statistics._fields)]
+        return Statistics(*counted, *[0] * (len(Statistics._fields) - len(counted)))
+
+    @property
+    def addresses(self) -> list[Interface]:
+        """The IPv4 and IPv6 addresses with their prefix lengths."""
+        found = address_list(*self._target())
+        return [ipaddress.ip_interface((raw, prefix_len)) for raw, prefix_len, _ in found]
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of the main table that lead over this device, IPv4 first."""
+        found = route_list(*self._target())
+        return [
+            Route(ipaddress.ip_network((dst, prefix_len)), None if via is None else ipaddress.ip_address(via))
+            for dst, prefix_len, via in found
+        ]
+
+    def up(self) -> None:
+        """Set the device up."""
+        device_set_up(*self._target(), True)
+
+    def down(self) -> None:
+        """Set the device down; its IPv6 addresses are gone with that (ip-sysctl: keep_addr_on_down)."""
+        device_set_up(*self._target(), False)
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until the device carries packets and all its addresses may be used.
+
+        It must be up, as must be the other end of a pair, and the kernel must have finished looking for duplicates
+        of its IPv6 addresses (see `add_address`, nodad). Ctrl-C ends the wait.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it is not ready; the text says why.
+            OSError: EADDRINUSE, there is a duplicate; ENODEV, the device is gone.
+
+        >>> pair.peer.wait_ready(timeout=5)  # doctest: +SKIP
+        """
+        wait_ready(self, timeout)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Set the largest packet, 68 to 65535 bytes; of a pair each end has its own."""
+        self._change("mtu", mtu)
+
+    def set_group(self, group: int) -> None:
+        """Put the device into a group, by number."""
+        self._change("group", group)
+
+    def set_alias(self, alias: str) -> None:
+        """Give the device a text for people, at most 255 bytes; an empty one takes it away."""
+        self._change("alias", alias)
+
+    def rename(self, name: str) -> None:
+        """Give the device another name; programs on its hooks stay.
+
+        Args:
+            name: 1 to 15 bytes.
+
+        Raises:
+            FileExistsError: the name is taken.
+        """
+        device_rename(*self._target(), check_device_name(name, "name"))
+        self._known_name = name
+
+    def move(self, netns: NetNS) -> None:
+        """Move the device into another namespace; programs on its hooks stay.
+
+        It arrives down, without addresses and routes, perhaps with another ifindex. This object and its
+        pair follow it.
+
+        Raises:
+            FileExistsError: there is a device of that name.
+            PermissionError: CAP_NET_ADMIN is missing in one of the namespaces.
+        """
+        netns = expect_netns(netns, "netns")
+        moved = device_move(*self._target(), netns._netlink(), netns.path)
+        self._place = (netns, moved.ifindex)
+        self._known_name = moved.name
+
+    def add_address(self, cidr: str | Interface, *, nodad: bool = True) -> None:
+        """Add an address.
+
+        Args:
+            cidr: the address with its prefix length, "fd00::1/64" or "10.0.0.1/24".
+            nodad: an IPv6 address is usable at once; False lets the kernel look for duplicates first, which
+                takes about a second. On netkit devices it does not, unless net.ipv6.conf.NAME.accept_dad says so.
+
+        Raises:
+            ValueError: `cidr` is no address.
+            FileExistsError: the device has it already.
+        """
+        interface = _parse(cidr)
+        flags = _IFA_F_NODAD if expect(nodad, bool, "nodad") and interface.version == 6 else 0
+        address_add(*self._target(), interface.ip.packed, interface.network.prefixlen, flags)
+
+    def remove_address(self, cidr: str | Interface) -> None:
+        """Remove an address; OSError (EADDRNOTAVAIL) if the device does not have it."""
+        interface = _parse(cidr)
+        address_remove(*self._target(), interface.ip.packed, interface.network.prefixlen, 0)
+
+    def add_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
+        """Add a route over this device to the main table.
+
+        Args:
+            dst: where to, "fd01::/64" or "10.1.0.0/16"; "default" is ::/0 with an IPv6 gateway, else 0.0.0.0/0.
+            via: the gateway; not given, the destination is reached directly. An IPv4 destination may have an
+                IPv6 gateway (RFC 5549).
+
+        Raises:
+            ValueError: `dst` or `via` is none.
+            FileExistsError: there is such a route.
+            OSError: ENETDOWN, the device is down; EHOSTUNREACH or ENETUNREACH, the gateway is not on a network of it.
+
+        >>> pair.peer.add_route("default", via="fd00::1")  # doctest: +SKIP
+        """
+        netlink, device = self._target()
+        route_add(netlink, device, *_packed(parse_route(dst, via)))
+
+    def remove_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
+        """Remove a route over this device; ProcessLookupError (ESRCH) if there is none."""
+        netlink, device = self._target()
+        route_remove(netlink, device, *_packed(parse_route(dst, via)))
+
+    def attach(
+        self,
+        program: Program,
+        direction: Direction | str,
+        *,
+        before: Anchor | None = None,
+        after: Anchor | None = None,
+        expected_revision: int | None = None,
+    ) -> Link:
+        """Attach a program to a tcx hook; arguments and errors are those of `NetkitPair.attach`.
+
+        Args:
+            direction: "ingress", what the device receives, or "egress", what it sends.
+
+        Raises:
+            NotSupportedError: the kernel is older than 6.6.
+
+        >>> link = device.attach(program, "ingress")  # doctest: +SKIP
+        """
+        place = Place(self, parse(Direction, direction, "direction"))
+        return place.attach(program, before=before, after=after, expected_revision=expected_revision)
+
+    def programs(self, direction: Direction | str) -> HookPrograms:
+        """The programs on a tcx hook, in the order in which they run, and the hook's revision."""
+        return Place(self, parse(Direction, direction, "direction")).programs()
+
+    def detach(self, program: Program | AttachedProgram, direction: Direction | str) -> None:
+        """Take a program off a tcx hook that no link holds; errors are those of `NetkitPair.detach`."""
+        Place(self, parse(Direction, direction, "direction")).detach(program)
+
+    def _change(self, key: str, value: object) -> None:
+        options = DeviceOptions()
+        fill_option(options, key, value, key)
+        device_change(*self._target(), options, f"set the {key} of {self._known_name}")
+
+    def _target(self) -> tuple[NetlinkSocket, tuple[int, str]]:
+        """What the extension needs to reach the device."""
+        netns, ifindex = self._place
+        return netns._netlink(), (ifindex, self._known_name)
+
+    def _ref(self) -> tuple[int, str]:
+        return self.ifindex, self._known_name
+
+    def _read(self) -> DeviceInfo:
+        info = device_get(*self._target())
+        self._known_name = info.name
+        return info
+
+    def _number(self, name: str) -> int:
+        return self._read().number(name) or 0
+
+    def __repr__(self) -> str:
+        return f"<Device {self._known_name} ifindex={self.ifindex}>"
+
+
+def delete_device(device: Device) -> bool:
+    """Delete a device; False if it is gone already, or its namespace is."""
+    try:
+        return device_delete(*device._target())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        if device.netns._let_go:  # which is no reason for the device to be gone
+            raise
+        return False
+
+
+def find_device(which: str | int, netns: NetNS) -> DeviceInfo:
+    """Look a device up by its name or ifindex."""
+    if isinstance(which, int):
+        number = expect_in(which, IFINDEX, "ifindex")
+        return device_get(netns._netlink(), (number, f"number {number}"))
+    return device_find(netns._netlink(), check_device_name(which, "name"))
+
+
+def _packed(route: Route) -> tuple[bytes, int, bytes | None]:
+    return route.dst.network_address.packed, route.dst.prefixlen, None if route.via is None else route.via.packed
+
+
+def _parse(cidr: str | Interface) -> Interface:
+    if isinstance(cidr, (ipaddress.IPv4Interface, ipaddress.IPv6Interface)):
+        return cidr
+    if "/" not in expect(cidr, str, "address"):
+        raise ValueError(f"{cidr!r} has no prefix length: write it as in 'fd00::1/64'")
+    return ipaddress.ip_interface(cidr)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Single netkit devices, which have no peer: ip-link(8), drivers/net/netkit.c."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from netkit_bpf._core import device_list, single_create
+from netkit_bpf.devices.device import Device, delete_device, find_device
+from netkit_bpf.devices.netns import NetNS, expect_netns
+from netkit_bpf.devices.pair_options import MODES, DeviceOptions, pair_spec, word_of
+from netkit_bpf.enums import Mode
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class NetkitDevice(Device):
+    """A netkit device without a peer (Linux 7.1): what is sent over it is dropped.
+
+    It is there to lease queues of a physical device. It has no policy, no scrub mode and no netkit hooks. As a
+    context manager it is deleted on exit. Any thread may use it.
+
+    >>> with NetkitDevice.create("nk0", num_rx_queues=2) as device:  # doctest: +SKIP
+    ...     print(device.num_rx_queues)
+    """
+
+    @classmethod
+    def create(
+        cls,
+        name: str = "nk0",
+        *,
+        mode: Mode | str = Mode.L3,
+        headroom: int | None = None,
+        tailroom: int | None = None,
+        mtu: int | None = None,
+        mac: str | None = None,
+        netns: NetNS | None = None,
+        up: bool = True,
+        **options: Unpack[DeviceOptions],
+    ) -> NetkitDevice:
+        """Make a single device; arguments and errors are those of `NetkitPair.create`.
+
+        Raises:
+            NotSupportedError: the kernel is older than 7.1, which would make a pair.
+        """
+        spec = pair_spec(
+            name, mode=mode, headroom=headroom, tailroom=tailroom, up=up,
+            ends={"mtu": mtu, "mac": mac, **options}, single=True,
+        )  # fmt: skip
+        netns = expect_netns(netns, "netns")
+        made = single_create(netns._netlink(), spec)
+        return cls(made.ifindex, made.name, netns)
+
+    @classmethod
+    def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitDevice:
+        """Take a single device that is there, by its name or ifindex.
+
+        Raises:
+            ValueError: the device is not a netkit device, or is one of a pair.
+            OSError: ENODEV, there is no such device.
+        """
+        netns = expect_netns(netns, "netns")
+        info = find_device(name, netns)
+        if info.kind != "netkit":
+            raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
+        if info.link != 0:
+            raise ValueError(f"{info.name} is an end of a pair: use NetkitPair.open()")
+        return cls(info.ifindex, info.name, netns)
+
+    @property
+    def mode(self) -> Mode:
+        """The mode, read from the kernel."""
+        return word_of(MODES, self._read().mode)
+
+    @property
+    def headroom(self) -> int:
+        """Bytes reserved before each packet, read from the kernel."""
+        return self._read().headroom or 0
+
+    @property
+    def tailroom(self) -> int:
+        """Bytes reserved behind each packet, read from the kernel."""
+        return self._read().tailroom or 0
+
+    def delete(self) -> None:
+        """Delete the device. Idempotent: one that is gone already is no error."""
+        delete_device(self)
+
+    def __enter__(self) -> NetkitDevice:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.delete()
+
+
+def single_devices(netns: NetNS | None = None) -> list[NetkitDevice]:
+    """List the single devices in a namespace; the calling thread's if not given."""
+    netns = expect_netns(netns, "netns")
+    found = sorted(device_list(netns._netlink(), "netkit"), key=lambda info: info.ifindex)
+    return [NetkitDevice(info.ifindex, info.name, netns) for info in found if info.link == 0]

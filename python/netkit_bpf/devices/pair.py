@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: MIT
+"""netkit pairs: ip-link(8), drivers/net/netkit.c."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from netkit_bpf._core import DeviceInfo, PairSpec, device_list, group_delete, pair_set_policy, pairs_create
+from netkit_bpf.bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
+from netkit_bpf.bpf.program import Program
+from netkit_bpf.bpf.variable import Variable
+from netkit_bpf.devices.device import Device, delete_device, find_device
+from netkit_bpf.devices.netns import NetNS, expect_netns, find_netns
+from netkit_bpf.devices.pair_options import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
+from netkit_bpf.devices.watch import Watch
+from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
+from netkit_bpf.internal.arguments import expect_in
+from netkit_bpf.observer.filter import Filter
+from netkit_bpf.observer.observer import Observation
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class NetkitPair:
+    """A pair of netkit devices.
+
+    Made by `create` or `open`. As a context manager, a pair that was created is deleted on exit, one that
+    was opened is left. Any thread may use it.
+
+    >>> with NetkitPair.create("nk0", mode="l2") as pair:  # doctest: +SKIP
+    ...     print(pair.primary, pair.peer)
+    """
+
+    def __init__(self, primary: Device, peer: Device | None, *, owned: bool) -> None:
+        """Not for callers: use `create` or `open`."""
+        self._primary = primary
+        self._peer = peer
+        self._owned = owned
+
+    @classmethod
+    def create(
+        cls,
+        name: str = "nk0",
+        *,
+        peer_name: str | None = None,
+        mode: Mode | str = Mode.L3,
+        policy: Policy | str = Policy.FORWARD,
+        peer_policy: Policy | str = Policy.FORWARD,
+        scrub: Scrub | str | None = None,
+        peer_scrub: Scrub | str | None = None,
+        headroom: int | None = None,
+        tailroom: int | None = None,
+        mtu: int | None = None,
+        peer_mtu: int | None = None,
+        mac: str | None = None,
+        peer_mac: str | None = None,
+        netns: NetNS | None = None,
+        peer_netns: NetNS | None = None,
+        up: bool = True,
+        **options: Unpack[PairOptions],
+    ) -> NetkitPair:
+        """Make a pair. On any failure nothing is left behind and nothing that was there is touched.
+
+        In L3 mode the ends get no automatic IPv6 link-local address, as both would get the same one.
+
+        Args:
+            name: of the primary, 1 to 15 bytes.
+            peer_name: of the peer; the primary's name with a "p" behind it if not given.
+            mode: "l2" or "l3".
+            policy: "forward" or "blackhole": what the primary's packets meet while no program is attached.
+            peer_policy: the same for the peer's.
+            scrub: "none" or "default": whether packets lose mark and priority on their way from the
+                primary into another namespace. Not given: "none" where the kernel can choose (6.13 or
+                6.12.4), "default" before.
+            peer_scrub: the same for the peer's packets.
+            headroom: bytes to reserve before each packet, 0 to 65535 (6.14).
+            tailroom: bytes to reserve behind each packet, 0 to 65535 (6.14).
+            mtu: of the primary, 68 to 65535 bytes.
+            peer_mtu: of the peer; the primary's if not given.
+            mac: of the primary, "02:00:00:00:00:01"; L2 only (6.10).
+            peer_mac: of the peer.
+            netns: where the primary shall live; the calling thread's namespace if not given.
+            peer_netns: where the peer shall live; the primary's if not given.
+            up: whether both ends are set up.
+            options: what ip-link(8) sets on any device: alias, group, txqueuelen, num_tx_queues, num_rx_queues,
+                gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size, gro_ipv4_max_size, addrgenmode
+                ("eui64", "none", "stable_secret", "random") and ifindex, each also with "peer_" before it. The
+                peer takes from the primary what is not given for it, but alias and ifindex. Not given, the alias
+                of both ends says which process made them, so that `reap` can remove the pair should that process
+                be killed. A pair with an alias of your own, even an empty one, stays until somebody deletes it.
+
+        Raises:
+            ValueError: an argument is not possible, whatever the kernel.
+            FileExistsError: one of the names is taken.
+            PermissionError: CAP_NET_ADMIN is missing.
+            NotSupportedError: the kernel has no netkit devices, or ignored an attribute that was asked for.
+        """
+        spec = pair_spec(
+            name, peer_name, mode=mode, policy=policy, peer_policy=peer_policy, scrub=scrub, peer_scrub=peer_scrub,
+            headroom=headroom, tailroom=tailroom, up=up,
+            ends={"mtu": mtu, "peer_mtu": peer_mtu, "mac": mac, "peer_mac": peer_mac, **options},
+        )  # fmt: skip
+        netns = expect_netns(netns, "netns")
+        peer_netns = netns if peer_netns is None else expect_netns(peer_netns, "peer_netns")
+        return create_pairs(netns, [(spec, peer_netns)])[0]
+
+    @classmethod
+    def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitPair:
+        """Take a pair that is there, by the name or ifindex of either end.
+
+        Args:
+            name: of one end, or its ifindex.
+            netns: where that end lives; the calling thread's namespace if not given.
+
+        Raises:
+            ValueError: the device is not a netkit device.
+            LookupError: it is a single one, or the peer of a primary whose namespace cannot be found.
+            OSError: ENODEV, there is no such device.
+        """
+        netns = expect_netns(netns, "netns")
+        info = find_device(name, netns)
+        if info.kind != "netkit":
+            raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
+        if info.link == 0:
+            raise LookupError(f"{info.name} is a single netkit device: it has no peer")
+        pair = cls._from_info(info, netns)
+        if pair is None:
+            raise LookupError(
+                f"{info.name} is the peer of a pair whose primary lives in a network namespace that has no name and"
+                " no process here; open the pair by its primary, from inside that namespace"
+            )
+        return pair
+
+    @classmethod
+    def _from_info(cls, info: DeviceInfo, netns: NetNS) -> NetkitPair | None:
+        """The pair of an end; None if this end is the peer and the primary cannot be found."""
+        near = Device(info.ifindex, info.name, netns)
+        far = _other_end(info, netns)
+        if info.primary:
+            return cls(near, far, owned=False)
+        return None if far is None else cls(far, near, owned=False)
+
+    @property
+    def primary(self) -> Device:
+        """The primary: the end that was asked for, and through which programs are attached."""
+        return self._primary
+
+    @property
+    def peer(self) -> Device:
+        """The peer. LookupError if the pair was opened and the peer's namespace cannot be found."""
+        if self._peer is None:
+            raise LookupError(
+                f"the peer of {self._primary!r} lives in a network namespace that has no name and no process here"
+            )
+        return self._peer
+
+    @property
+    def mode(self) -> Mode:
+        """The mode, read from the kernel."""
+        return word_of(MODES, self._read().mode)
+
+    @property
+    def policy(self) -> Policy:
+        """The primary's policy, read from the kernel."""
+        return word_of(POLICIES, self._read().policy)
+
+    @property
+    def peer_policy(self) -> Policy:
+        """The peer's policy, read from the kernel."""
+        return word_of(POLICIES, self._read().peer_policy)
+
+    @property
+    def scrub(self) -> Scrub:
+        """What the primary's packets lose, read from the kernel; "default" on kernels that cannot choose."""
+        return word_of(SCRUBS, self._read().scrub, Scrub.DEFAULT)
+
+    @property
+    def peer_scrub(self) -> Scrub:
+        """What the peer's packets lose, read from the kernel."""
+        return word_of(SCRUBS, self._read().peer_scrub, Scrub.DEFAULT)
+
+    @property
+    def headroom(self) -> int:
+        """Bytes reserved before each packet, read from the kernel."""
+        return self._read().headroom or 0
+
+    @property
+    def tailroom(self) -> int:
+        """Bytes reserved behind each packet, read from the kernel."""
+        return self._read().tailroom or 0
+
+    def set_policy(self, policy: Policy | str, *, side: Side | str = Side.PRIMARY) -> None:
+        """Change the policy of one side.
+
+        It holds while no program is attached there. A monitor that is attached follows within 0.2 s.
+
+        Args:
+            policy: "forward" or "blackhole".
+            side: "primary" or "peer": whose packets it is about.
+
+        Raises:
+            PermissionError: CAP_NET_ADMIN is missing.
+        """
+        number = POLICIES[parse(Policy, policy, "policy")]
+        of_peer = parse(Side, side, "side") is Side.PEER
+        pair_set_policy(*self._primary._target(), number, of_peer)
+
+    def attach(
+        self,
+        program: Program,
+        side: Side | str,
+        *,
+        before: Anchor | None = None,
+        after: Anchor | None = None,
+        expected_revision: int | None = None,
+    ) -> Link:
+        """Attach a program to the hook that sees what one side sends; by default behind those that are there.
+
+        The programs of a hook run in order until one says something else than NEXT. A side's policy holds only
+        while no program is attached.
+
+        Args:
+            program: loaded, not on this hook yet. A hook takes 63.
+            side: "primary" or "peer".
+            before: attach in front of this one: a `Link`, a `Program`, an entry of `programs`, or "all".
+            after: attach behind this one, likewise.
+            expected_revision: attach only if this is the hook's revision now, as `programs` tells it.
+
+        Raises:
+            ValueError: an argument is not possible, whatever the kernel; the program is not loaded.
+            FileExistsError: the program is on this hook already.
+            FileNotFoundError: `before` or `after` is not on this hook.
+            OSError: ESTALE, the revision is another one; ERANGE, the hook is full; ENODEV, the pair is gone;
+                EINVAL, the program is none for a hook.
+            PermissionError: CAP_NET_ADMIN is missing.
+
+        >>> link = pair.attach(obj.programs["drop"], "peer", before="all")  # doctest: +SKIP
+        """
+        place = Place(self._primary, parse(Side, side, "side"))
+        return place.attach(program, before=before, after=after, expected_revision=expected_revision)
+
+    def programs(self, side: Side | str) -> HookPrograms:
+        """The programs on a side's hook, in the order in which they run, and the hook's revision.
+
+        Raises:
+            OSError: ENODEV, the pair is gone.
+            PermissionError: CAP_NET_ADMIN is missing.
+
+        >>> revision, programs = pair.programs("peer")  # doctest: +SKIP
+        """
+        return Place(self._primary, parse(Side, side, "side")).programs()
+
+    def observe(
+        self,
+        programs: Mapping[Side | str, Program],
+        *,
+        verdict: Variable,
+        name: str = "observer",
+        filter: str | Filter | None = None,  # noqa: A002 - tcpdump's and libpcap's word
+    ) -> Observation:
+        """Attach programs that see every packet and alter nothing, each before all others of its hook.
+
+        A policy holds only while no program is attached, so an observer on a blackhole would open it. Therefore its
+        programs return what stands for their side in a variable, `volatile __s32 verdict[2] SEC(".data") = { -1, -1 }`:
+        NEXT, or DROP where the policy is blackhole and no other program follows. The observation sets it when it is
+        made and at each `Observation.check`; a reader that it is given to checks five times a second.
+
+        Args:
+            programs: the program of each side that is to be seen.
+            verdict: that variable, of the object of the programs: first the primary's verdict, then the peer's.
+            name: what the observer is called in errors.
+            filter: a pcap-filter(7) expression, or a `Filter` made of one: the programs see only what matches it.
+
+        Raises:
+            ValueError: a program or the variable's object is not loaded, or the variable is none of that kind; of a
+                filter, in libpcap's words.
+            FileNotFoundError: a filter needs libpcap, and there is none.
+            OSError: what `attach` raises. Then nothing is attached.
+
+        >>> obj = BPFObject.compile('''  # doctest: +SKIP
+        ... #include <netkit.h>
+        ... volatile __s32 verdict[2] SEC(".data") = { NETKIT_NEXT, NETKIT_NEXT };
+        ... __u64 packets;
+        ... SEC("netkit/primary") int count(struct __sk_buff *skb)
+        ... {
+        ...     __sync_fetch_and_add(&packets, 1);
+        ...     return verdict[0];
+        ... }
+        ... ''')
+        >>> obj.load()  # doctest: +SKIP
+        >>> with pair.observe({"primary": obj.programs["count"]}, verdict=obj.variables["verdict"]):  # doctest: +SKIP
+        ...     print(obj.variables["packets"].value)
+        """
+        return Observation(self, programs, verdict, name, filter)
+
+    def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
+        """Take a program off a side's hook that another tool attached there without a link.
+
+        Raises:
+            OSError: EBUSY, a link holds it, whose number the text names: detach that.
+            FileNotFoundError: it is not on this hook.
+        """
+        Place(self._primary, parse(Side, side, "side")).detach(program)
+
+    def add_link_local(self) -> tuple[ipaddress.IPv6Interface, ipaddress.IPv6Interface]:
+        """Give each end a link-local address with a random interface identifier, usable at once.
+
+        The identifiers come from the system's secure source (RFC 7217 tells why they should be opaque).
+
+        Returns:
+            The addresses of the primary and of the peer, both /64. On any failure neither is added.
+
+        Raises:
+            PermissionError: CAP_NET_ADMIN is missing, or IPv6 is disabled on a device.
+        """
+        primary, peer = _random_link_local(), _random_link_local()
+        self.primary.add_address(primary)
+        try:
+            self.peer.add_address(peer)
+        except BaseException:
+            self.primary.remove_address(primary)
+            raise
+        return primary, peer
+
+    def watch(self, timeout: float | None = None) -> Watch:
+        """Listen to what happens to both ends from now on, whoever does it.
+
+        Args:
+            timeout: iterating ends after so many seconds without a change; None waits for ever.
+
+        Raises:
+            OSError: ENODEV, an end is gone.
+            PermissionError: an end is in another namespace, and CAP_NET_ADMIN or CAP_NET_BROADCAST is missing.
+
+        >>> with pair.watch(timeout=1.0) as watch:  # doctest: +SKIP
+        ...     for change in watch:
+        ...         print(change)  # [peer] nk0p down
+        """
+        return Watch(self._primary, self._peer, timeout)
+
+    def delete(self) -> None:
+        """Delete both ends. Idempotent: a pair that is gone already is no error.
+
+        A primary that somebody else moved away is deleted with its peer.
+        """
+        if not delete_device(self._primary) and self._peer is not None and self._peer_remains():
+            delete_device(self._peer)
+
+    def _read(self) -> DeviceInfo:
+        try:
+            return self._primary._read()
+        except OSError as error:
+            if error.errno != errno.ENODEV or not self._peer_remains():
+                raise
+            raise OSError(
+                errno.ENODEV,
+                f"look up device {self._primary._known_name}: somebody moved it to another network namespace; its peer"
+                f" {self.peer._known_name} is still there: open the pair anew by that",
+            ) from None
+
+    def _peer_remains(self) -> bool:
+        """Whether the peer lives on where the primary is gone. Numbers can be given out again: names are compared."""
+        if self._peer is None:
+            return False
+        name = self._peer._known_name
+        try:
+            return self._peer._read().name == name
+        except (OSError, ValueError):  # the device, or its namespace, is gone
+            return False
+
+    def __enter__(self) -> NetkitPair:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._owned:
+            self.delete()
+
+    def __repr__(self) -> str:
+        return f"<NetkitPair {self._primary!r} {self._peer!r}>"
+
+
+def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list[NetkitPair]:
+    """Make several pairs in as few messages as can be: all, or on any failure none.
+
+    Args:
+        netns: where the primaries shall live.
+        orders: for each pair what it shall be (`spec.pair_spec`), and where its peer shall live.
+    """
+    for spec, peer_netns in orders:
+        spec.peer_netns = peer_netns.path
+    netlink = netns._netlink()
+    sockets = {each: each._netlink() for each in {peer_netns for _, peer_netns in orders} - {netns}}
+    made = pairs_create(netlink, [(spec, sockets.get(peer_netns, netlink)) for spec, peer_netns in orders])
+    return [
+        NetkitPair(
+            Device(primary.ifindex, primary.name, netns), Device(peer.ifindex, peer.name, peer_netns), owned=True
+        )
+        for (primary, peer), (_, peer_netns) in zip(made, orders, strict=True)
+    ]
+
+
+def delete_group(group: int, netns: NetNS) -> bool:
+    """Delete all devices of a group, not 0, with one wait of the kernel for all; False where there is none."""
+    return group_delete(netns._netlink(), expect_in(group, range(1, 1 << 32), "group"))
+
+
+def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
+    """List the pairs that have an end in a namespace, in the order of its devices.
+
+    A pair whose primary lives in a namespace that has no name and no process here is left out: it cannot be opened
+    from its peer.
+
+    Args:
+        netns: the namespace; the calling thread's if not given.
+    """
+    netns = expect_netns(netns, "netns")
+    found: list[NetkitPair] = []
+    seen: set[int] = set()
+    for info in sorted(device_list(netns._netlink(), "netkit"), key=lambda info: info.ifindex):
+        if info.link == 0 or info.ifindex in seen:  # a single device, or the second end of one that is listed
+            continue
+        if info.link_netnsid is None:
+            seen.add(info.link)
+        try:
+            pair = NetkitPair._from_info(info, netns)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            continue  # deleted meanwhile
+        if pair is not None:
+            found.append(pair)
+    return found
+
+
+def _other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
+    if info.link_netnsid is not None:
+        found = find_netns(netns, info.link_netnsid)
+        if found is None:
+            return None
+        netns = found
+    other = find_device(info.link, netns)
+    return Device(other.ifindex, other.name, netns)
+
+
+def _random_link_local() -> ipaddress.IPv6Interface:
+    while True:
+        identifier = int.from_bytes(os.urandom(8), "big")
+        # Zero is the subnet-router anycast address; the others are reserved (RFC 5453).
+        if identifier and identifier >> 8 != 0xFDFFFFFFFFFFFF:
+            return ipaddress.IPv6Interface(((0xFE80 << 112) | identifier, 64))

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""What a new device shall be: checks of the arguments, before the kernel is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypedDict, TypeVar
+
+from netkit_bpf._core import DeviceOptions as CoreDeviceOptions
+from netkit_bpf._core import PairSpec
+from netkit_bpf.devices.owner import Owner
+from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, parse
+from netkit_bpf.internal.arguments import check_device_name, expect, expect_in
+
+MODES = {Mode.L2: 0, Mode.L3: 1}
+POLICIES = {Policy.FORWARD: 0, Policy.BLACKHOLE: 2}
+SCRUBS = {Scrub.NONE: 0, Scrub.DEFAULT: 1}
+ADDRGENMODES = {  # enum in6_addr_gen_mode
+    AddrGenMode.EUI64: 0,
+    AddrGenMode.NONE: 1,
+    AddrGenMode.STABLE_SECRET: 2,
+    AddrGenMode.RANDOM: 3,
+}
+
+IFINDEX = range(1, 1 << 31)
+_ROOM = range(65536)
+_U32 = range(1 << 32)
+_GSO_MAX_SIZE = 8 * 65535  # include/linux/netdevice.h
+# What is one number, as ip-link(8) names it, and its range in drivers/net/netkit.c and net/core/rtnetlink.c.
+NUMBERS = {
+    "mtu": range(68, 65536),
+    "txqueuelen": range(1 << 31),
+    "group": _U32,
+    "num_tx_queues": range(1, 4097),
+    "num_rx_queues": range(1, 4097),
+    "gso_max_segs": range(1, 65536),
+    "gso_max_size": range(1, _GSO_MAX_SIZE + 1),
+    "gro_max_size": range(1, _GSO_MAX_SIZE + 1),
+    "gso_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
+    "gro_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
+}
+# An end of its own: the peer does not take these from the primary.
+_EACH_ITS_OWN = {"alias", "ifindex", "mac"}
+
+_W = TypeVar("_W")
+
+
+class DeviceOptions(TypedDict, total=False):
+    """What ip-link(8) sets on a device of any kind.
+
+    Attributes:
+        alias: a text of at most 255 bytes, for people; not given, it tells `reap` who made the device.
+        group: number of the group.
+        txqueuelen: packets that a queueing discipline may hold.
+        num_tx_queues: transmit queues, 1 to 4096; from 7.1 on netkit devices have one.
+        num_rx_queues: receive queues, 1 to 4096.
+        gso_max_size: largest IPv6 segment that the stack hands down, in bytes, up to 524280.
+        gso_max_segs: most wire packets in one segment, up to 65535.
+        gro_max_size: largest IPv6 packet that receiving puts together, in bytes, up to 524280.
+        gso_ipv4_max_size: as gso_max_size, for IPv4.
+        gro_ipv4_max_size: as gro_max_size, for IPv4.
+        addrgenmode: how the automatic IPv6 link-local address is made.
+        ifindex: the device's number.
+    """
+
+    alias: str
+    group: int
+    txqueuelen: int
+    num_tx_queues: int
+    num_rx_queues: int
+    gso_max_size: int
+    gso_max_segs: int
+    gro_max_size: int
+    gso_ipv4_max_size: int
+    gro_ipv4_max_size: int
+    addrgenmode: AddrGenMode | str
+    ifindex: int
+
+
+class PairOptions(DeviceOptions, total=False):
+    """The same for both ends: the peer takes from the primary what is not given for it, but alias and ifindex."""
+
+    peer_alias: str
+    peer_group: int
+    peer_txqueuelen: int
+    peer_num_tx_queues: int
+    peer_num_rx_queues: int
+    peer_gso_max_size: int
+    peer_gso_max_segs: int
+    peer_gro_max_size: int
+    peer_gso_ipv4_max_size: int
+    peer_gro_ipv4_max_size: int
+    peer_addrgenmode: AddrGenMode | str
+    peer_ifindex: int
+
+
+def pair_spec(
+    name: str,
+    peer_name: str | None = None,
+    *,
+    mode: Mode | str = Mode.L3,
+    policy: Policy | str = Policy.FORWARD,
+    peer_policy: Policy | str = Policy.FORWARD,
+    scrub: Scrub | str | None = None,
+    peer_scrub: Scrub | str | None = None,
+    headroom: int | None = None,
+    tailroom: int | None = None,
+    up: bool = True,
+    ends: Mapping[str, object] = MappingProxyType({}),
+    single: bool = False,
+) -> PairSpec:
+    """Check what `NetkitPair.create` takes, but the namespaces; `ends` has the keys of `PairOptions`, mtu and mac."""
+    spec = PairSpec()
+    spec.primary.name = check_device_name(name, "name")
+    if not single:
+        spec.peer.name = _peer_name(name, peer_name)
+    parsed_mode = parse(Mode, mode, "mode")
+    spec.mode = MODES[parsed_mode]
+    spec.policy = POLICIES[parse(Policy, policy, "policy")]
+    spec.peer_policy = POLICIES[parse(Policy, peer_policy, "peer_policy")]
+    if scrub is not None:
+        spec.scrub = SCRUBS[parse(Scrub, scrub, "scrub")]
+    if peer_scrub is not None:
+        spec.peer_scrub = SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
+    spec.headroom = _check_room(headroom, "headroom")
+    spec.tailroom = _check_room(tailroom, "tailroom")
+    _fill_ends(spec, ends, parsed_mode, single)
+    if ends.get("alias") is None and ends.get("peer_alias") is None:
+        spec.primary.alias = Owner.current().alias
+        if not single:
+            spec.peer.alias = spec.primary.alias
+    spec.up = expect(up, bool, "up")
+    return spec
+
+
+def _peer_name(name: str, peer_name: str | None) -> str:
+    if peer_name is None:
+        if len(name.encode()) >= 15:
+            raise ValueError(f"name {name!r} leaves no room for a 'p' behind it: give peer_name")
+        return name + "p"
+    if check_device_name(peer_name, "peer_name") == name:
+        raise ValueError(f"peer_name is {name!r} as well: the two ends need two names")
+    return peer_name
+
+
+def _unknown(option: str, allowed: set[str]) -> str:
+    import difflib
+    import inspect
+
+    allowed = allowed | (inspect.signature(pair_spec).parameters.keys() - {"ends", "single"})
+    alike = difflib.get_close_matches(option, allowed, 1)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(sorted(allowed))}"
+    return f"{option!r} is not an option here: {hint}"
+
+
+def _fill_ends(spec: PairSpec, options: Mapping[str, object], mode: Mode, single: bool) -> None:
+    allowed = {"mtu", "mac", *DeviceOptions.__annotations__}
+    if not single:
+        allowed |= {f"peer_{key}" for key in allowed}
+    if unknown := options.keys() - allowed:
+        raise TypeError(_unknown(sorted(unknown)[0], allowed))
+    given = {key: value for key, value in options.items() if value is not None}
+    if "peer_ifindex" in given and "ifindex" not in given:
+        raise ValueError("peer_ifindex: the kernel takes it only together with ifindex")
+    if not single:
+        for key in {key for key in given if not key.startswith("peer_")} - _EACH_ITS_OWN:
+            given.setdefault(f"peer_{key}", given[key])
+    for key, value in given.items():
+        end = spec.peer if key.startswith("peer_") else spec.primary
+        fill_option(end, key.removeprefix("peer_"), value, key, mode)
+
+
+def fill_option(end: CoreDeviceOptions, key: str, value: object, argument: str, mode: Mode | None = None) -> None:
+    """Check one option and put it in; `argument` is what the caller calls it."""
+    if key in NUMBERS:
+        end.set_number(key, expect_in(value, NUMBERS[key], argument))
+    elif key == "ifindex":
+        end.ifindex = expect_in(value, IFINDEX, argument)
+    elif key == "alias":
+        end.alias = _check_alias(value, argument)
+    elif key == "addrgenmode":
+        end.addrgenmode = ADDRGENMODES[parse(AddrGenMode, expect(value, str, argument), argument)]
+    else:
+        end.mac = _check_mac(value, mode, argument)
+
+
+def _check_room(value: int | None, argument: str) -> int | None:
+    return None if value is None else expect_in(value, _ROOM, argument)
+
+
+def word_of(numbers: dict[_W, int], number: int | None, missing: _W | None = None) -> _W:
+    """Return the word for the kernel's number; `missing` where it gives none."""
+    for word, known in numbers.items():
+        if known == number:
+            return word
+    if number is None and missing is not None:
+        return missing
+    raise ValueError(f"the kernel says {number}, which is none of {', '.join(str(word) for word in numbers)}")
+
+
+def _check_alias(alias: object, argument: str) -> str:
+    checked = expect(alias, str, argument)
+    if len(checked.encode()) > 255 or "\0" in checked:
+        raise ValueError(f"{argument} must have at most 255 bytes and no NUL")
+    return checked
+
+
+def _check_mac(mac: object, mode: Mode | None, argument: str) -> list[int]:
+    if mode is Mode.L3:
+        raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+    text = expect(mac, str, argument)
+    try:
+        octets = list(bytes.fromhex(text.replace(":", "")))
+    except ValueError:
+        octets = []
+    if len(octets) != 6 or text.count(":") != 5:
+        raise ValueError(f"{argument} must be written as '02:00:00:00:00:01', not {text!r}")
+    if octets[0] & 1 or not any(octets):
+        raise ValueError(f"{argument} {text} is a group address or zero: a device needs one of its own")
+    return octets

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""Many packet events in one piece of memory."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
+
+from netkit_bpf._core import Batch as CoreBatch
+from netkit_bpf._core import Stream
+from netkit_bpf.events.event import PacketEvent
+from netkit_bpf.internal.arguments import expect
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+
+__all__ = ["BatchReader", "EventBatch"]
+
+_ROW = 80  # bytes
+# Where numpy finds each field in a row: struct Row in src/events/batch.hpp.
+_FIELDS = {
+    "timestamp_ns": ("i8", 8),
+    "pair": ("u2", 78),
+    "side": ("u1", 76),
+    "family": ("u1", 0),
+    "src": ("V16", 16),
+    "dst": ("V16", 32),
+    "next_header": ("u1", 72),
+    "protocol": ("u1", 73),
+    "src_port": ("u2", 60),
+    "dst_port": ("u2", 62),
+    "tcp_flags": ("u1", 75),
+    "icmp_type": ("u1", 2),
+    "icmp_code": ("u1", 3),
+    "payload_len": ("u4", 52),
+    "hop_limit": ("u1", 74),
+    "traffic_class": ("u1", 1),
+    "flow_label": ("u4", 56),
+    "fragment_offset": ("u2", 68),
+    "fragment_more": ("?", 6),
+    "length": ("u4", 48),
+    "gso_segs": ("u2", 64),
+    "ethertype": ("u2", 66),
+    "vlan_id": ("u2", 4),
+    "flags": ("u1", 77),
+}
+
+
+ANY_NUMBER = 1 << 40  # of events: more than any memory holds
+
+
+class EventBatch:
+    """Packet events as a table: a sequence of `PacketEvent`s, and an array or a data frame without a loop.
+
+    Immutable; any thread may use it. `Monitor.read_batch` and `Monitor.batches` make them.
+
+    An index gives a `PacketEvent`, a slice or a mask (a numpy array or a sequence of booleans, one for each event)
+    a batch. A slice without a step shares the memory of the batch that it is cut from, and so do numpy's arrays: as
+    long as one of them lives, all of that memory does, which is 80 bytes an event, or up to twice that for a batch
+    from a monitor. Other slices, masks and `concat` copy. Events and Arrow tables keep nothing of a batch.
+
+    **numpy.** `numpy.asarray(batch)` is a read-only structured array over the same memory. Its fields are those of
+    `PacketEvent`, with these differences: `pair` is an index into `batch.pairs`; `side` is 0 for primary and 1 for
+    peer; `src` and `dst` are 16 raw bytes (V16), of which IPv4 takes the first four; a fragment is
+    `fragment_offset` and `fragment_more`. A field that does not apply is 0; where 0 is a value too, `flags` tells:
+    1 the fields of IP, 2 protocol, 4 ports, 8 tcp_flags, 16 icmp_type and icmp_code, 32 fragment, 64 vlan_id.
+    `array["timestamp_ns"].view("datetime64[ns]")` are times of UTC. What a monitor with a snaplen keeps of the packets
+    is not in the array, because it differs in length: `event.data` and Arrow's column `data` have it.
+
+    **Arrow.** `pyarrow.record_batch(batch)`, `polars.DataFrame(batch)`, `pandas.DataFrame.from_arrow(batch)` and
+    DuckDB's `FROM batch` take it as it is, through the Arrow PyCapsule interface. Columns have the same names and are
+    null where a field does not apply; times are timestamp[ns, UTC]; `pair`, `side`, `src` and `dst` are dictionaries
+    of strings, which these libraries call categories.
+
+    >>> batch = monitor.read_batch()  # doctest: +SKIP
+    >>> array = numpy.asarray(batch)  # doctest: +SKIP
+    >>> web = batch[array["dst_port"] == 443]  # doctest: +SKIP
+    >>> polars.DataFrame(web).group_by("src").len()  # doctest: +SKIP
+
+    Source: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
+    """
+
+    __slots__ = ("_rows",)
+    _rows: CoreBatch
+
+    def __new__(cls) -> EventBatch:
+        """Refuse: batches come from a monitor."""
+        raise TypeError("cannot create EventBatch: Monitor.read_batch() makes them, and EventBatch.concat() of others")
+
+    @classmethod
+    def _of(cls, rows: CoreBatch) -> EventBatch:
+        self = super().__new__(cls)
+        self._rows = rows
+        return self
+
+    @classmethod
+    def concat(cls, batches: Iterable[EventBatch]) -> EventBatch:
+        """Return one batch with the events of all, one batch after the other; a copy.
+
+        They may be of several monitors; pairs with the same name become one.
+        """
+        parts = [expect(batch, EventBatch, "each of batches")._rows for batch in batches]
+        return cls._of(CoreBatch.concat(parts))
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """The names of the pairs that the batch may have events of."""
+        return self._rows.names
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[PacketEvent]:
+        return iter(self._rows)
+
+    @overload
+    def __getitem__(self, index: int | numpy.integer[Any]) -> PacketEvent: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[bool] | numpy.ndarray[Any, Any]) -> EventBatch: ...
+
+    def __getitem__(
+        self, index: int | numpy.integer[Any] | slice | Sequence[bool] | numpy.ndarray[Any, Any]
+    ) -> PacketEvent | EventBatch:
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            return self._of(self._rows.slice(max(rows.start, 0), rows.step, len(rows)))
+        try:
+            number = operator.index(index)  # type: ignore[arg-type]
+        except TypeError:
+            return self._of(self._rows.select(self._mask(index)))
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"no event {number} in a batch of {len(self)}")
+        return self._rows.event(number % len(self))
+
+    def __eq__(self, other: object) -> bool:
+        return self._rows == other._rows if isinstance(other, EventBatch) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        data = [self._rows.data(i) for i in range(len(self))] if self._rows.has_data else None
+        return _rebuild, (bytes(self._rows), data, self.pairs)
+
+    def __repr__(self) -> str:
+        if not self:
+            return "<EventBatch 0 events>"
+        return f"<EventBatch {len(self)} events, {_clock(self[0])} to {_clock(self[-1])} UTC>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray[Any, Any]:
+        import numpy
+
+        array = numpy.ndarray(len(self), _dtype(), memoryview(self._rows))
+        if dtype is not None and dtype != array.dtype:
+            if copy is False:
+                raise ValueError(f"an EventBatch is no array of {dtype} without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the table's schema as a capsule, for libraries that speak Arrow."""
+        return self._rows.arrow_schema()
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Return the table's schema and its data as capsules. Another schema that is requested is not made."""
+        return self._rows.arrow_schema(), self._rows.arrow_array()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the table as a capsule that gives it in one piece. Another schema that is requested is not made."""
+        return self._rows.arrow_stream()
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a data frame, with the columns that Arrow has; integers are pandas' own, which know missing values.
+
+        Raises:
+            ImportError: pandas or pyarrow is not installed.
+        """
+        try:
+            import pandas
+            import pyarrow
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas and pyarrow: pip install 'netkit-bpf[pandas]'") from error
+        nullable = {
+            pyarrow.uint8(): pandas.UInt8Dtype(),
+            pyarrow.uint16(): pandas.UInt16Dtype(),
+            pyarrow.uint32(): pandas.UInt32Dtype(),
+            pyarrow.bool_(): pandas.BooleanDtype(),
+        }
+        frame: pandas.DataFrame = pyarrow.record_batch(self).to_pandas(types_mapper=nullable.get)
+        return frame
+
+    def to_pcapng(self, target: str | os.PathLike[str] | BinaryIO) -> None:
+        """Write the packets to a pcapng file, which Wireshark and tcpdump open, as `Monitor.capture` does.
+
+        The interfaces are the sides of each pair, named after its primary.
+
+        Args:
+            target: a path, which is created or emptied, or a binary file, which is left open.
+
+        Raises:
+            ValueError: the batch has no data of packets: its monitor has no snaplen.
+            OSError: the file cannot be written.
+
+        >>> monitor.read_batch()[:100].to_pcapng("first.pcapng")  # doctest: +SKIP
+
+        Source: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/
+        """
+        from netkit_bpf.events.capture import write_rows
+
+        if not self._rows.has_data:
+            raise ValueError("this batch has no data of packets: make the monitor with a snaplen")
+        write_rows(self._rows, target)
+
+    def _mask(self, mask: Any) -> bytes:
+        """Return a byte for each event, from a numpy array of booleans or a sequence."""
+        wanted = f"an index of an EventBatch is an integer, a slice or {len(self)} booleans"
+        if hasattr(mask, "__array__"):
+            import numpy
+
+            array = numpy.asarray(mask)
+            if array.dtype != bool or array.ndim != 1:
+                raise TypeError(f"{wanted}, not an array of {array.dtype} with {array.ndim} dimensions")
+            mask = array.tobytes()
+        elif not isinstance(mask, Sequence) or not all(isinstance(each, bool) for each in mask):
+            raise TypeError(f"{wanted}, not a {type(mask).__name__}")
+        if len(mask) != len(self):
+            raise IndexError(f"{wanted}, not {len(mask)}")
+        return bytes(mask)
+
+
+class BatchReader:
+    """The batches of a monitor as they come, for `for` and for `async for`; `Monitor.batches` makes it.
+
+    It gives no empty batch, and ends after its time-out or when the monitor is closed.
+    """
+
+    __slots__ = ("_ended", "_stream", "_timeout", "_with_data")
+
+    def __init__(self, stream: Stream[PacketEvent], timeout: float | None, *, with_data: bool) -> None:
+        self._stream = stream
+        self._timeout = timeout
+        self._with_data = with_data
+        self._ended = False
+
+    def __iter__(self) -> BatchReader:
+        return self
+
+    def __next__(self) -> EventBatch:
+        rows = None if self._ended else self._read()
+        if not rows:
+            self._ended = True
+            raise StopIteration
+        return EventBatch._of(rows)
+
+    def __aiter__(self) -> AsyncIterator[EventBatch]:
+        from netkit_bpf.events.async_reader import Reader
+
+        def waiting() -> BatchReader:
+            return BatchReader(self._stream, 0.0, with_data=self._with_data)
+
+        return Reader(self._stream, waiting, self._timeout, patience=1)
+
+    def _read(self) -> CoreBatch:
+        return self._stream.read_batch(ANY_NUMBER, self._timeout, merge=False, with_data=self._with_data)
+
+
+def _rebuild(rows: bytes, data: list[bytes] | None, pairs: tuple[str, ...]) -> EventBatch:
+    """Undo EventBatch.__reduce__."""
+    return EventBatch._of(CoreBatch.from_rows(rows, data, pairs))
+
+
+def _clock(event: PacketEvent) -> str:
+    seconds, nanoseconds = divmod(event.timestamp_ns, 10**9)
+    import datetime
+
+    time = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return f"{time:%H:%M:%S}.{nanoseconds // 10**6:03}"
+
+
+@cache
+def _dtype() -> numpy.dtype[Any]:
+    import numpy
+
+    formats, offsets = zip(*_FIELDS.values(), strict=True)
+    return numpy.dtype({"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": _ROW})

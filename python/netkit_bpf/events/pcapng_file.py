@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Files of captured packets."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+from typing import BinaryIO
+
+from netkit_bpf.internal.resource import Closing
+
+
+class BlockFile(Closing):
+    """A file that is written block by block, and ends with a whole one at any time.
+
+    Args:
+        target: a path, which is created or emptied; or a binary file, which is written from where it stands and left
+            open. A text file that has a binary one below it, as sys.stdout has, will do.
+
+    Raises:
+        TypeError: the target is neither.
+        OSError: the path cannot be written.
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | BinaryIO) -> None:
+        self.failed = False  # whether a write did
+        self._close = isinstance(target, (str, os.PathLike))
+        if isinstance(target, (str, os.PathLike)):
+            self.name = os.fspath(target)
+            self._file: BinaryIO | io.RawIOBase = open(target, "wb", buffering=0)  # noqa: PTH123, SIM115 - closed below
+        else:
+            below = getattr(target, "buffer", target)
+            if not callable(getattr(below, "write", None)) or isinstance(below, io.TextIOBase):
+                raise TypeError(f"target must be a path or a binary file, not {type(target).__name__}")
+            self.name = str(getattr(target, "name", "the file"))
+            self._file = below
+
+    def write(self, blocks: bytes) -> None:
+        """Write whole blocks now, for whoever reads along.
+
+        Raises:
+            BrokenPipeError: the reader of a pipe is gone.
+            OSError: the text names the file; ENOSPC, the disk is full. A regular file that was opened here is cut
+                behind what it has of earlier calls.
+        """
+        start = self._place()
+        rest = memoryview(blocks)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+            self._file.flush()
+        except BaseException as error:  # a signal's handler may raise anything
+            self.failed = True
+            if start is not None:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file.fileno(), start)
+            if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+                raise
+            raise OSError(error.errno, f"write {self.name}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close what was opened here. Idempotent."""
+        if self._close:
+            self._file.close()
+
+    def _place(self) -> int | None:
+        """Where a regular file that was opened here is written next."""
+        is_ours = self._close and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        return self._file.tell() if is_ours else None

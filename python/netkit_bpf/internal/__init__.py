@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What several floors use: checks of arguments, resources, waiting. Nothing here is public."""

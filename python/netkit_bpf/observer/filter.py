@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Filters before the programs of an observer."""
+
+from __future__ import annotations
+
+from netkit_bpf._core import FilterProgram, compile_filter
+from netkit_bpf._core import Program as CoreProgram
+from netkit_bpf.internal.arguments import expect
+
+
+class Filter:
+    """A pcap-filter(7) expression, for the kernel to execute before each of an observer's programs.
+
+    It matches what tcpdump with the same expression would match on the wire: a VLAN tag that the kernel keeps beside a
+    packet is at its place. "protochain" follows 16 headers. Names of hosts are looked up once, now. Immutable: any
+    number of observers and any thread may use it.
+
+    Raises:
+        ValueError: libpcap refuses the expression; the text is its own, with the place of a syntax error.
+        FileNotFoundError: there is no libpcap.
+
+    >>> web = Filter("tcp port 443")
+    >>> with first.observe(..., filter=web), second.observe(..., filter=web):  # doctest: +SKIP
+    ...     ...
+    """
+
+    def __init__(self, expression: str) -> None:
+        if "\0" in expect(expression, str, "filter"):
+            raise ValueError("filter must not contain a null character")
+        self._expression = expression
+        self._classic = compile_filter(expression)
+
+    @property
+    def expression(self) -> str:
+        """What it was made of."""
+        return self._expression
+
+    def __repr__(self) -> str:
+        return f"<Filter {self._expression!r}>"
+
+
+class Filtering:
+    """A filter before the programs of one observer. Not for callers."""
+
+    def __init__(self, chosen: Filter) -> None:
+        self._classic = chosen._classic
+        self._made: list[FilterProgram | None] = [None, None]
+        self._final: tuple[int, int] | None = None
+
+    def before(self, program: CoreProgram, side: int, verdict_map: int, verdict_offset: int) -> CoreProgram:
+        """Return what is to be attached in the place of a side's program."""
+        made = self._made[side] = FilterProgram(self._classic, program.fileno(), side, verdict_map, verdict_offset)
+        return made.program
+
+    @property
+    def filtered(self) -> tuple[int, int]:
+        """How many packets did not match, on each side."""
+        made = self._made  # first: they go once there is a final account
+        if self._final is not None:
+            return self._final
+        primary, peer = (0 if each is None else each.filtered for each in made)
+        return primary, peer
+
+    def close(self) -> None:
+        """Let the programs go; what they counted stays."""
+        self._final = self.filtered
+        self._made = [None, None]

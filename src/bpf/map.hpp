@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// A map that the kernel holds: bpf(2), Documentation/bpf/maps.rst.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/fd.hpp"
+
+namespace netkit_bpf {
+
+struct MapInfo {
+  uint32_t id = 0;
+  uint32_t type = 0;  // enum bpf_map_type
+  uint32_t key_size = 0;
+  uint32_t value_size = 0;
+  uint32_t max_entries = 0;
+  uint32_t flags = 0;
+  std::string name;         // cut at 15 bytes by the kernel
+  uint32_t btf = 0;         // the number of its types in the kernel; 0: it has none
+  uint32_t key_type = 0;    // among these
+  uint32_t value_type = 0;  // among these
+};
+
+// Any thread may use it. Keys and values are the bytes of one element; a value of a per-CPU map holds one
+// for each possible CPU, each rounded up to 8 bytes. A queue, a stack and a bloom filter have empty keys.
+class Map {
+ public:
+  using Data = std::vector<uint8_t>;
+
+  // `name` is for messages; without one it is the kernel's.
+  explicit Map(Fd fd, std::string name = {});
+  // Throws std::invalid_argument where something else is pinned.
+  static Map open_pinned(const std::string& path);
+  static Map open_id(uint32_t id);
+  // A new one, without types: of `info` it takes type, name, sizes, max_entries and flags.
+  static Map create(const MapInfo& info);
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] const MapInfo& info() const noexcept { return info_; }
+  [[nodiscard]] bool is_per_cpu() const noexcept;
+  // Bytes of one value, of all CPUs of a per-CPU map.
+  [[nodiscard]] size_t value_room() const noexcept { return value_room_; }
+
+  // Nothing where there is no such key; of a queue or stack the next one, without taking it.
+  [[nodiscard]] std::optional<Data> lookup(Bytes key) const;
+  // Looks up and deletes in one step, where the kernel can for this type of map.
+  [[nodiscard]] std::optional<Data> take(Bytes key) const;
+  // Whether a bloom filter says that it holds the value.
+  [[nodiscard]] bool may_hold(Bytes value) const;
+  // False if `flags` (BPF_NOEXIST, BPF_EXIST) forbid it.
+  [[nodiscard]] bool update(Bytes key, Bytes value, uint64_t flags) const;
+  // False where there is no such key.
+  [[nodiscard]] bool erase(Bytes key) const;
+  // The key that follows; the first for an empty one. Nothing after the last.
+  [[nodiscard]] std::optional<Data> next_key(Bytes key) const;
+
+  // Shows it at a path on a BPF filesystem.
+  void pin(const std::string& path) const;
+  void unpin(const std::string& path) const;
+
+ private:
+  Fd fd_;
+  MapInfo info_;
+  std::string name_;
+  size_t value_room_ = 0;
+};
+
+// All elements: keys one behind the other, and values.
+struct MapElements {
+  Map::Data keys;
+  Map::Data values;
+};
+
+// A copy of what is there, read in batches where the kernel has them for this type of map (5.6). Meanwhile
+// changes may or may not be in it, and no element is in it twice.
+MapElements read_all(const Map& map);
+// Writes elements, in batches where the kernel has them; throws Error that says how many it wrote.
+void write_all(const Map& map, Bytes keys, Bytes values);
+// Deletes elements and returns how many there were.
+size_t erase_all(const Map& map, Bytes keys);
+
+}  // namespace netkit_bpf

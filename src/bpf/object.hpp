@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// A BPF object file: opened, configured, loaded.
+#pragma once
+
+#include <bpf/libbpf.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bpf/btf_types.hpp"
+#include "bpf/map.hpp"
+#include "bpf/program.hpp"
+#include "bpf/variables.hpp"
+
+namespace netkit_bpf {
+
+// What an object file says of a program.
+struct ProgramSpec {
+  std::string name;
+  std::string section;  // "netkit/primary"
+  uint32_t type = 0;    // enum bpf_prog_type
+};
+
+// What an object file says of a map.
+struct MapSpec {
+  std::string name;
+  MapInfo info;          // no id and no types of the kernel's; key_type and value_type are among the object's
+  std::string pin_path;  // where it is pinned by its name; empty if it is not
+};
+
+// Any thread may use it: one waits while another loads it.
+class Object {
+ public:
+  // Parses an ELF image. Throws Error that says what is wrong where it is no BPF object, in libbpf's words if it has
+  // any. Maps that ask to be pinned by their name are so below `pin_root`.
+  Object(std::span<const uint8_t> image, const std::string& name, const std::string& pin_root = {});
+
+  [[nodiscard]] std::vector<ProgramSpec> programs() const;
+  [[nodiscard]] const std::vector<MapSpec>& maps() const noexcept { return maps_; }
+  [[nodiscard]] const std::vector<Variable>& variables() const noexcept { return variables_->all(); }
+  [[nodiscard]] const Variable& variable(const std::string& name) const { return variables()[variable_index(name)]; }
+  // See Variables.
+  [[nodiscard]] size_t variable_index(const std::string& name) const { return variables_->index(name); }
+  [[nodiscard]] std::vector<uint8_t> read_variable(size_t index) const;
+  void write_variable(size_t index, Bytes value);
+  // A copy, which outlives the object; nothing if it was compiled without -g.
+  [[nodiscard]] std::optional<BtfTypes> types() const;
+
+  // Before load.
+  void set_max_entries(const std::string& map, uint32_t entries);
+  void set_value_size(const std::string& map, uint32_t bytes);
+  void reuse_map(const std::string& map, int fd);
+  // The whole of a section of global variables: ".rodata" before load, ".data" or ".bss" at any time.
+  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const;
+  void set_section(const std::string& name, Bytes value);
+
+  // Throws VerifierError, or Error with what the kernel refused.
+  void load();
+
+  // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
+  std::string take_messages();
+
+  // After load. They outlive the object.
+  [[nodiscard]] Program open_program(const std::string& name) const;
+  [[nodiscard]] Map open_map(const std::string& name) const;
+
+  // After load. The descriptors belong to the object.
+  [[nodiscard]] int program(const std::string& name) const;
+  [[nodiscard]] int map(const std::string& name) const;
+  [[nodiscard]] TestRun test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const;
+
+ private:
+  [[nodiscard]] bpf_map* find_map(const std::string& name) const;
+  void read_maps();
+  void create_typed_rings();
+
+  mutable std::mutex mutex_;  // of what load() changes
+  std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
+  std::string name_;
+  std::string messages_;
+  std::vector<MapSpec> maps_;
+  std::unique_ptr<Variables> variables_;
+};
+
+}  // namespace netkit_bpf

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#include "bpf/pin.hpp"
+
+#include <bpf/bpf.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+#include "base/error.hpp"
+
+namespace netkit_bpf::pin {
+
+namespace {
+
+const char* advice(int error) {
+  switch (error) {
+    case EINVAL:
+    case EPERM:
+    case EACCES:
+      return "needs CAP_BPF, and a path on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
+    case ENOENT:
+      return "no such directory, or nothing is pinned there";
+    default:
+      return "";
+  }
+}
+
+// What a descriptor is, by the name of its anonymous inode: every BPF object has one of its own kind.
+std::string kind_of(int fd) {
+  // A link's name changed with the years.
+  constexpr std::array<std::pair<std::string_view, const char*>, 4> kinds{{{"anon_inode:bpf_link", "link"},
+                                                                           {"anon_inode:bpf-link", "link"},
+                                                                           {"anon_inode:bpf-map", "map"},
+                                                                           {"anon_inode:bpf-prog", "program"}}};
+  std::array<char, 64> target{};
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
+  if (size < 0) throw Error(errno, "read " + path);
+  const std::string_view found(target.data(), static_cast<size_t>(size));
+  for (const auto& [inode, kind] : kinds) {
+    if (found == inode) return kind;
+  }
+  return std::string(found);
+}
+
+}  // namespace
+
+void create(int fd, const std::string& path, const std::string& what) {
+  if (bpf_obj_pin(fd, path.c_str()) == 0) return;
+  const int error = errno;
+  throw Error(error, "pin " + what + " at " + path, advice(error));
+}
+
+void remove(const std::string& path, const std::string& what) {
+  if (::unlink(path.c_str()) != 0) throw Error(errno, "unpin " + what + " from " + path);
+}
+
+Fd open(const std::string& path, const std::string& kind) {
+  Fd fd(bpf_obj_get(path.c_str()));
+  if (!fd) {
+    const int error = errno;
+    throw Error(error, "open the " + kind + " pinned at " + path, advice(error));
+  }
+  if (const std::string found = kind_of(fd.get()); found != kind)
+    throw std::invalid_argument("what is pinned at " + path + " is a " + found + ", not a " + kind);
+  return fd;
+}
+
+}  // namespace netkit_bpf::pin

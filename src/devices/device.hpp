@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// A network device, as rtnetlink(7) shows and changes it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "devices/device_options.hpp"
+#include "devices/netkit_attributes.hpp"
+#include "netlink/socket.hpp"
+
+namespace netkit_bpf {
+
+// Which device a request is about. The kernel goes by the number; errors speak of the last known name.
+struct DeviceRef {
+  int ifindex = 0;
+  std::string name;
+};
+
+struct DeviceInfo {
+  int ifindex = 0;
+  std::string name;
+  std::string kind;
+  std::string alias;
+  uint32_t flags = 0;
+  LinkNumbers numbers;
+  std::vector<uint8_t> mac;
+  std::optional<uint8_t> addrgenmode;  // IN6_ADDR_GEN_MODE_*; empty without IPv6
+  int link = 0;                        // the other end's ifindex
+  std::optional<int> link_netnsid;     // the other end's namespace, where it is another one
+  std::vector<uint64_t> statistics;    // struct rtnl_link_stats64, as much of it as this kernel has
+  NetkitAttributes netkit;
+};
+
+namespace device {
+
+// Reads a message of type RTM_NEWLINK.
+DeviceInfo parse(const nlmsghdr* header);
+
+DeviceInfo get(NetlinkSocket& netlink, const std::string& name);
+DeviceInfo get(NetlinkSocket& netlink, int ifindex);
+DeviceInfo get(NetlinkSocket& netlink, const DeviceRef& device);
+bool exists(NetlinkSocket& netlink, const std::string& name);
+// All of one kind (IFLA_INFO_KIND) in the socket's namespace.
+std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind);
+
+void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up);
+// Changes all that the options hold; `operation` ("set the mtu of nk0") leads the error's text.
+void change(NetlinkSocket& netlink, const DeviceRef& device, const DeviceOptions& options,
+            const std::string& operation);
+void rename(NetlinkSocket& netlink, const DeviceRef& device, const std::string& name);
+// Moves it into the namespace of `to`, and tells what it is there: its number may be another one. What the
+// kernel forgets on the way is addresses, routes and being up; addrgenmode, which it forgets too, is kept.
+DeviceInfo move(NetlinkSocket& from, const DeviceRef& device, NetlinkSocket& to, int to_fd);
+
+// Returns false where the device is gone already.
+bool remove(NetlinkSocket& netlink, const DeviceRef& device);
+// Deletes all devices of a group at once, with one wait of the kernel for all. Returns false where there is none.
+bool remove_group(NetlinkSocket& netlink, uint32_t group);
+
+// The requests behind some of these, for an exchange of many.
+Request getting(const DeviceRef& device, DeviceInfo& into);
+Request setting_up(const DeviceRef& device, bool up);
+Request changing(const DeviceRef& device, const DeviceOptions& options, const std::string& operation);
+Request removing(const DeviceRef& device);
+
+// What to do about an errno that any request about a device can meet.
+const char* advice(int error);
+
+}  // namespace device
+}  // namespace netkit_bpf

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+#include "devices/pair.hpp"
+
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "base/netns.hpp"
+
+namespace netkit_bpf::netkit {
+
+namespace {
+
+constexpr size_t most_at_once = 32;  // keeps the descriptors of the peers' namespaces few
+
+// The requests of one socket. An errno may be allowed to one of them.
+class Batch {
+ public:
+  explicit Batch(NetlinkSocket& netlink) : netlink_(&netlink) {}
+
+  [[nodiscard]] bool is_of(const NetlinkSocket& netlink) const { return netlink_ == &netlink; }
+
+  void add(Request request, int allowed = 0) {
+    requests_.push_back(std::move(request));
+    allowed_.push_back(allowed);
+  }
+
+  // Throws the first refusal.
+  void run() {
+    const auto refused = netlink_->exchange(requests_);
+    for (size_t i = 0; i < refused.size(); ++i) {
+      const std::optional<Error>& error = refused[i];
+      if (error && error->number() != allowed_[i]) throw Error(*error);
+    }
+  }
+
+ private:
+  NetlinkSocket* netlink_;
+  std::vector<Request> requests_;
+  std::vector<int> allowed_;
+};
+
+class Batches {
+ public:
+  Batch& of(NetlinkSocket& netlink) {
+    const auto found =
+        std::find_if(batches_.begin(), batches_.end(), [&](const Batch& batch) { return batch.is_of(netlink); });
+    return found != batches_.end() ? *found : batches_.emplace_back(netlink);
+  }
+
+  void run() {
+    for (Batch& batch : batches_) batch.run();
+  }
+
+ private:
+  std::vector<Batch> batches_;
+};
+
+// All but what came with the creation. What `end` is in the end is read into it.
+void configure(Batch& batch, const Spec& spec, const DeviceOptions& wanted, const std::vector<Address>& addresses,
+               DeviceInfo& end) {
+  const DeviceRef device{end.ifindex, wanted.name};
+  DeviceOptions later;
+  later.alias = wanted.alias;
+  later.addrgenmode = wanted.addrgenmode;
+  if (later.alias || later.addrgenmode)
+    batch.add(device::changing(device, later, "set alias and addrgenmode of " + wanted.name));
+  if (spec.mode == Mode::l3 && !wanted.addrgenmode) {
+    // Without a MAC both ends would get the same link-local address, fe80::200:ff:fe00:0. Before it is up: then
+    // it gets it. Without IPv6 there is no such address.
+    DeviceOptions quiet;
+    quiet.addrgenmode = IN6_ADDR_GEN_MODE_NONE;
+    batch.add(device::changing(device, quiet, "set the addrgenmode of " + wanted.name), EAFNOSUPPORT);
+  }
+  if (spec.up) batch.add(device::setting_up(device, true));  // the kernel ignores IFF_UP of the peer at creation
+  for (const Address& address : addresses) batch.add(address::adding(device, address));
+  batch.add(device::getting(device, end));
+}
+
+void make_some(NetlinkSocket& netlink, std::span<const Order> orders, std::span<Pair> pairs) {
+  std::vector<Fd> peer_netns;
+  std::vector<Request> requests;
+  for (size_t i = 0; i < orders.size(); ++i) {
+    const std::string& path = orders[i].spec->peer_netns;
+    peer_netns.push_back(path.empty() ? Fd() : netns::open_path(path));
+    requests.push_back(creating(*orders[i].spec, peer_netns.back().get(), pairs[i].primary));
+  }
+  auto refused = netlink.exchange(requests);
+  for (size_t i = 0; i < orders.size(); ++i) {
+    const Spec& spec = *orders[i].spec;
+    std::optional<Error>& error = refused[i];
+    // The peer registers first, and in a young namespace it may take the very number that the primary was to
+    // have. Numbers are given out in turn, so that the next one is another.
+    if (error && error->number() == EBUSY && spec.primary.ifindex && !spec.peer.ifindex)
+      error = netlink.exchange({&requests[i], 1}).front();
+  }
+  for (size_t i = 0; i < orders.size(); ++i) {
+    const std::optional<Error>& error = refused[i];
+    if (!error) continue;
+    throw_if_not_supported(*error, *orders[i].spec);
+    throw Error(*error);
+  }
+  for (Pair& pair : pairs) pair.peer.ifindex = pair.primary.link;
+}
+
+void make(NetlinkSocket& netlink, std::span<const Order> orders, std::span<Pair> pairs) {
+  while (!orders.empty()) {
+    const size_t some = std::min(orders.size(), most_at_once);
+    make_some(netlink, orders.first(some), pairs.first(some));
+    orders = orders.subspan(some);
+    pairs = pairs.subspan(some);
+  }
+}
+
+void undo(NetlinkSocket& netlink, std::span<const Pair> pairs) noexcept {
+  try {
+    std::vector<Request> requests;
+    for (const Pair& pair : pairs) {
+      if (pair.primary.ifindex != 0) requests.push_back(device::removing({pair.primary.ifindex, pair.primary.name}));
+    }
+    static_cast<void>(netlink.exchange(requests));
+  } catch (const std::exception&) {  // what failed first is what the caller needs to read
+  }
+}
+
+}  // namespace
+
+std::vector<Pair> create(NetlinkSocket& netlink, std::span<const Order> orders) {
+  std::vector<Pair> pairs(orders.size());
+  try {
+    make(netlink, orders, pairs);
+    Batches batches;
+    for (size_t i = 0; i < orders.size(); ++i) {
+      const Spec& spec = *orders[i].spec;
+      check_taken(spec, pairs[i].primary.netkit);
+      configure(batches.of(netlink), spec, spec.primary, spec.addresses, pairs[i].primary);
+      configure(batches.of(*orders[i].peer_netlink), spec, spec.peer, spec.peer_addresses, pairs[i].peer);
+    }
+    batches.run();
+    for (size_t i = 0; i < orders.size(); ++i) {
+      check_taken(orders[i].spec->primary, pairs[i].primary);
+      check_taken(orders[i].spec->peer, pairs[i].peer);
+    }
+  } catch (...) {
+    undo(netlink, pairs);
+    throw;
+  }
+  return pairs;
+}
+
+DeviceInfo create_single(NetlinkSocket& netlink, const Spec& spec) {
+  std::vector<Pair> one(1);
+  DeviceInfo& made = one.front().primary;
+  Request request = creating(spec, -1, made);
+  if (const auto refused = netlink.exchange({&request, 1}).front()) {
+    throw_if_not_supported(*refused, spec);
+    // A kernel that makes a pair instead gives the peer, which comes first, the first free nk%d: the name itself?
+    if (refused->number() == EEXIST && !device::exists(netlink, spec.primary.name))
+      throw NotSupported("single netkit devices", "7.1");
+    throw Error(*refused);
+  }
+  try {
+    check_taken(spec, made.netkit);
+    Batch batch(netlink);
+    configure(batch, spec, spec.primary, spec.addresses, made);
+    batch.run();
+    check_taken(spec.primary, made);
+  } catch (...) {
+    undo(netlink, one);
+    throw;
+  }
+  return made;
+}
+
+void set_policy(NetlinkSocket& netlink, const DeviceRef& primary, Policy policy, bool of_peer) {
+  ifinfomsg header{};
+  header.ifi_index = primary.ifindex;
+  Message message(RTM_NEWLINK, NLM_F_REQUEST);
+  message.header(header).nest(IFLA_LINKINFO, [&](Message& info) {
+    info.put_string(IFLA_INFO_KIND, "netkit");
+    info.nest(IFLA_INFO_DATA, [&](Message& data) {
+      data.put_u32(of_peer ? attribute::peer_policy : attribute::policy, static_cast<uint32_t>(policy));
+    });
+  });
+  netlink.request({std::move(message), "set the policy of " + primary.name, {}, [](int error) {
+                     return error == EACCES ? "open the pair anew: this is its peer" : device::advice(error);
+                   }});
+}
+
+}  // namespace netkit_bpf::netkit

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+#include "devices/pair_watch.hpp"
+
+#include <linux/if.h>
+#include <linux/if_link.h>
+#include <linux/net_namespace.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/error.hpp"
+#include "base/netns.hpp"
+#include "devices/nsid.hpp"
+#include "netlink/attributes.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+constexpr std::array groups{int{RTNLGRP_LINK}, int{RTNLGRP_NSID}};
+constexpr std::array sides{Side::primary, Side::peer};
+
+bool is_up(const DeviceInfo& device) { return (device.flags & IFF_UP) != 0; }
+
+}  // namespace
+
+Watch::Watch(const Ends& ends) : home_(netns::identity("")), here_(""), subscription_(listen(ends)) {
+  for (const Side side : sides) {  // what happens from now on is heard
+    const auto& end = ends.at(static_cast<size_t>(side));
+    if (!end) continue;
+    State& mine = state(side);
+    mine.device = end->device;
+    const auto found = look_up(mine);
+    if (!found) throw Error(ENODEV, "watch " + end->device.name, device::advice(ENODEV));
+    mine = {Phase::followed, mine.nsid, {found->ifindex, found->name}, is_up(*found)};
+  }
+}
+
+// Everywhere if that is allowed, even if both ends are here: they may be moved.
+Subscription Watch::listen(const Ends& ends) {
+  bool all_here = true;
+  for (const auto& end : ends) all_here = all_here && (!end || netns::identity(end->netns) == home_);
+  try {
+    Subscription everywhere(groups, true);
+    self_ = nsid::find(here_, netns::current().get());
+    for (const Side side : sides) {
+      if (const auto& end = ends.at(static_cast<size_t>(side))) state(side).nsid = number(end->netns);
+    }
+    return everywhere;
+  } catch (const Error& error) {
+    if (error.number() != EPERM || !all_here) throw;
+  }
+  return Subscription(groups);
+}
+
+std::optional<int> Watch::number(const std::string& netns) {
+  if (netns::identity(netns) == home_) return std::nullopt;
+  return nsid::find_or_assign(here_, netns::open_path(netns).get());
+}
+
+std::optional<DeviceInfo> Watch::look_up(const State& state) {
+  DeviceInfo found;
+  Message message(RTM_GETLINK, NLM_F_REQUEST);
+  ifinfomsg info{};
+  info.ifi_index = state.device.ifindex;
+  message.header(info);
+  if (state.nsid) message.put_u32(IFLA_TARGET_NETNSID, static_cast<uint32_t>(*state.nsid));
+  try {
+    here_.request({std::move(message), "look up device " + state.device.name,
+                   [&](const nlmsghdr* header) { found = device::parse(header); }, device::advice});
+  } catch (const Error& error) {
+    if (error.number() != ENODEV && error.number() != EINVAL) throw;  // EINVAL: the namespace is gone
+    return std::nullopt;
+  }
+  return found;
+}
+
+std::optional<Change> Watch::next() {
+  const std::lock_guard lock(mutex_);
+  if (changes_.empty()) {
+    const bool all = subscription_.read([&](const nlmsghdr* header, std::optional<int> nsid) { take(header, nsid); });
+    if (!all) look_up_all();
+  }
+  if (changes_.empty()) return std::nullopt;
+  Change change = std::move(changes_.front());
+  changes_.pop_front();
+  return change;
+}
+
+bool Watch::ended() const {
+  const std::lock_guard lock(mutex_);
+  return changes_.empty() && std::none_of(states_.begin(), states_.end(),
+                                          [](const State& state) { return state.phase == Phase::followed; });
+}
+
+void Watch::follow(Side side, const std::string& netns) {
+  const std::lock_guard lock(mutex_);
+  State& mine = state(side);
+  if (mine.phase != Phase::lost) return;
+  mine.nsid = number(netns);
+  if (const auto found = look_up(mine)) {
+    mine.phase = Phase::followed;
+    compare(side, *found);
+  }
+}
+
+// The kernel had more to tell than this socket could hold.
+void Watch::look_up_all() {
+  for (const Side side : sides) {
+    if (state(side).phase != Phase::followed) continue;
+    if (const auto found = look_up(state(side))) {
+      compare(side, *found);
+    } else {
+      end_both();
+    }
+  }
+}
+
+void Watch::take(const nlmsghdr* header, std::optional<int> nsid) {
+  if (nsid == self_) nsid.reset();  // a namespace can have a number for itself
+  if (header->nlmsg_type == RTM_DELNSID && !nsid) {
+    const auto ended = Attributes(header, sizeof(rtgenmsg), NETNSA_MAX).u32(NETNSA_NSID);
+    const auto lived_there = [&](const State& state) {
+      return state.phase == Phase::followed && state.nsid && ended == static_cast<uint32_t>(*state.nsid);
+    };
+    if (std::any_of(states_.begin(), states_.end(), lived_there)) end_both();
+    return;
+  }
+  if (header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_DELLINK) return;
+  const auto* info = static_cast<const ifinfomsg*>(nlmsg_data(header));
+  if (info->ifi_family != AF_UNSPEC) return;  // of a bridge's port
+  for (const Side side : sides) {
+    const State& mine = state(side);
+    if (mine.phase != Phase::followed || mine.nsid != nsid || mine.device.ifindex != info->ifi_index) continue;
+    if (header->nlmsg_type == RTM_NEWLINK) {
+      compare(side, device::parse(header));
+    } else {
+      remove(side, header);
+    }
+    return;
+  }
+}
+
+void Watch::compare(Side side, const DeviceInfo& now) {
+  State& mine = state(side);
+  if (mine.device.name != now.name) {
+    mine.device.name = now.name;
+    changes_.push_back({side, Change::Kind::renamed, now.name, now.ifindex, std::nullopt});
+  }
+  if (mine.up != is_up(now)) {
+    mine.up = is_up(now);
+    changes_.push_back({side, mine.up ? Change::Kind::up : Change::Kind::down, now.name, now.ifindex, std::nullopt});
+  }
+}
+
+void Watch::remove(Side side, const nlmsghdr* header) {
+  const Attributes found(header, sizeof(ifinfomsg), IFLA_NEW_IFINDEX);
+  const auto new_nsid = found.u32(IFLA_NEW_NETNSID);
+  if (!new_nsid) {
+    end_both();
+    return;
+  }
+  State& mine = state(side);
+  mine.phase = Phase::lost;
+  mine.device.ifindex = static_cast<int>(found.u32(IFLA_NEW_IFINDEX).value_or(mine.device.ifindex));
+  changes_.push_back({side, Change::Kind::moved, mine.device.name, mine.device.ifindex, static_cast<int>(*new_nsid)});
+}
+
+// Either end takes the other along.
+void Watch::end_both() {
+  for (const Side side : sides) {
+    State& mine = state(side);
+    if (mine.phase == Phase::unknown || mine.phase == Phase::gone) continue;
+    mine.phase = Phase::gone;
+    changes_.push_back({side, Change::Kind::deleted, mine.device.name, mine.device.ifindex, std::nullopt});
+  }
+}
+
+}  // namespace netkit_bpf

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// The pcapng capture file format (draft-ietf-opsawg-pcapng): its blocks, appended to a string.
+#pragma once
+
+#include <netkit_bpf/event.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace netkit_bpf::pcapng {
+
+// Begins a file, or a further section of one. Interfaces are numbered from 0 in each.
+void append_section(std::string& out, const std::string& application);
+
+// All packets are Ethernet frames, and all times nanoseconds since 1970.
+struct Interface {
+  std::string name;
+  std::string description;
+  std::string filter;  // a pcap-filter(7) expression; empty for none
+  uint32_t snaplen = 0;
+};
+void append_interface(std::string& out, const Interface& interface);
+
+// A packet event with its data.
+class Packet {
+ public:
+  // `record` is a nk_event with the packet's first bytes behind it; the offset makes Unix time of its timestamp. Throws
+  // std::invalid_argument if it is too short. The memory stays the caller's.
+  Packet(std::span<const std::byte> record, int64_t clock_offset_ns);
+  // Of an event whose timestamp is Unix time.
+  Packet(const nk_event& event, std::span<const std::byte> data) : event_(event), data_(data) {}
+
+  [[nodiscard]] size_t pair() const noexcept { return event_.pair; }
+  [[nodiscard]] size_t side() const noexcept { return event_.side; }
+
+  // As a packet that the interface sends. `dropped` is how many were lost since the last one of the interface.
+  void append_to(std::string& out, uint32_t interface, uint64_t dropped) const;
+
+ private:
+  nk_event event_{};
+  std::span<const std::byte> data_;
+};
+
+struct Statistics {
+  uint64_t start_ns = 0;
+  uint64_t end_ns = 0;
+  uint64_t received = 0;  // by the hook, whatever the filter says of them
+  uint64_t accepted = 0;  // by the filter
+  uint64_t dropped = 0;   // no room for them
+  uint64_t delivered = 0;
+};
+void append_statistics(std::string& out, uint32_t interface, const Statistics& statistics);
+
+}  // namespace netkit_bpf::pcapng

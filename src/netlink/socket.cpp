@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+#include "netlink/socket.hpp"
+
+#include <linux/netlink.h>
+#include <netlink/attr.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+#include <memory>
+
+#include "base/netns.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+// More than the kernel puts into one datagram of a dump, or than one device takes.
+constexpr size_t buffer_size = size_t{64} << 10;
+// The kernel answers while it takes the requests. So many answers fit the receive buffer that everybody may ask
+// for, echoes of new devices included, which take up to 10 KiB of it each.
+constexpr size_t most_at_once = 32;
+constexpr int receive_buffer = 1 << 20;
+constexpr int most_restarts = 100;
+
+Fd open_socket() {
+  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!fd) throw Error(errno, "open a netlink socket");
+  const int on = 1;
+  // Texts beside error numbers, without the request that failed; lists of what was asked for only.
+  for (const int option : {NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK})
+    ::setsockopt(fd.get(), SOL_NETLINK, option, &on, sizeof(on));
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof(receive_buffer)) != 0)
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
+  return fd;
+}
+
+// The extended acknowledgement follows the request that the kernel may or may not echo in the error.
+std::string extack_text(const nlmsghdr* header, const nlmsgerr* error) {
+  if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
+  size_t offset = sizeof(nlmsghdr) + sizeof(nlmsgerr);
+  if ((header->nlmsg_flags & NLM_F_CAPPED) == 0) offset += NLMSG_ALIGN(error->msg.nlmsg_len) - sizeof(nlmsghdr);
+  if (offset >= header->nlmsg_len) return {};
+  const auto* attributes = reinterpret_cast<const nlattr*>(reinterpret_cast<const char*>(header) + offset);
+  const nlattr* text = nla_find(attributes, static_cast<int>(header->nlmsg_len - offset), NLMSGERR_ATTR_MSG);
+  return text != nullptr ? static_cast<const char*>(nla_data(text)) : std::string();
+}
+
+Error refusal(const Request& request, int error, const std::string& kernel_text) {
+  std::string detail = kernel_text.empty() ? "" : "kernel: " + kernel_text;
+  const std::string advice = request.explain ? request.explain(error) : "";
+  if (!advice.empty()) detail += (detail.empty() ? "" : "; ") + advice;
+  return {error, request.operation, detail};
+}
+
+}  // namespace
+
+struct NetlinkSocket::Answer {
+  uint32_t sequence = 0;
+  bool done = false;
+  bool interrupted = false;  // a list that changed while it was read
+  std::optional<Error> error;
+  std::exception_ptr thrown;
+
+  void take(const Request& request, const nlmsghdr* header) {
+    interrupted = interrupted || (header->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+    if (header->nlmsg_type == NLMSG_ERROR) {
+      const auto* refused = static_cast<const nlmsgerr*>(NLMSG_DATA(header));
+      done = true;
+      if (refused->error != 0) error = refusal(request, -refused->error, extack_text(header, refused));
+    } else if (header->nlmsg_type == NLMSG_DONE) {  // the end of a list, with an errno if it was cut short
+      done = true;
+      const int result = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *static_cast<int*>(NLMSG_DATA(header)) : 0;
+      if (result < 0) error = refusal(request, -result, "");
+    } else if (header->nlmsg_type >= NLMSG_MIN_TYPE && request.on_message && !thrown) {
+      try {
+        request.on_message(header);
+      } catch (...) {
+        thrown = std::current_exception();  // once all answers are read
+      }
+    }
+  }
+};
+
+NetlinkSocket::NetlinkSocket(const std::string& netns) {
+  netns::run_inside(netns, [&] { socket_ = open_socket(); });
+}
+
+void NetlinkSocket::request(Request request) {
+  const auto refused = exchange({&request, 1});
+  if (refused.front()) throw Error(*refused.front());
+}
+
+void NetlinkSocket::dump(Request request, const std::function<void()>& restart) {
+  for (int i = 0; i < most_restarts; ++i) {
+    restart();
+    const std::lock_guard lock(mutex_);
+    const Answer answer = std::move(exchange_some({&request, 1}).front());
+    if (answer.error) throw Error(*answer.error);
+    if (!answer.interrupted) return;
+  }
+  throw Error(EBUSY, request.operation, "the list does not cease to change");
+}
+
+std::vector<std::optional<Error>> NetlinkSocket::exchange(std::span<Request> requests) {
+  std::vector<std::optional<Error>> refused;
+  const std::lock_guard lock(mutex_);
+  while (!requests.empty()) {
+    const auto some = requests.first(std::min(requests.size(), most_at_once));
+    for (Answer& answer : exchange_some(some)) refused.push_back(std::move(answer.error));
+    requests = requests.subspan(some.size());
+  }
+  return refused;
+}
+
+std::vector<NetlinkSocket::Answer> NetlinkSocket::exchange_some(std::span<Request> requests) {
+  std::vector<Answer> answers(requests.size());
+  send(requests, answers);
+  receive(requests, answers);
+  for (const Answer& answer : answers) {
+    if (answer.thrown) std::rethrow_exception(answer.thrown);
+  }
+  return answers;
+}
+
+void NetlinkSocket::send(std::span<Request> requests, std::vector<Answer>& answers) {
+  if (!socket_) throw Error(EBADF, requests.front().operation, "the network namespace was let go of meanwhile");
+  std::vector<iovec> pieces;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    nlmsghdr* header = nlmsg_hdr(requests[i].message.get());
+    header->nlmsg_seq = answers[i].sequence = ++sequence_;
+    header->nlmsg_flags |= NLM_F_ACK;
+    if (fails_by_order()) {
+      answers[i].done = true;
+      answers[i].error = Error(fail_with_, requests[i].operation, "ordered by a test");
+    } else {
+      pieces.push_back({header, NLMSG_ALIGN(header->nlmsg_len)});
+    }
+  }
+  if (pieces.empty()) return;
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  msghdr all{};
+  all.msg_name = &kernel;
+  all.msg_namelen = sizeof(kernel);
+  all.msg_iov = pieces.data();
+  all.msg_iovlen = pieces.size();
+  ssize_t sent = 0;
+  do {
+    sent = ::sendmsg(socket_.get(), &all, 0);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) throw Error(errno, requests.front().operation, "sending the request");
+}
+
+void NetlinkSocket::receive(std::span<Request> requests, std::vector<Answer>& answers) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(buffer_size);
+  const auto is_done = [](const Answer& answer) { return answer.done; };
+  while (!std::all_of(answers.begin(), answers.end(), is_done)) {
+    // The lock is held on purpose: an answer is for whoever asked.
+    // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
+    const ssize_t size = ::recv(socket_.get(), buffer.get(), buffer_size, 0);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) throw Error(errno, requests.front().operation, "receiving the kernel's answer");
+    auto left = static_cast<int>(size);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(header, left);
+         header = nlmsg_next(header, &left)) {
+      // What has another number answers a request that somebody gave up.
+      const size_t place = header->nlmsg_seq - answers.front().sequence;
+      if (place < answers.size()) answers[place].take(requests[place], header);
+    }
+  }
+}
+
+void NetlinkSocket::close() {
+  const std::lock_guard lock(mutex_);
+  socket_.reset();
+}
+
+void NetlinkSocket::fail_request(unsigned n, int error) {
+  const std::lock_guard lock(mutex_);
+  fail_in_ = n;
+  fail_with_ = error;
+}
+
+bool NetlinkSocket::fails_by_order() {
+  if (fail_in_ == 0) return false;
+  --fail_in_;
+  return fail_in_ == 0;
+}
+
+}  // namespace netkit_bpf

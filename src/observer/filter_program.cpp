@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#include "observer/filter_program.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.hpp"
+#include "observer/assembler.hpp"
+#include "observer/classic_to_ebpf.hpp"
+#include "observer/instructions.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+constexpr size_t log_size = 1 << 16;
+
+const char* advice(int error) { return error == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN" : ""; }
+
+Fd create_map(bpf_map_type type, const char* name, uint32_t value_size) {
+  Fd map(bpf_map_create(type, name, sizeof(uint32_t), value_size, 1, nullptr));
+  if (!map) {
+    const int error = errno;
+    throw Error(error, std::string("create map '") + name + "'", advice(error));
+  }
+  return map;
+}
+
+void emit_verdict(Assembler& code, const FilterProgram::Observer& observer) {
+  code.emit(insn::load_map_value(BPF_REG_1, observer.verdict_map, observer.verdict_offset));
+  code.emit(insn::load(BPF_W, BPF_REG_0, BPF_REG_1, 0));
+  code.emit(insn::exit());
+}
+
+std::vector<bpf_insn> run_observer(int programs, const FilterProgram::Observer& observer) {
+  Assembler code;
+  code.emit(insn::alu(BPF_MOV, BPF_REG_1, BPF_REG_6));
+  code.emit(insn::load_map(BPF_REG_2, programs));
+  code.emit(insn::alu_imm(BPF_MOV, BPF_REG_3, 0));
+  code.emit(insn::call(BPF_FUNC_tail_call));
+  emit_verdict(code, observer);  // the array was emptied: its owner is gone
+  return code.link();
+}
+
+std::vector<bpf_insn> count_and_pass_by(int counter, const FilterProgram::Observer& observer) {
+  Assembler code;
+  const Assembler::Label counted = code.new_label();
+  code.emit(insn::store_imm(BPF_W, BPF_REG_10, -4, 0));
+  code.emit(insn::load_map(BPF_REG_1, counter));
+  code.emit(insn::alu(BPF_MOV, BPF_REG_2, BPF_REG_10));
+  code.emit(insn::alu_imm(BPF_ADD, BPF_REG_2, -4));
+  code.emit(insn::call(BPF_FUNC_map_lookup_elem));
+  code.jump_imm(BPF_JEQ, BPF_REG_0, 0, counted);
+  code.emit(insn::load(BPF_DW, BPF_REG_1, BPF_REG_0, 0));
+  code.emit(insn::alu_imm(BPF_ADD, BPF_REG_1, 1));
+  code.emit(insn::store(BPF_DW, BPF_REG_0, 0, BPF_REG_1));
+  code.place(counted);
+  emit_verdict(code, observer);
+  return code.link();
+}
+
+// A program can be called by a tail call only from one of its own attach type (Linux 6.18), and nobody tells which one
+// it was loaded with: zero, or that of a hook.
+std::array<uint32_t, 5> attach_types() {
+  return {0, hook::attach_type(Hook::Kind::netkit_primary), hook::attach_type(Hook::Kind::netkit_peer),
+          hook::attach_type(Hook::Kind::tcx_ingress), hook::attach_type(Hook::Kind::tcx_egress)};
+}
+
+Fd try_load(const std::string& name, std::span<const bpf_insn> code, uint32_t attach_type, std::span<char> log) {
+  LIBBPF_OPTS(bpf_prog_load_opts, options);
+  options.expected_attach_type = static_cast<bpf_attach_type>(attach_type);
+  options.log_buf = log.data();  // written when loading fails
+  options.log_size = static_cast<uint32_t>(log.size());
+  return Fd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
+}
+
+Program load(std::span<const bpf_insn> code, Side side) {
+  const std::string name = std::string("filter_") + name_of(side);
+  for (const uint32_t attach_type : attach_types()) {
+    Fd program = try_load(name, code, attach_type, {});
+    if (program) return {std::move(program), name};
+    if (errno != EINVAL) break;
+  }
+  std::vector<char> log(log_size);
+  Fd program = try_load(name, code, 0, log);
+  if (program) return {std::move(program), name};
+  const int error = errno;
+  if (log[0] != '\0' && error != EPERM) throw VerifierError(error, name, log.data());
+  throw Error(error, "load program '" + name + "'", advice(error));
+}
+
+// An array of programs that holds one. That one, being the first to use it, says what attach type others must have.
+Fd hold(int program) {
+  Fd array = create_map(BPF_MAP_TYPE_PROG_ARRAY, "filter_match", sizeof(uint32_t));
+  const uint32_t key = 0;
+  if (bpf_map_update_elem(array.get(), &key, &program, BPF_ANY) != 0)
+    throw Error(errno, "put a filter before a program");
+  return array;
+}
+
+}  // namespace
+
+FilterProgram::FilterProgram(std::span<const sock_filter> classic, const Observer& observer)
+    : observer_(hold(observer.program)),
+      filtered_(create_map(BPF_MAP_TYPE_PERCPU_ARRAY, "filtered", sizeof(uint64_t))),
+      program_(load(classic::translate(classic, run_observer(observer_.get(), observer),
+                                       count_and_pass_by(filtered_.get(), observer)),
+                    observer.side)) {}
+
+uint64_t FilterProgram::filtered() const {
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
+  std::vector<uint64_t> values(static_cast<size_t>(cpus));
+  const uint32_t key = 0;
+  if (bpf_map_lookup_elem(filtered_.get(), &key, values.data()) != 0) throw Error(errno, "read a filter's counter");
+  return std::accumulate(values.begin(), values.end(), uint64_t{0});
+}
+
+}  // namespace netkit_bpf

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+#include "observer/observer.hpp"
+
+#include <bpf/bpf.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+#include "base/error.hpp"
+#include "base/netns.hpp"
+#include "bpf/program.hpp"
+#include "devices/device.hpp"
+#include "devices/pair.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+constexpr int32_t verdict_next = -1;
+constexpr int32_t verdict_drop = 2;
+constexpr size_t sides = 2;
+
+}  // namespace
+
+void VerdictCells::Unmap::operator()(void* start) const noexcept { ::munmap(start, length); }
+
+VerdictCells::VerdictCells(int fd, size_t offset)
+    : mapping_(map(fd, offset)), cells_(reinterpret_cast<int32_t*>(static_cast<std::byte*>(mapping_.get()) + offset)) {}
+
+VerdictCells::Mapping VerdictCells::map(int fd, size_t offset) {
+  bpf_map_info info{};
+  uint32_t size = sizeof(info);
+  if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) throw Error(errno, "read what the kernel knows of a map");
+  if (info.type != BPF_MAP_TYPE_ARRAY || (info.map_flags & BPF_F_MMAPABLE) == 0 ||
+      (info.map_flags & BPF_F_RDONLY_PROG) != 0 || offset % sizeof(int32_t) != 0 ||
+      offset + sides * sizeof(int32_t) > info.value_size)
+    throw std::invalid_argument("the verdicts must be a variable of two __s32 in the section .data or .bss");
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t length = (info.value_size + page - 1) / page * page;
+  void* const start = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (start == MAP_FAILED) throw Error(errno, "map the section of the verdicts");
+  return {start, Unmap{length}};
+}
+
+// In place: the section's other variables are the user's, who may be writing them now.
+void VerdictCells::set(Side side, int32_t verdict) {
+  std::atomic_ref<int32_t>(cells_[static_cast<size_t>(side)]).store(verdict, std::memory_order_relaxed);
+}
+
+Observer::Observer(std::string observer, Place place, const std::array<const Program*, 2>& programs,
+                   VerdictCells verdicts)
+    : observer_(std::move(observer)), place_(std::move(place)), verdicts_(std::move(verdicts)) {
+  netns::run_inside(place_.netns, [&] {
+    NetlinkSocket netlink("");
+    kind_ = device::get(netlink, place_.ifindex).kind;
+    for (const Side side : {Side::primary, Side::peer}) {
+      if (const Program* program = programs.at(static_cast<size_t>(side)))
+        attached_.push_back({side, program->info().id, nullptr});
+    }
+    set_verdicts();
+    for (Attached& each : attached_) {
+      const Program& program = *programs.at(static_cast<size_t>(each.side));
+      each.link = std::make_unique<Link>(hook(each.side), program, Placement{.where = Placement::Where::first});
+    }
+    set_verdicts();  // somebody may have come between
+  });
+}
+
+Hook Observer::hook(Side side) const { return {hook::of_side(side, kind_), place_.ifindex, place_.device}; }
+
+// Each program is on its hook, or about to be its first.
+void Observer::set_verdicts() {
+  NetlinkSocket netlink("");
+  const NetkitAttributes netkit = device::get(netlink, place_.ifindex).netkit;
+  constexpr auto blackhole = static_cast<uint32_t>(netkit::Policy::blackhole);
+  for (const Attached& each : attached_) {
+    int32_t verdict = verdict_next;
+    if ((each.side == Side::primary ? netkit.policy : netkit.peer_policy) == blackhole) {
+      const auto entries = hook::query(hook(each.side)).entries;
+      if (entries.empty() || entries.back().program_id == each.program_id) verdict = verdict_drop;
+    }
+    verdicts_.set(each.side, verdict);
+  }
+}
+
+void Observer::close() {
+  const std::lock_guard lock(mutex_);
+  const std::vector<Attached> attached = std::exchange(attached_, {});
+  for (const Attached& each : attached) each.link->detach();
+}
+
+void Observer::check() {
+  const std::lock_guard lock(mutex_);
+  if (attached_.empty()) return;
+  for (const Attached& each : attached_) {
+    if (!each.link->is_attached())
+      throw Error(ENODEV, observer_ + " " + place_.device,
+                  "the device or its network namespace was deleted, or somebody detached the program");
+  }
+  try {
+    netns::run_inside(place_.netns, [&] { set_verdicts(); });
+  } catch (const std::system_error&) {
+    // The primary was moved, or its namespace lost its name: still attached, and the last verdicts stand.
+  }
+}
+
+}  // namespace netkit_bpf

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Waits are short here: the loop around them is Python's, which runs signal handlers in it.
+#include "devices/pair_watch.hpp"
+
+#include <linux/rtnetlink.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/netns.hpp"
+#include "python/bindings.hpp"
+
+namespace py = pybind11;
+
+namespace netkit_bpf::python {
+
+namespace {
+
+constexpr double longest_wait = 60.0;
+
+std::chrono::nanoseconds seconds(double value) {
+  const std::chrono::duration<double> limited(std::clamp(value, 0.0, longest_wait));
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(limited);
+}
+
+using EndOf = std::pair<std::string, std::pair<int, std::string>>;  // path of the namespace; ifindex and name
+
+std::optional<Watch::End> to_end(const std::optional<EndOf>& end) {
+  if (!end) return std::nullopt;
+  return Watch::End{end->first, {end->second.first, end->second.second}};
+}
+
+constexpr std::array settled{int{RTNLGRP_LINK}, int{RTNLGRP_IPV6_IFADDR}};
+
+}  // namespace
+
+void bind_watch(py::module_& module) {
+  using no_gil = py::call_guard<py::gil_scoped_release>;
+  py::class_<Change>(module, "Change")
+      .def_property_readonly("side", [](const Change& change) { return static_cast<int>(change.side); })
+      .def_property_readonly("kind", [](const Change& change) { return static_cast<int>(change.kind); })
+      .def_property_readonly("name", [](const Change& change) { return to_text(change.name); })
+      .def_readonly("ifindex", &Change::ifindex)
+      .def_readonly("nsid", &Change::nsid);
+  py::class_<Watch>(module, "PairWatch")
+      .def(py::init([](const std::optional<EndOf>& primary, const std::optional<EndOf>& peer) {
+             return std::make_unique<Watch>(std::array{to_end(primary), to_end(peer)});
+           }),
+           py::arg("primary"), py::arg("peer"), no_gil())
+      .def("next", &Watch::next, no_gil())
+      .def("ended", &Watch::ended, no_gil())
+      .def(
+          "wait", [](const Watch& watch, double value) { watch.wait(seconds(value)); }, py::arg("seconds"), no_gil())
+      .def("wake", &Watch::wake)
+      .def(
+          "follow",
+          [](Watch& watch, int side, const std::string& netns) { watch.follow(static_cast<Side>(side), netns); },
+          py::arg("side"), py::arg("netns"), no_gil());
+  // What may make a device ready: its state, and its IPv6 addresses.
+  py::class_<Subscription>(module, "Subscription")
+      .def(py::init([](const std::string& netns) {
+             std::unique_ptr<Subscription> made;
+             netns::run_inside(netns, [&] { made = std::make_unique<Subscription>(settled); });
+             return made;
+           }),
+           py::arg("netns"), no_gil())
+      .def(
+          "wait",
+          [](Subscription& subscription, double value) {
+            subscription.wait(seconds(value));
+            subscription.read([](const nlmsghdr*, std::optional<int>) {});
+          },
+          py::arg("seconds"), no_gil());
+}
+
+}  // namespace netkit_bpf::python

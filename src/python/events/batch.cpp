@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// Batches of events: their memory as a Python buffer, their table as Arrow's capsules.
+#include "python/events/batch.hpp"
+
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "events/arrow_table.hpp"
+#include "python/bindings.hpp"
+#include "python/events/event.hpp"
+#include "python/mutex.hpp"
+
+namespace py = pybind11;
+
+namespace netkit_bpf::python {
+
+namespace {
+
+std::span<const std::byte> bytes_of(const py::buffer_info& info) {
+  return {static_cast<const std::byte*>(info.ptr), static_cast<size_t>(info.size * info.itemsize)};
+}
+
+Batch::Names to_names(const py::tuple& names) {
+  return std::make_shared<const std::vector<std::string>>(names.cast<std::vector<std::string>>());
+}
+
+py::tuple from_names(const Batch::Names& names) {
+  py::tuple tuple(names->size());
+  for (size_t i = 0; i < names->size(); ++i) tuple[i] = py::str((*names)[i]);
+  return tuple;
+}
+
+// Both copy. `data` is what belongs to each row, or None.
+PyBatch from_rows(const py::buffer& rows, const std::optional<std::vector<py::bytes>>& data, const py::tuple& names) {
+  const py::buffer_info info = rows.request();
+  std::vector<Batch::Data> spans;
+  for (const py::bytes& each : data.value_or(std::vector<py::bytes>()))
+    spans.push_back(std::as_bytes(std::span(std::string_view(each))));
+  const auto given = data ? std::optional<std::span<const Batch::Data>>(spans) : std::nullopt;
+  return {Batch::from_rows(bytes_of(info), given, to_names(names)), names};
+}
+
+PyBatch from_records(const py::buffer& records, bool with_data, int64_t clock_offset_ns, const py::tuple& names) {
+  const py::buffer_info info = records.request();
+  const std::span<const std::byte> bytes = bytes_of(info);
+  std::vector<std::byte> copy(bytes.begin(), bytes.end());
+  const Batch::Run run{copy, clock_offset_ns};
+  return {Batch(std::span(&run, 1), with_data, to_names(names)), names};
+}
+
+// Calls what exports a structure, and gives it to a capsule, which releases it if no consumer has.
+template <typename Structure, typename Export>
+py::object capsule(const char* name, Export&& export_to) {
+  auto structure = std::make_unique<Structure>();
+  std::forward<Export>(export_to)(structure.get());
+  PyObject* made = PyCapsule_New(structure.get(), name, [](PyObject* self) {
+    auto* const held = static_cast<Structure*>(PyCapsule_GetPointer(self, PyCapsule_GetName(self)));
+    if (held->release != nullptr) held->release(held);
+    delete held;
+  });
+  if (made == nullptr) {
+    structure->release(structure.get());
+    throw py::error_already_set();
+  }
+  static_cast<void>(structure.release());
+  return py::reinterpret_steal<py::object>(made);
+}
+
+struct BatchIterator {
+  PyObject ob_base;
+  PyObject* owner;  // the PyBatch's Python object
+  const PyBatch* batch;
+  Mutex mutex;
+  size_t next;
+};
+
+PyTypeObject* iterator_type = nullptr;  // made once with the module, never changed
+
+PyObject* iterator_next(PyObject* self) {
+  auto* iterator = reinterpret_cast<BatchIterator*>(self);
+  size_t row = 0;
+  {
+    const std::lock_guard lock(iterator->mutex);
+    if (iterator->next == iterator->batch->batch().size()) return nullptr;
+    row = iterator->next++;
+  }
+  return iterator->batch->event(row);
+}
+
+void iterator_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  Py_DECREF(reinterpret_cast<BatchIterator*>(self)->owner);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+std::array<PyType_Slot, 4> iterator_slots{{
+    {Py_tp_dealloc, reinterpret_cast<void*>(iterator_dealloc)},
+    {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)},
+    {Py_tp_iternext, reinterpret_cast<void*>(iterator_next)},
+    {},
+}};
+
+PyType_Spec iterator_spec{"netkit_bpf._core.BatchIterator", sizeof(BatchIterator), 0,
+                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots.data()};
+
+py::object make_iterator(const py::object& batch) {
+  auto* iterator = PyObject_New(BatchIterator, iterator_type);
+  if (iterator == nullptr) throw py::error_already_set();
+  iterator->owner = Py_NewRef(batch.ptr());
+  iterator->batch = batch.cast<const PyBatch*>();
+  new (&iterator->mutex) Mutex;
+  iterator->next = 0;
+  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(iterator));
+}
+
+py::object event(const PyBatch& batch, size_t index) {
+  if (index >= batch.batch().size()) throw py::index_error("there is no such row");
+  PyObject* event = batch.event(index);
+  if (event == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(event);
+}
+
+py::bytes data(const PyBatch& batch, size_t index) {
+  if (index >= batch.batch().size()) throw py::index_error("there is no such row");
+  const Batch::Data data = batch.batch().data(index);
+  return {reinterpret_cast<const char*>(data.data()), data.size()};
+}
+
+// Calls what needs nothing of Python without the GIL.
+template <typename F>
+Batch without_gil(F&& f) {
+  const py::gil_scoped_release release;
+  return std::forward<F>(f)();
+}
+
+PyBatch slice(const PyBatch& batch, size_t first, ptrdiff_t step, size_t size) {
+  return {without_gil([&] { return batch.batch().slice(first, step, size); }), batch.names()};
+}
+
+PyBatch select(const PyBatch& batch, const py::buffer& mask) {
+  const py::buffer_info info = mask.request();
+  if (bytes_of(info).size() != batch.batch().size()) throw py::index_error("the mask has another length");
+  return {without_gil([&] { return batch.batch().select(bytes_of(info)); }), batch.names()};
+}
+
+PyBatch concat(const std::vector<const PyBatch*>& parts) {
+  std::vector<Batch> batches;
+  batches.reserve(parts.size());
+  for (const PyBatch* part : parts) batches.push_back(part->batch());
+  Batch whole = without_gil([&] { return Batch::concat(batches); });
+  py::tuple names = from_names(whole.names());
+  return {std::move(whole), std::move(names)};
+}
+
+Batch to_batch(std::span<const Slice> slices, bool with_data, const Batch::Names& names) {
+  // A few records do not keep the memory of many.
+  if (!with_data && slices.size() == 1 && slices[0].run.size() >= slices[0].block->memory.size() / 2)
+    return {{slices[0].run, slices[0].clock_offset_ns}, slices[0].block, names};
+  std::vector<Batch::Run> runs;
+  runs.reserve(slices.size());
+  for (const Slice& slice : slices) runs.push_back({slice.run, slice.clock_offset_ns});
+  return {runs, with_data, names};
+}
+
+py::buffer_info buffer_of(const PyBatch& batch) {
+  const std::span<const std::byte> bytes = batch.batch().bytes();
+  return {const_cast<std::byte*>(bytes.data()), 1, "B", static_cast<py::ssize_t>(bytes.size()), true};
+}
+
+}  // namespace
+
+PyObject* PyBatch::event(size_t index) const {
+  const nk_event event = to_event(batch_[index]);
+  const std::span<const std::byte> record = std::as_bytes(std::span(&event, 1));
+  const Batch::Data data = batch_.data(index);
+  if (data.empty()) return make_event({record, 0}, names_.ptr());
+  std::vector<std::byte> with_data(record.begin(), record.end());
+  with_data.insert(with_data.end(), data.begin(), data.end());
+  return make_event({with_data, 0}, names_.ptr());
+}
+
+PyBatch read_batch(PyStream& stream, size_t most, std::optional<double> timeout, bool merge, bool with_data) {
+  if (stream.names().empty()) throw py::type_error("the records of this stream are no packet events");
+  const Batch::Names names = to_names(stream.names());
+  std::vector<Slice> slices;
+  std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
+  for (size_t taken = 0; slice;) {
+    taken += slice->records;
+    slices.push_back(std::move(*slice));
+    slice = merge && taken < most ? stream.take_waiting(most - taken) : std::nullopt;
+  }
+  return {without_gil([&] { return to_batch(slices, with_data, names); }), stream.names()};
+}
+
+void bind_batch(py::module_& module) {
+  const auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&iterator_spec));
+  if (!type) throw py::error_already_set();
+  iterator_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
+
+  py::class_<PyBatch>(module, "Batch", py::buffer_protocol())
+      .def_buffer(&buffer_of)
+      .def_static("from_records", &from_records, py::arg("records"), py::arg("with_data"), py::arg("clock_offset_ns"),
+                  py::arg("names"))
+      .def_static("from_rows", &from_rows, py::arg("rows"), py::arg("data"), py::arg("names"))
+      .def_static("concat", &concat, py::arg("parts"))
+      .def("__len__", [](const PyBatch& batch) { return batch.batch().size(); })
+      .def("__iter__", &make_iterator)
+      .def("__eq__", [](const PyBatch& one, const PyBatch& other) { return one.batch() == other.batch(); })
+      .def_property_readonly("has_data", [](const PyBatch& batch) { return batch.batch().has_data(); })
+      .def("data", &data, py::arg("index"))
+      .def_property_readonly("names", &PyBatch::names)
+      .def("event", &event, py::arg("index"))
+      .def("slice", &slice, py::arg("first"), py::arg("step"), py::arg("size"))
+      .def("select", &select, py::arg("mask"))
+      .def("arrow_schema",
+           [](const PyBatch& batch) {
+             return capsule<ArrowSchema>("arrow_schema",
+                                         [&](ArrowSchema* out) { table::export_schema(batch.batch(), out); });
+           })
+      .def("arrow_array",
+           [](const PyBatch& batch) {
+             return capsule<ArrowArray>("arrow_array", [&](ArrowArray* out) {
+               const py::gil_scoped_release release;
+               table::export_array(batch.batch(), out);
+             });
+           })
+      .def("arrow_stream", [](const PyBatch& batch) {
+        return capsule<ArrowArrayStream>("arrow_array_stream",
+                                         [&](ArrowArrayStream* out) { table::export_stream(batch.batch(), out); });
+      });
+}
+
+}  // namespace netkit_bpf::python

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#include "events/pcapng.hpp"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "python/bindings.hpp"
+#include "python/events/batch.hpp"
+#include "python/events/stream.hpp"
+
+namespace py = pybind11;
+
+namespace netkit_bpf::python {
+
+namespace {
+
+// The number of each pair's side as an interface, at pair * NK_SIDES + side.
+using Interfaces = std::vector<uint32_t>;
+
+// Appends the packets of a slice; returns how many are of each interface.
+std::vector<size_t> append_packets(std::string& out, const Slice& slice, const Interfaces& interfaces,
+                                   std::vector<uint64_t> dropped) {
+  std::vector<size_t> counts(dropped.size());
+  uint32_t header = 0;
+  for (std::span<const std::byte> run = slice.run; !run.empty(); run = run.subspan(Record::stride(header))) {
+    std::memcpy(&header, run.data(), sizeof(header));
+    if ((header & Record::discard_bit) != 0) continue;
+    const std::span<const std::byte> record = run.subspan(Record::header_size, Record::length(header));
+    const pcapng::Packet packet(record, slice.clock_offset_ns);
+    const uint32_t interface = interfaces.at(packet.pair() * NK_SIDES + packet.side());
+    packet.append_to(out, interface, std::exchange(dropped.at(interface), 0));
+    ++counts.at(interface);
+  }
+  return counts;
+}
+
+// The next packets that are there, as blocks of a file, and how many they are of each interface. `dropped`, by
+// interface, is told with the next packet of each.
+py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> timeout, const Interfaces& interfaces,
+                       const std::vector<uint64_t>& dropped) {
+  const std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
+  std::string out;
+  std::vector<size_t> counts(dropped.size());
+  if (slice) {
+    const py::gil_scoped_release release;  // the slice is ours
+    out.reserve(slice->run.size() + slice->run.size() / 2);
+    counts = append_packets(out, *slice, interfaces, dropped);
+  }
+  return py::make_tuple(py::bytes(out), counts);
+}
+
+// Rows of a batch as blocks of a file: of each pair, the interfaces are those of its sides.
+py::bytes rows(const PyBatch& made, size_t first, size_t most) {
+  std::string out;
+  {
+    const py::gil_scoped_release release;
+    const Batch& batch = made.batch();
+    for (size_t i = first; i < std::min(batch.size(), first + most); ++i) {
+      const pcapng::Packet packet(to_event(batch[i]), batch.data(i));
+      packet.append_to(out, static_cast<uint32_t>(packet.pair() * NK_SIDES + packet.side()), 0);
+    }
+  }
+  return {out};
+}
+
+template <typename Append>
+py::bytes block(Append&& append) {
+  std::string out;
+  std::forward<Append>(append)(out);
+  return {out};
+}
+
+}  // namespace
+
+void bind_pcapng(py::module_& module) {
+  module.def(
+      "pcapng_section",
+      [](const std::string& application) {
+        return block([&](std::string& out) { pcapng::append_section(out, application); });
+      },
+      py::arg("application"));
+  module.def(
+      "pcapng_interface",
+      [](const std::string& name, const std::string& description, const std::string& filter, uint32_t snaplen) {
+        return block([&](std::string& out) { pcapng::append_interface(out, {name, description, filter, snaplen}); });
+      },
+      py::arg("name"), py::arg("description"), py::arg("filter"), py::arg("snaplen"));
+  module.def("pcapng_take", &take_packets, py::arg("stream"), py::arg("most"), py::arg("timeout"),
+             py::arg("interfaces"), py::arg("dropped"));
+  module.def("pcapng_rows", &rows, py::arg("batch"), py::arg("first"), py::arg("most"));
+  module.def(
+      "pcapng_statistics",
+      [](uint32_t interface, uint64_t start_ns, uint64_t end_ns, uint64_t received, uint64_t accepted, uint64_t dropped,
+         uint64_t delivered) {
+        return block([&](std::string& out) {
+          pcapng::append_statistics(out, interface, {start_ns, end_ns, received, accepted, dropped, delivered});
+        });
+      },
+      py::arg("interface"), py::arg("start_ns"), py::arg("end_ns"), py::arg("received"), py::arg("accepted"),
+      py::arg("dropped"), py::arg("delivered"));
+}
+
+}  // namespace netkit_bpf::python

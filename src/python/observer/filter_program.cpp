@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#include "observer/filter_program.hpp"
+
+#include <cstring>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "observer/pcap_expression.hpp"
+#include "python/bindings.hpp"
+
+namespace py = pybind11;
+
+namespace netkit_bpf::python {
+
+void bind_filter(py::module_& module) {
+  module.def(
+      "compile_filter",
+      [](const std::string& text) {
+        std::vector<sock_filter> program;
+        {
+          const py::gil_scoped_release release;  // may look up names; takes nothing of Python
+          program = expression::compile(text);
+        }
+        return py::bytes(reinterpret_cast<const char*>(program.data()), program.size() * sizeof(sock_filter));
+      },
+      py::arg("expression"));
+
+  py::class_<FilterProgram>(module, "FilterProgram")
+      .def(py::init([](const py::bytes& classic, int program, int side, int verdict_map, uint32_t verdict_offset) {
+             const std::string_view bytes(classic);
+             std::vector<sock_filter> instructions(bytes.size() / sizeof(sock_filter));
+             if (!instructions.empty())
+               std::memcpy(instructions.data(), bytes.data(), instructions.size() * sizeof(sock_filter));
+             const py::gil_scoped_release release;  // what it needs is copied
+             return std::make_unique<FilterProgram>(
+                 instructions, FilterProgram::Observer{program, static_cast<Side>(side), verdict_map, verdict_offset});
+           }),
+           py::arg("classic"), py::arg("program"), py::arg("side"), py::arg("verdict_map"), py::arg("verdict_offset"))
+      .def_property_readonly("program", &FilterProgram::program, py::return_value_policy::reference_internal)
+      .def_property_readonly("filtered", &FilterProgram::filtered);
+}
+
+}  // namespace netkit_bpf::python

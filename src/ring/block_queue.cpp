@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+#include "ring/block_queue.hpp"
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/error.hpp"
+
+namespace netkit_bpf {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto longest_wait = 50ms;
+// A record that is a moment too young to be drained in order is waited for: one look more is enough, or a few.
+constexpr int most_looks = 100;
+
+}  // namespace
+
+BlockQueue::BlockQueue(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field, bool ordered,
+                       std::function<void()> check)
+    : queue_size_(queue_size),
+      turn_(turn),
+      field_(field),
+      check_(std::move(check)),
+      pool_(field.sources),
+      rings_(std::move(rings)) {
+  if (ordered) merge_.emplace(rings_, clock_offset_);
+}
+
+size_t BlockQueue::drain() {
+  const std::lock_guard draining(draining_);
+  const size_t before = progress_;
+  if (merge_) {
+    for (int tries = 0; tries < most_looks && !merge_->look(); ++tries) continue;
+    move(*merge_, turn_);
+    return progress_ - before;
+  }
+  const size_t first = first_;
+  for (size_t i = 0; i < rings_.size(); ++i) {
+    const size_t ring = (first + i) % rings_.size();
+    const size_t so_far = progress_;
+    if (move(rings_[ring], turn_)) continue;
+    first_ = progress_ == so_far ? ring : ring + 1;  // the next one has waited for longest
+    break;
+  }
+  return progress_ - before;
+}
+
+// Moves records into the queue, about `most` bytes. False if the queue is full.
+template <typename Source>
+bool BlockQueue::move(Source& source, size_t most) {
+  for (size_t moved = 0; moved < most;) {
+    const size_t next = source.next_size();
+    if (next == 0) break;
+    size_t room = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopped_ || queued_ >= queue_size_) return false;
+      room = std::min(queue_size_ - queued_, most - moved);
+    }
+    std::shared_ptr<Block> block = block_for(next);
+    const size_t before = block->records;
+    const size_t bytes = source.drain(*block, room, field_);
+    progress_ += block->records - before;
+    moved += bytes;
+    const std::lock_guard lock(mutex_);
+    queued_ += bytes;
+    push(std::move(block));
+  }
+  return true;
+}
+
+// The last block of the queue again if it has room, else an empty one.
+std::shared_ptr<Block> BlockQueue::block_for(size_t size) {
+  const int64_t offset = clock_offset_.now();
+  {
+    // A reader waits for the only block of a queue: that one stays.
+    const std::lock_guard lock(mutex_);
+    if (queue_.size() > 1 && queue_.back()->room() >= size && queue_.back()->clock_offset_ns == offset) {
+      std::shared_ptr<Block> last = std::move(queue_.back());
+      queue_.pop_back();
+      return last;
+    }
+  }
+  std::shared_ptr<Block> block = pool_.get(size);
+  block->clock_offset_ns = offset;
+  return block;
+}
+
+// With the mutex held.
+void BlockQueue::push(std::shared_ptr<Block> block) {
+  queue_.push_back(std::move(block));
+  announce();
+}
+
+// With the mutex held.
+void BlockQueue::announce() {
+  changed_.notify_all();
+  if (!ready_ || is_ready_) return;
+  eventfd_write(ready_.get(), 1);
+  is_ready_ = true;
+}
+
+size_t BlockQueue::take_progress() {
+  const std::lock_guard draining(draining_);
+  return std::exchange(progress_, 0);
+}
+
+bool BlockQueue::settle() {
+  const std::lock_guard draining(draining_);
+  for (Ring& ring : rings_) ring.release();
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_ || queued_ >= queue_size_) return true;
+  }
+  return std::all_of(rings_.begin(), rings_.end(), [](const Ring& ring) { return ring.next_size() == 0; });
+}
+
+bool BlockQueue::is_crowded() {
+  const std::lock_guard draining(draining_);
+  return std::any_of(rings_.begin(), rings_.end(), [](const Ring& ring) { return ring.fill() > ring.size() / 4; });
+}
+
+void BlockQueue::check() {
+  pool_.trim();
+  const std::lock_guard checking(checking_);
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_ || failure_) return;
+  }
+  try {
+    check_();
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    failure_ = std::current_exception();
+    announce();
+  }
+}
+
+std::shared_ptr<Block> BlockQueue::pop() {
+  for (;;) {
+    std::unique_lock lock(mutex_);
+    if (stopped_) return nullptr;
+    if (!queue_.empty()) {
+      std::shared_ptr<Block> block = std::move(queue_.front());
+      queue_.pop_front();
+      const bool was_full = queued_ >= queue_size_;
+      queued_ -= block->used;
+      lock.unlock();
+      if (was_full && kick_) kick_();
+      return block;
+    }
+    if (!failure_) {
+      if (std::exchange(is_ready_, false)) {
+        eventfd_t count = 0;
+        eventfd_read(ready_.get(), &count);
+      }
+      return nullptr;
+    }
+    const std::exception_ptr failure = failure_;
+    lock.unlock();
+    if (drain() == 0) std::rethrow_exception(failure);  // what came before the end is still delivered
+  }
+}
+
+bool BlockQueue::wait(std::chrono::nanoseconds timeout) {
+  const auto says_something = [&] { return !queue_.empty() || stopped_ || failure_; };
+  std::unique_lock lock(mutex_);
+  if (!says_something() && timeout > 0ns)
+    changed_.wait_for(lock, std::min<std::chrono::nanoseconds>(timeout, longest_wait));
+  return says_something();
+}
+
+void BlockQueue::wake() { changed_.notify_all(); }
+
+bool BlockQueue::stopped() {
+  const std::lock_guard lock(mutex_);
+  return stopped_;
+}
+
+void BlockQueue::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    announce();
+  }
+  if (kick_) kick_();
+  const std::lock_guard checking(checking_);
+  const std::lock_guard draining(draining_);
+}
+
+int BlockQueue::ready_fd() {
+  const std::lock_guard lock(mutex_);
+  if (!ready_) {
+    ready_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!ready_) throw Error(errno, "make an eventfd");
+    if (!queue_.empty() || stopped_ || failure_) announce();
+  }
+  return ready_.get();
+}
+
+BlockQueue::Fill BlockQueue::fill() {
+  const std::lock_guard draining(draining_);
+  const std::lock_guard lock(mutex_);
+  Fill fill;
+  fill.pending.resize(field_.sources);
+  fill.queue = queued_;
+  for (const auto& block : queue_)
+    for (size_t i = 0; i < fill.pending.size(); ++i) fill.pending[i] += block->counts[i];
+  for (const Ring& ring : rings_) {
+    fill.ring += ring.fill();
+    static_cast<void>(field_.count(ring.waiting(ring.size()).run, fill.pending));
+  }
+  return fill;
+}
+
+}  // namespace netkit_bpf

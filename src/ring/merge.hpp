@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// The records of several rings as one sequence, in the order of their times.
+//
+// Each CPU fills a ring of its own. Its records begin with their time (uint64_t, nanoseconds of the kernel's
+// CLOCK_MONOTONIC), which it reads once the record has its place in the ring, and before the next one has. So whoever
+// takes the time first, and then looks how far the rings are filled, has seen all records that are as old as that.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ring/block.hpp"
+#include "ring/clock_offset.hpp"
+#include "ring/ring.hpp"
+
+namespace netkit_bpf {
+
+// One thread at a time. Nothing is copied but into the blocks: what is not in order yet stays in the rings.
+class Merge {
+ public:
+  // Both outlive it.
+  Merge(std::vector<Ring>& rings, const ClockOffset& clock);
+
+  // Looks what is there. What is older than any record that may still come can be drained until the next look.
+  // False if the next record could be, too, in a microsecond.
+  bool look();
+  // The bytes that the next record takes in a block; 0 if there is none.
+  [[nodiscard]] size_t next_size() const;
+  // As Ring::drain(), of all rings.
+  size_t drain(Block& block, size_t limit, const SourceField& field);
+
+ private:
+  // A ring's records that were there at the last look.
+  struct Run {
+    uint64_t time;  // of the next one
+    size_t ring;
+    const std::byte* next;
+    const std::byte* end;
+  };
+  [[nodiscard]] uint64_t time_at(const std::byte* record, size_t ring) const;
+  static bool is_later(const Run& one, const Run& other);
+  void free_room();
+
+  std::vector<Ring>& rings_;
+  const ClockOffset& clock_;
+  uint64_t bound_ = 0;     // what is not later is complete
+  std::vector<Run> runs_;  // a heap: the earliest is the first
+  // By ring.
+  std::vector<uint64_t> newest_;  // the time of what was drained last
+  struct Drained {
+    size_t length = 0;
+    size_t last = 0;  // bytes of the last record
+  };
+  std::vector<Drained> drained_;
+};
+
+}  // namespace netkit_bpf

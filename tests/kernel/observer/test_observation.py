@@ -1,0 +1,161 @@
+"""An observer of the user's own, on the tcx hooks of a veth pair."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from netkit_bpf import BPFObject, NetkitPair, Observation
+from programs import OBSERVER, build, load
+from traffic import Wire, ping, send_datagrams
+from veth import has_tcx, veth_wire
+
+pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    with veth_wire(4) as made:
+        yield made
+
+
+@pytest.fixture
+def obj() -> Iterator[BPFObject]:
+    with load(OBSERVER) as loaded:
+        yield loaded
+
+
+def observe(pair: NetkitPair, obj: BPFObject) -> Observation:
+    programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
+    return pair.observe(programs, verdict=obj.variables["verdict"])
+
+
+def names(pair: NetkitPair, side: str) -> list[str | None]:
+    return [each.name for each in pair.programs(side).programs]
+
+
+def test_an_observer_comes_before_the_others_and_sees_what_they_drop(wire: Wire, obj: BPFObject) -> None:
+    with load() as others, wire.pair.attach(others.programs["drop"], "peer"):
+        with observe(wire.pair, obj) as observation:
+            assert names(wire.pair, "peer") == ["of_peer", "drop"]
+            assert names(wire.pair, "primary") == ["of_primary"]
+            assert ping(wire.left, wire.right, [56], timeout=0.2) == 0
+            assert min(obj.variables["counts"].value) > 0
+            observation.check()
+            assert obj.variables["verdict"].value == (-1, -1)
+            assert repr(observation) == "<Observation observer of ve0 open>"
+        assert names(wire.pair, "peer") == ["drop"]
+        assert names(wire.pair, "primary") == []
+        assert repr(observation) == "<Observation observer of ve0 closed>"
+        observation.close()
+        with pytest.raises(ValueError, match="the observation of ve0 is closed"):
+            observation.check()
+
+
+def test_one_side_is_enough(wire: Wire, obj: BPFObject) -> None:
+    with wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"]):
+        assert names(wire.pair, "primary") == []
+        assert ping(wire.left, wire.right, [56]) == 1
+    assert obj.variables["counts"].value[0] == 0
+
+
+def test_check_sets_the_verdicts_and_leaves_the_section_alone_otherwise(wire: Wire, obj: BPFObject) -> None:
+    with observe(wire.pair, obj) as observation:
+        obj.variables["verdict"].value = (2, 2)
+        obj.variables["one_verdict"].value = 12345
+        observation.check()
+        assert obj.variables["verdict"].value == (-1, -1)
+        assert obj.variables["one_verdict"].value == 12345
+
+
+def test_check_says_when_the_pair_is_gone(wire: Wire, obj: BPFObject) -> None:
+    with observe(wire.pair, obj) as observation:
+        wire.pair.delete()
+        with pytest.raises(OSError, match=r"observer ve0: No such device .*was deleted") as caught:
+            observation.check()
+        assert caught.value.errno == errno.ENODEV
+
+
+def test_the_object_may_be_closed_before(wire: Wire) -> None:
+    obj = load(OBSERVER)
+    with observe(wire.pair, obj) as observation:
+        obj.close()
+        observation.check()
+        assert ping(wire.left, wire.right, [56]) == 1
+
+
+def test_what_cannot_be_attached_leaves_nothing(wire: Wire, obj: BPFObject) -> None:
+    with wire.pair.attach(obj.programs["of_peer"], "peer"):
+        with pytest.raises(FileExistsError, match=r"attach program 'of_peer' to ve0 \(ingress\)"):
+            observe(wire.pair, obj)
+        assert names(wire.pair, "primary") == []
+        assert names(wire.pair, "peer") == ["of_peer"]
+
+
+def test_an_observation_that_is_let_go_is_closed(wire: Wire, obj: BPFObject) -> None:
+    observation = observe(wire.pair, obj)
+    assert names(wire.pair, "peer") == ["of_peer"]
+    del observation
+    gc.collect()
+    assert names(wire.pair, "peer") == []
+
+
+def test_a_forked_child_closes_nothing_of_its_parents(wire: Wire, obj: BPFObject) -> None:
+    with observe(wire.pair, obj) as observation:
+        child = os.fork()
+        if child == 0:
+            observation.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert names(wire.pair, "peer") == ["of_peer"]
+        observation.check()
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("one_verdict", r"variable 'one_verdict' has 4 bytes: a verdict for each side is __s32\[2\]"),
+        ("constant", r"the verdicts must be a variable of two __s32 in the section .data or .bss"),
+    ],
+)
+def test_a_variable_that_is_no_pair_of_verdicts_is_refused(
+    wire: Wire, obj: BPFObject, variable: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=obj.variables[variable])
+    assert names(wire.pair, "peer") == []
+
+
+def test_bad_arguments_are_refused_first(wire: Wire, obj: BPFObject) -> None:
+    verdict = obj.variables["verdict"]
+    with pytest.raises(ValueError, match="programs must have a program for one side or both"):
+        wire.pair.observe({}, verdict=verdict)
+    with pytest.raises(ValueError, match="programs must be 'primary' or 'peer', not 'ingress'"):
+        wire.pair.observe({"ingress": obj.programs["of_peer"]}, verdict=verdict)
+    with pytest.raises(TypeError, match="programs must be a Program, not str"):
+        wire.pair.observe({"peer": "of_peer"}, verdict=verdict)  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="verdict must be a Variable, not int"):
+        wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=-1)  # type: ignore[arg-type]
+    not_loaded = BPFObject.open(build(OBSERVER))
+    with pytest.raises(ValueError, match="is not loaded"):
+        wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=not_loaded.variables["verdict"])
+    with pytest.raises(ValueError, match="is not loaded"):
+        observe(wire.pair, not_loaded)
+
+
+def test_with_a_filter_the_programs_see_only_what_matches(wire: Wire, obj: BPFObject) -> None:
+    programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
+    with wire.pair.observe(programs, verdict=obj.variables["verdict"], filter="udp") as observation:
+        assert ping(wire.left, wire.right, [56]) == 1
+        assert sum(obj.variables["counts"].value) == 0
+        assert min(observation.filtered) > 0
+        send_datagrams(wire.left, wire.right, [10])
+        assert obj.variables["counts"].value == (1, 0)
+    assert min(observation.filtered) > 0  # still known
+    with pytest.raises(ValueError, match="syntax error"):
+        wire.pair.observe(programs, verdict=obj.variables["verdict"], filter="udp and and")
+    assert names(wire.pair, "peer") == []

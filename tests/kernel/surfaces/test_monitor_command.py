@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""What `netkit-bpf monitor` prints, and when it ends, of events that come faster than they are printed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from netkit_bpf import Monitor, PacketReader
+from netkit_bpf.command.monitor import _print_events
+from netkit_bpf.command.signals import Stop
+from netkit_bpf.functions.monitor import load_programs
+from packets import ipv6, tcp
+
+FRAME = ipv6(6, tcp())
+LINE = "[primary] IPv6: "
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield Stop()
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def flooded() -> Iterator[Monitor]:
+    """A reader whose ring a thread fills all the time: a monitor's own, but for the device."""
+    done = threading.Event()
+    with load_programs(0, 1 << 20) as obj, PacketReader(obj.maps["events"], pairs=["nk0"]) as reader:
+
+        def flood() -> None:
+            while not done.is_set():
+                obj.programs["monitor_primary"].test_run(FRAME, repeat=1000)
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        yield cast("Monitor", reader)
+        done.set()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:the packet reader .* loses packets:RuntimeWarning")
+@pytest.mark.parametrize(("duration", "count"), [(0.3, None), (None, 2000)])
+def test_it_ends_in_a_flood(
+    duration: float | None, count: int | None, flooded: Monitor, stop: Stop, tmp_path: Path
+) -> None:
+    start = time.monotonic()
+    with (tmp_path / "lines").open("w") as out, contextlib.redirect_stdout(out):
+        _print_events(argparse.Namespace(duration=duration, count=count, json=False), flooded, stop)
+    assert duration is None or duration <= time.monotonic() - start < duration + 5
+    lines = (tmp_path / "lines").read_text().splitlines()
+    assert lines
+    assert all(line.startswith(LINE) for line in lines)
+    assert count is None or len(lines) == count
