@@ -67,7 +67,7 @@ enum : size_t { pair_column = 1, side_column = 2, src_column = 4, dst_column = 5
 
 constexpr std::array columns{
     Column{"timestamp_ns", "tsn:UTC", 8, always, gather<&Row::timestamp_ns, int64_t>},
-    Column{"pair", "i", 4, always, gather<&Row::pair, int32_t>},
+    Column{"pair_name", "i", 4, always, gather<&Row::pair, int32_t>},
     Column{"side", "c", 1, always, gather<&Row::side, int8_t>},
     number<&Row::family>("family", if_ip),
     Column{"src", "i", 4, if_ip, nullptr},

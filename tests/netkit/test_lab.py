@@ -66,7 +66,7 @@ def test_a_monitor_of_a_lab_sees_each_hop(netkit_lab: Lab) -> None:
     with Monitor(*netkit_lab.pairs) as monitor:
         assert reach(netkit_lab, "n1", "n3") == [1, 1]
         events = [event for event in monitor.events(timeout=0.5) if event.icmp_type in (8, 128)]
-    assert [(event.pair, str(event.side), event.hop_limit) for event in events] == [
+    assert [(event.pair_name, str(event.side), event.hop_limit) for event in events] == [
         ("n1", "peer", 64),
         ("n3", "primary", 63),
     ] * 2

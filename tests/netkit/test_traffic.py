@@ -139,7 +139,7 @@ def test_several_pairs_share_one_monitor() -> None:
                     )
                     send_datagrams(wire.left, wire.right, [100, 200])
                 events = [event for event in collect(monitor) if event.protocol == 17]
-    assert [event.pair for event in events] == ["nk0", "nk0", "nk1", "nk1", "nk0", "nk0"]
+    assert [event.pair_name for event in events] == ["nk0", "nk0", "nk1", "nk1", "nk0", "nk0"]
 
 
 def test_a_vlan_tag_beside_the_packet_is_seen() -> None:

@@ -225,7 +225,7 @@ def test_the_command_prints_json_and_counts() -> None:
     assert done.returncode == 0, done.stderr
     *events, last = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(events) == 3
-    assert {event["pair"] for event in events} == {"nk0"}
+    assert {event["pair_name"] for event in events} == {"nk0"}
     stats = last["stats"]
     assert stats["primary"]["delivered"] + stats["peer"]["delivered"] == 3
     for side in stats.values():

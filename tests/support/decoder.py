@@ -50,7 +50,7 @@ _NOTHING: Fields = dict.fromkeys(
 def decode(frame: bytes, *, side: Side, pair: str) -> Fields:
     """Give the fields of the event of an Ethernet frame, all but its timestamp, in the event's order."""
     ethertype, vlan_id, packet = _link(frame)
-    fields: Fields = {"pair": pair, "side": side, **_NOTHING}
+    fields: Fields = {"pair_name": pair, "side": side, **_NOTHING}
     if ethertype == IPV6:
         fields.update(_ipv6(packet))
     elif ethertype == IPV4:

@@ -21,7 +21,7 @@ def _check_frame(event: PacketEvent, wire: Wire, payload: int, hop_limit: int = 
     assert (event.src, event.dst) == (sender.ip, receiver.ip)
     assert event.family == version
     assert event.ethertype == (0x86DD if version == 6 else 0x0800)
-    assert event.pair == wire.pair.primary.name
+    assert event.pair_name == wire.pair.primary.name
     assert event.payload_len == payload
     assert event.length == ETHERNET + IP_HEADER[version] + payload
     assert event.hop_limit == hop_limit

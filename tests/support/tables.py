@@ -34,7 +34,7 @@ def check_array(batch: EventBatch) -> None:
         del expected["data"]
         fragment = expected.pop("fragment")
         assert (said["fragment_offset"], said["fragment_more"]) == (fragment or (0, False))
-        assert batch.pairs[said["pair"]] == expected.pop("pair")
+        assert batch.pair_names[said["pair_name"]] == expected.pop("pair_name")
         assert SIDES[said["side"]] == expected.pop("side")
         for name in ("src", "dst"):
             assert address(said["family"], bytes(said[name])) == expected.pop(name)

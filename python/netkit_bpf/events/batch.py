@@ -24,7 +24,7 @@ _ROW = 80  # bytes
 # Where numpy finds each field in a row: struct Row in src/events/batch.hpp.
 _FIELDS = {
     "timestamp_ns": ("i8", 8),
-    "pair": ("u2", 78),
+    "pair_name": ("u2", 78),
     "side": ("u1", 76),
     "family": ("u1", 0),
     "src": ("V16", 16),
@@ -64,8 +64,8 @@ class EventBatch:
     from a monitor. Other slices, masks and `concat` copy. Events and Arrow tables keep nothing of a batch.
 
     **numpy.** `numpy.asarray(batch)` is a read-only structured array over the same memory. Its fields are those of
-    `PacketEvent`, with these differences: `pair` is an index into `batch.pairs`; `side` is 0 for primary and 1 for
-    peer; `src` and `dst` are 16 raw bytes (V16), of which IPv4 takes the first four; a fragment is
+    `PacketEvent`, with these differences: `pair_name` is an index into `batch.pair_names`; `side` is 0 for primary and
+    1 for peer; `src` and `dst` are 16 raw bytes (V16), of which IPv4 takes the first four; a fragment is
     `fragment_offset` and `fragment_more`. A field that does not apply is 0; where 0 is a value too, `flags` tells:
     1 the fields of IP, 2 protocol, 4 ports, 8 tcp_flags, 16 icmp_type and icmp_code, 32 fragment, 64 vlan_id.
     `array["timestamp_ns"].view("datetime64[ns]")` are times of UTC. What a monitor with a snaplen keeps of the packets
@@ -73,8 +73,8 @@ class EventBatch:
 
     **Arrow.** `pyarrow.record_batch(batch)`, `polars.DataFrame(batch)`, `pandas.DataFrame.from_arrow(batch)` and
     DuckDB's `FROM batch` take it as it is, through the Arrow PyCapsule interface. Columns have the same names and are
-    null where a field does not apply; times are timestamp[ns, UTC]; `pair`, `side`, `src` and `dst` are dictionaries
-    of strings, which these libraries call categories.
+    null where a field does not apply; times are timestamp[ns, UTC]; `pair_name`, `side`, `src` and `dst` are
+    dictionaries of strings, which these libraries call categories.
 
     >>> batch = monitor.read_batch()  # doctest: +SKIP
     >>> array = numpy.asarray(batch)  # doctest: +SKIP
@@ -107,7 +107,7 @@ class EventBatch:
         return cls._of(CoreBatch.concat(parts))
 
     @property
-    def pairs(self) -> tuple[str, ...]:
+    def pair_names(self) -> tuple[str, ...]:
         """The names of the pairs that the batch may have events of."""
         return self._rows.names
 
@@ -144,7 +144,7 @@ class EventBatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         data = [self._rows.data(i) for i in range(len(self))] if self._rows.has_data else None
-        return _rebuild, (bytes(self._rows), data, self.pairs)
+        return _rebuild, (bytes(self._rows), data, self.pair_names)
 
     def __repr__(self) -> str:
         if not self:
@@ -268,9 +268,9 @@ class BatchReader:
         return self._stream.read_batch(ANY_NUMBER, self._timeout, merge=False, with_data=self._with_data)
 
 
-def _rebuild(rows: bytes, data: list[bytes] | None, pairs: tuple[str, ...]) -> EventBatch:
+def _rebuild(rows: bytes, data: list[bytes] | None, pair_names: tuple[str, ...]) -> EventBatch:
     """Undo EventBatch.__reduce__."""
-    return EventBatch._of(CoreBatch.from_rows(rows, data, pairs))
+    return EventBatch._of(CoreBatch.from_rows(rows, data, pair_names))
 
 
 def _clock(event: PacketEvent) -> str:

@@ -88,7 +88,7 @@ PyObject* address(PyObject* self, const __u8 (&bytes)[16]) {
 }
 
 PyObject* get_timestamp_ns(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(record_of(self).timestamp); }
-PyObject* get_pair(PyObject* self, void*) { return Py_NewRef(reinterpret_cast<PacketEvent*>(self)->pair); }
+PyObject* get_pair_name(PyObject* self, void*) { return Py_NewRef(reinterpret_cast<PacketEvent*>(self)->pair); }
 PyObject* get_side(PyObject* self, void*) {
   static std::array<std::atomic<PyObject*>, NK_SIDES> sides;
   std::atomic<PyObject*>& side = sides.at(record_of(self).side & (NK_SIDES - 1));
@@ -150,7 +150,7 @@ PyObject* get_data(PyObject* self, void*) {
 
 std::array<PyGetSetDef, 24> fields{{
     {"timestamp_ns", get_timestamp_ns, nullptr, "When the packet reached the hook: nanoseconds of Unix time.", nullptr},
-    {"pair", get_pair, nullptr, "The name of the pair's primary when the monitor was attached.", nullptr},
+    {"pair_name", get_pair_name, nullptr, "The name of the pair's primary when the monitor was attached.", nullptr},
     {"side", get_side, nullptr, "The Side whose hook saw the packet: the end that sent it.", nullptr},
     {"family", get_family, nullptr, "4 or 6; None if the packet is not IP or its IP header is not valid.", nullptr},
     {"src", get_src, nullptr, "The source as an ipaddress object, or None.", nullptr},

@@ -80,7 +80,12 @@ def test_events_of_a_users_program_are_packet_events(obj: BPFObject) -> None:
         obj.programs["of_peer"].test_run(FRAME)
         event = reader.read(10.0)
         assert event is not None
-        assert (event.pair, event.side, event.length, event.data) == ("one", Side.PEER, len(FRAME), FRAME[:SNAPLEN])
+        assert (event.pair_name, event.side, event.length, event.data) == (
+            "one",
+            Side.PEER,
+            len(FRAME),
+            FRAME[:SNAPLEN],
+        )
         obj.programs["of_primary"].test_run(FRAME, repeat=3)
         batch = reader.read_batch(timeout=10.0)
         while len(batch) < 3:
@@ -135,7 +140,7 @@ def test_an_observer_of_ones_own_is_read_until_its_pair_is_gone(obj: BPFObject, 
         send(3)
         event = reader.read(10.0)
         assert event is not None
-        assert (event.pair, event.side) == ("ve0", Side.PRIMARY)
+        assert (event.pair_name, event.side) == ("ve0", Side.PRIMARY)
         assert reader.filtered == (2, 0)
 
         async def one() -> object:

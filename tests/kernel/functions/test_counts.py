@@ -228,5 +228,5 @@ def test_pairs_share_one_ring_and_one_account_and_each_event_names_its_pair() ->
         for index in (2, 0, 1, 1):
             objects[index].programs["monitor_peer"].test_run(FRAMES[Side.PEER])
         events = [reader.read(10.0) for _ in range(4)]
-        assert [event and event.pair for event in events] == ["nk2", "nk0", "nk1", "nk1"]
+        assert [event and event.pair_name for event in events] == ["nk2", "nk0", "nk1", "nk1"]
         assert reader.stats == ((0, 0, 0, 0), (4, 4, 0, 0))

@@ -200,7 +200,7 @@ def test_pairs_share_the_rings_of_all_cpus() -> None:
         stream = open_stream(first._core, RING, QUEUE, ["nk0", "nk1"], rings=rings)
         programs = [obj.programs["monitor_peer"] for obj in (first, second)]
         join(on_each_cpu(lambda _: [program.test_run(FRAME) for program in programs]))
-        pairs = [event.pair for event in stream.events(0.3)]
+        pairs = [event.pair_name for event in stream.events(0.3)]
         assert sorted(str(pair) for pair in pairs) == ["nk0"] * len(CPUS) + ["nk1"] * len(CPUS)
         assert stream.stats()[1] == (2 * len(CPUS), 2 * len(CPUS), 0, 0)
         stream.close()

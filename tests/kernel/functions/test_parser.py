@@ -125,7 +125,7 @@ def test_a_tcp_segment_over_ipv6_is_read_whole(native: Native) -> None:
     assert shown.pop("timestamp_ns") > 0
     assert list(shown) == list(event.__match_args__)[1:]
     assert {name: str(value) for name, value in shown.items()} == {
-        "pair": "nk0",
+        "pair_name": "nk0",
         "side": str(Side.PRIMARY),
         "family": "6",
         "src": "2001:db8::1",
@@ -155,7 +155,7 @@ def test_a_udp_datagram_over_ipv4_is_read_whole(native: Native) -> None:
     assert fields(event, "family", "next_header", "protocol", "src_port", "dst_port") == [4, 17, 17, 5353, 53]
     assert fields(event, "payload_len", "hop_limit", "traffic_class", "flow_label") == [24, 63, 0x2E, None]
     assert fields(event, "length", "ethertype", "tcp_flags", "fragment") == [66, IPV4, None, None]
-    assert fields(event, "side", "pair") == [Side.PEER, PAIR]
+    assert fields(event, "side", "pair_name") == [Side.PEER, PAIR]
     assert [str(event.src), str(event.dst)] == ["192.0.2.1", "198.51.100.2"]
 
 

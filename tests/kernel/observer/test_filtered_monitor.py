@@ -75,7 +75,7 @@ def test_each_of_several_pairs_is_filtered() -> None:
                             raw.send(frame)
                 events = collect(monitor)
                 assert monitor.filtered.primary >= 2
-            assert [(event.pair, event.dst_port) for event in events] == [("ve0", 53), ("ve0", 53)]
+            assert [(event.pair_name, event.dst_port) for event in events] == [("ve0", 53), ("ve0", 53)]
 
 
 def test_headers_beyond_the_linear_part_are_matched_all_the_same(wire: Wire) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import statistics
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -61,11 +62,11 @@ def test_the_columns_are_typed() -> None:
     assert schema == pyarrow.record_batch(batch(events())).schema
     texts = pyarrow.large_string()
     assert schema.field("timestamp_ns").type == pyarrow.timestamp("ns", "UTC")
-    assert schema.field("src").type == schema.field("pair").type == pyarrow.dictionary(pyarrow.int32(), texts)
+    assert schema.field("src").type == schema.field("pair_name").type == pyarrow.dictionary(pyarrow.int32(), texts)
     assert schema.field("side").type == pyarrow.dictionary(pyarrow.int8(), texts)
     assert schema.field("src_port").type == pyarrow.uint16()
     assert {field.name for field in schema if not field.nullable} == {
-        "timestamp_ns", "pair", "side", "length", "gso_segs", "ethertype",
+        "timestamp_ns", "pair_name", "side", "length", "gso_segs", "ethertype",
     }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def test_a_tag_beside_the_packet_makes_no_flow_label() -> None:
 def test_a_dictionary_holds_what_occurs() -> None:
     table = batch(events(9))
     assert set(pyarrow.record_batch(table[:1]).column("src").dictionary.to_pylist()) == {"fd00::2"}
-    assert pyarrow.record_batch(table).column("pair").dictionary.to_pylist() == ["nk0", "nk1"]
+    assert pyarrow.record_batch(table).column("pair_name").dictionary.to_pylist() == ["nk0", "nk1"]
 
 
 def test_the_first_bytes_of_packets_are_a_column() -> None:
@@ -213,10 +214,15 @@ def test_what_is_exported_is_released(how: str) -> None:
 
     for _ in range(3):
         use()
-    before = malloc.used()
-    for _ in range(50):
-        use()
-    assert malloc.used() - before < 100_000  # one table has 300,000 bytes
+    growth = []
+    for _ in range(5):
+        before = malloc.used()
+        for _ in range(50):
+            use()
+        growth.append(malloc.used() - before)
+    # One table has 300,000 bytes, and what leaks, leaks every time. Threads of the libraries that other tests use take
+    # and give memory of their own meanwhile: they disturb a measurement, and not most of them.
+    assert statistics.median(growth) < 100_000, growth
 
 
 def test_a_stream_ends_after_its_table() -> None:

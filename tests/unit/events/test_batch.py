@@ -46,7 +46,7 @@ def test_a_batch_is_a_sequence_of_its_events() -> None:
     assert [table[i] for i in range(-9, 9)] == made + made
     assert list(reversed(table)) == made[::-1]
     assert made[3] in table
-    assert table.pairs == ("nk0", "nk1")
+    assert table.pair_names == ("nk0", "nk1")
     for outside in (9, -10, 10**30):
         with pytest.raises(IndexError, match="in a batch of 9"):
             table[outside]
@@ -182,8 +182,8 @@ def test_concat_puts_batches_end_to_end() -> None:
 def test_concat_knows_pairs_by_name() -> None:
     left, right = batch(events(), ("nk0", "nk1")), batch(events(), ("nk1", "nk2"))
     both = EventBatch.concat([left, right])
-    assert both.pairs == ("nk0", "nk1", "nk2")
-    assert [each.pair for each in both] == [each.pair for each in left] + [each.pair for each in right]
+    assert both.pair_names == ("nk0", "nk1", "nk2")
+    assert [each.pair_name for each in both] == [each.pair_name for each in left] + [each.pair_name for each in right]
     twins = batch(events(), ("nk0", "nk0"))  # in two namespaces
     assert list(EventBatch.concat([twins, twins])) == list(twins) * 2
 
@@ -211,7 +211,7 @@ def test_batches_can_be_copied_and_pickled() -> None:
     for again in (copy.copy(table), copy.deepcopy(table), *(pickle.loads(pickle.dumps(table, p)) for p in range(6))):
         assert again == table
         assert list(again) == list(table)
-        assert again.pairs == table.pairs
+        assert again.pair_names == table.pair_names
     assert len(pickle.dumps(table)) < 5 * 80 + 200  # the slice alone
     with pytest.raises(ValueError, match="79 bytes are no rows of 80"):
         _core.Batch.from_rows(bytes(79), None, ("nk0",))

@@ -19,7 +19,7 @@ from netkit_bpf import Fragment, PacketEvent, Side
 def test_fields_of_an_ipv6_segment() -> None:
     assert event().asdict() == {
         "timestamp_ns": 1_700_000_000_123_456_789,
-        "pair": "nk0",
+        "pair_name": "nk0",
         "side": Side.PEER,
         "family": 6,
         "src": IPv6Address("fd00::2"),
@@ -60,7 +60,7 @@ def test_text_forms() -> None:
 def test_what_does_not_apply_is_none() -> None:
     bare = event(flags=0)
     applies = {name for name, value in bare.asdict().items() if value is not None}
-    assert applies == {"timestamp_ns", "pair", "side", "length", "gso_segs", "ethertype"}
+    assert applies == {"timestamp_ns", "pair_name", "side", "length", "gso_segs", "ethertype"}
 
 
 def test_fields_that_share_room_are_told_apart() -> None:
