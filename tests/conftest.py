@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import private
 from pytest_netkit_bpf.leaks import Resources
 
-NETKIT = Path(__file__).parent / "netkit"
+KERNEL, NETKIT = (Path(__file__).parent / name for name in ("kernel", "netkit"))
 
 
 def pytest_sessionstart() -> None:
@@ -24,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if NETKIT in item.path.parents:
             item.add_marker("netkit")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tests that make devices, names and pins get namespaces of their own, however they are run.
+
+    Those that start virtual machines stay in the machine's network, from which they get the kernels.
+    """
+    if any({KERNEL, NETKIT} & {*item.path.parents} for item in session.items):
+        private.enter()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,9 +50,9 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test there is no descriptor, thread, device, namespace or BPF object more than before.
+    """After each test there is no descriptor, thread, process, device, mount, name or BPF object more than before.
 
-    The plugin looks at what is its own; these tests have the machine for themselves, and look at everything.
+    The plugin looks at what is this package's own; here it is everything that this process has, whoever made it.
     Set up first and so finished last: fixtures of the test itself are gone by then.
     """
     before = Resources.now()

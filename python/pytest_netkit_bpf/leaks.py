@@ -4,24 +4,19 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
-import platform
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from netkit_bpf import NetNS
 from netkit_bpf._core import device_list
 from netkit_bpf.devices.owner import Owner
+from pytest_netkit_bpf import roots
 from pytest_netkit_bpf.names import prefix
-
-_SYS_BPF = {"x86_64": 321, "aarch64": 280}
-_NEXT_ID = {"program": 11, "map": 12, "link": 31}  # BPF_PROG_GET_NEXT_ID and its like, enum bpf_cmd
 
 
 class Resources(NamedTuple):
@@ -30,26 +25,45 @@ class Resources(NamedTuple):
     Attributes:
         fds: what this process has open.
         threads: of this process.
+        processes: that this one started, whether or not they have ended.
         devices: in this thread's network namespace.
         namespaces: that have a name.
-        bpf: programs, maps and links of the whole machine.
+        mounts: in this process's mount namespace.
+        bpf: programs, maps and links that this process and those that it started hold, pins, and what is on hooks.
     """
 
-    fds: frozenset[str]
-    threads: frozenset[str]
-    devices: frozenset[str]
-    namespaces: frozenset[str]
-    bpf: frozenset[str]
+    fds: frozenset[str] = frozenset()
+    threads: frozenset[str] = frozenset()
+    processes: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    mounts: frozenset[str] = frozenset()
+    bpf: frozenset[str] = frozenset()
 
     @classmethod
     def now(cls) -> Resources:
-        """Everything there is, whoever made it: for a test run that has the machine for itself."""
+        """Everything that this process holds, however it was made.
+
+        Devices, names, mounts and pins are seen in namespaces that are not the machine's: there they are this test
+        run's. What others on the machine do meanwhile is not seen.
+        """
+        own_net, own_mounts = roots.is_own("net"), roots.is_own("mnt")
+        processes = [*roots.children()]
+        bpf = {name for process in (os.getpid(), *processes) for name in roots.held(process)}
+        paths = _namespaces_held() | ({"/proc/thread-self/ns/net"} if own_net else set())
+        if own_mounts:
+            bpf |= {*roots.pinned()}
+            paths |= {f"/run/netns/{name}" for name in _namespaces()}
         return cls(
-            frozenset(_fds()),
-            frozenset(_threads()),
-            frozenset(name for _, name in socket.if_nameindex()),
-            frozenset(_namespaces()),
-            frozenset(f"{kind} {number}" for kind in _NEXT_ID for number in _bpf_ids(kind)),
+            fds=frozenset(_fds()),
+            threads=frozenset(_threads()),
+            processes=frozenset(_processes(processes)),
+            devices=frozenset(name for _, name in socket.if_nameindex()) if own_net else frozenset(),
+            namespaces=frozenset(f"namespace {name}" for name in _namespaces()) if own_mounts else frozenset(),
+            mounts=frozenset(f"mount {place} ({number})" for number, place, _ in roots.mounts())
+            if own_mounts
+            else frozenset(),
+            bpf=frozenset({*bpf, *roots.mapped(), *(each for path in paths for each in roots.attached(path))}),
         )
 
     @classmethod
@@ -59,11 +73,10 @@ class Resources(NamedTuple):
         Devices are seen unless they have an alias of their maker's choice, named namespaces if `names` named them.
         """
         return cls(
-            frozenset(fd for fd in _fds() if "-> net:[" in fd or "-> anon_inode:bpf" in fd),
-            frozenset(thread for thread in _threads() if " netkit-" in thread),
-            frozenset(_own_devices()),
-            frozenset(name for name in _namespaces() if name.startswith(prefix())),
-            frozenset(),
+            fds=frozenset(fd for fd in _fds() if "-> net:[" in fd or "-> anon_inode:bpf" in fd),
+            threads=frozenset(thread for thread in _threads() if " netkit-" in thread),
+            devices=frozenset(_own_devices()),
+            namespaces=frozenset(name for name in _namespaces() if name.startswith(prefix())),
         )
 
     def more_than(self, before: Resources) -> list[str]:
@@ -91,10 +104,22 @@ def _fds() -> Iterator[str]:
             yield f"{fd} -> {os.readlink(f'/proc/self/fd/{fd}')}"
 
 
+def _namespaces_held() -> set[str]:
+    """Paths of the network namespaces that this process has open."""
+    return {f"/proc/self/fd/{fd.partition(' ')[0]}" for fd in _fds() if " -> net:[" in fd}
+
+
 def _threads() -> Iterator[str]:
     for number in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            yield f"thread {number} {Path('/proc/self/task', number, 'comm').read_text().strip()}"
+            name = Path("/proc/self/task", number, "comm").read_text(errors="replace").strip()
+            yield f"thread {number} {name}"
+
+
+def _processes(numbers: Iterable[int]) -> Iterator[str]:
+    for number in numbers:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            yield f"process {number} {Path('/proc', str(number), 'comm').read_text(errors='replace').strip()}"
 
 
 def _own_devices() -> Iterator[str]:
@@ -108,14 +133,3 @@ def _own_devices() -> Iterator[str]:
 
 def _namespaces() -> list[str]:
     return os.listdir("/run/netns") if Path("/run/netns").is_dir() else []
-
-
-def _bpf_ids(kind: str) -> Iterator[int]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = 0
-    while True:
-        attributes = ctypes.create_string_buffer(struct.pack("=III", number, 0, 0), 12)
-        if libc.syscall(_SYS_BPF[platform.machine()], _NEXT_ID[kind], attributes, len(attributes)) != 0:
-            return
-        _, number, _ = struct.unpack("=III", attributes.raw)
-        yield number

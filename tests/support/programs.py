@@ -153,12 +153,13 @@ SEC("netkit/primary") int drops(struct __sk_buff *skb)
 )
 
 
-# Says something of each packet.
+# Says something of each packet, and whose tests it belongs to: others print too.
 PRINTS = (
     HEADER
     + """
-SEC("tc") int prints(struct __sk_buff *skb) { bpf_printk("nktest: %d bytes", skb->len); return 0; }
-SEC("tc") int prints_another(struct __sk_buff *skb) { bpf_printk("other: one\\ntwo\\n"); return 0; }
+const volatile __u32 pid;
+SEC("tc") int prints(struct __sk_buff *skb) { bpf_printk("nktest %u: %d bytes", pid, skb->len); return 0; }
+SEC("tc") int prints_another(struct __sk_buff *skb) { bpf_printk("nktest %u other: one\\ntwo\\n", pid); return 0; }
 """
 )
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 _NUMBER = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _TEST_RUN = 0, 2, 5, 10
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _PROG_ATTACH, _TEST_RUN = 0, 2, 5, 8, 10
 _SCHED_CLS = 3
+_TCX_INGRESS = 46
 _ROOM = 1 << 17
 ARRAY, PROG_ARRAY = 2, 3
 ANY_HOOK = 0  # an attach type; a program is called by a tail call only from one of its own
@@ -49,6 +50,11 @@ def loaded(instructions: Sequence[Instruction], attach_type: int) -> Iterator[in
         yield fd
     finally:
         os.close(fd)
+
+
+def attach_without_link(program: int, ifindex: int) -> None:
+    """Put a program on a device's tcx ingress hook, as tools do that know no links."""
+    _bpf(_PROG_ATTACH, struct.pack("=IIII", ifindex, program, _TCX_INGRESS, 0))
 
 
 @contextmanager

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
-import platform
 import re
-import struct
 import subprocess
 import sys
 import threading
@@ -31,6 +27,7 @@ from netkit_bpf import (
     _core,
 )
 from programs import JUDGES, MANY, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
+from syscall import attach_without_link
 from traffic import Wire, ping
 from veth import has_tcx, veth_pair, veth_wire
 
@@ -39,8 +36,6 @@ pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx ho
 DROP_PORT = example("drop_port")
 MOST = 63  # programs on a hook: BPF_MPROG_MAX, less one that ends the list
 SHORT = 0.2  # seconds to wait for a reply that must not come
-BPF_PROG_ATTACH = 8  # enum bpf_cmd
-BPF_TCX_INGRESS = 46
 
 
 @pytest.fixture
@@ -91,19 +86,6 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
 
 def names(programs: HookPrograms) -> list[str | None]:
     return [each.name for each in programs.programs]
-
-
-def attach_without_link(program: Program, device: Device) -> None:
-    """As tools do that know no links: BPF_PROG_ATTACH."""
-    number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def attach() -> None:
-        words = struct.pack("=IIII", device.ifindex, program._fileno(), BPF_TCX_INGRESS, 0)
-        attributes = ctypes.create_string_buffer(words, 64)
-        assert libc.syscall(number, BPF_PROG_ATTACH, attributes, 64) == 0, os.strerror(ctypes.get_errno())
-
-    device.netns.call(attach)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +139,7 @@ def test_before_and_after_place_a_program(device: Device, anchor: str, obj: BPFO
 
 
 def test_an_anchor_without_a_link_is_found(device: Device, first: Program, second: Program) -> None:
-    attach_without_link(first, device)
+    device.netns.call(attach_without_link, first._fileno(), device.ifindex)
     entry = device.programs("ingress").programs[0]
     assert tuple(entry) == (first.id, "first", None)
     with device.attach(second, "ingress", before=entry):

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""What keeps BPF objects alive, found without netkit_bpf's own code: a check of it should not rely on it.
+
+A BPF object lives by descriptors, memory mappings, pins and attachments, and by nothing else. So those of this process
+tell what it holds; the kernel's lists of all programs, maps and links tell what everybody on the machine does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}
+_PROG_QUERY = 16
+_HOOKS = {46: "tcx ingress", 47: "tcx egress", 54: "netkit primary", 55: "netkit peer"}  # enum bpf_attach_type
+_MOST_ON_A_HOOK = 64
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+own_namespaces: set[str] = set()  # "net:[4026532000]", which this test run made for itself: all in them is its own
+
+
+def children() -> Iterator[int]:
+    """The processes that this one started, and those that they did, as long as their parents live."""
+    parents: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it has just ended
+                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                parents.setdefault(int(fields[1]), []).append(int(name))
+    todo = [os.getpid()]
+    while todo:
+        found = parents.get(todo.pop(), [])
+        yield from found
+        todo += found
+
+
+def held(process: int) -> Iterator[str]:
+    """BPF objects of which the process has a descriptor: "program 12"."""
+    directory = f"/proc/{process}/fdinfo"
+    with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+        for fd in os.listdir(directory):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                yield from of_descriptor(process, fd)
+
+
+def of_descriptor(process: int, fd: str) -> Iterator[str]:
+    """The objects that a descriptor holds: bpf_link_show_fdinfo() and its like tell their numbers."""
+    target = os.readlink(f"/proc/{process}/fd/{fd}")
+    if "bpf" in target or "btf" in target:
+        text = Path(f"/proc/{process}/fdinfo/{fd}").read_text()
+        for kind, number in re.findall(r"^(prog|map|link|btf)_id:\s*(\d+)$", text, re.MULTILINE):
+            yield f"{'program' if kind == 'prog' else kind} {number}"
+
+
+def mapped() -> Iterator[str]:
+    """Mappings of BPF maps into this process's memory, each of which keeps its map."""
+    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+        if "bpf-map" in line:
+            yield f"memory of a BPF map at {line.partition('-')[0]}"
+
+
+def pinned() -> Iterator[str]:
+    """The files in all BPF file systems of this mount namespace."""
+    for _, place, kind in mounts():
+        if kind == "bpf":
+            for directory, _, names in os.walk(place):
+                yield from (f"pin {directory}/{name}" for name in names if not name.endswith(".debug"))
+
+
+def mounts() -> Iterator[tuple[int, str, str]]:
+    """The mounts of this mount namespace: number, place and kind of file system (proc_pid_mountinfo(5))."""
+    for line in os.fsencode(Path("/proc/self/mountinfo").read_text(errors="surrogateescape")).split(b"\n"):
+        before, found, after = line.partition(b" - ")
+        if found:
+            place = re.sub(rb"\\(\d{3})", lambda octal: bytes([int(octal[1], 8)]), before.split()[4])
+            yield int(before.split()[0]), os.fsdecode(place), after.split()[0].decode(errors="replace")
+
+
+def attached(namespace: str) -> list[str]:
+    """The programs on the hooks of the devices in the network namespace at a path, with a link or without."""
+    found: list[str] = []
+
+    def look() -> None:
+        for ifindex, name in socket.if_nameindex():
+            found.extend(f"program {number} on {name} ({hook})" for hook, number in _on_hooks(ifindex))
+
+    def look_inside() -> None:
+        if _libc.setns(fd, _CLONE_NEWNET) == 0:  # else deleted, or not ours to enter
+            look()
+
+    try:
+        fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        if os.fstat(fd).st_ino == Path("/proc/thread-self/ns/net").stat().st_ino:
+            look()
+        else:
+            thread = threading.Thread(target=look_inside)  # it ends inside
+            thread.start()
+            thread.join()
+    finally:
+        os.close(fd)
+    return found
+
+
+def is_own(kind: str) -> bool:
+    """Whether this process lives in a namespace, "net" or "mnt", that the test run made for itself."""
+    return os.readlink(f"/proc/self/ns/{kind}") in own_namespaces
+
+
+def _on_hooks(ifindex: int) -> Iterator[tuple[str, int]]:
+    numbers = (ctypes.c_uint32 * _MOST_ON_A_HOOK)()
+    for kind, hook in _HOOKS.items():
+        attributes = ctypes.create_string_buffer(64)
+        query = (ifindex, kind, 0, 0, ctypes.addressof(numbers), _MOST_ON_A_HOOK)
+        struct.pack_into("=IIIIQI", attributes, 0, *query)
+        if _libc.syscall(_SYS_BPF[platform.machine()], _PROG_QUERY, attributes, len(attributes)) == 0:
+            count = struct.unpack_from("=I", attributes.raw, 24)[0]
+            yield from ((hook, number) for number in numbers[:count])
