@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import netkit_bpf
 from netkit_bpf import BPFObject, EventBatch, Filter, NetkitPair, PacketReader, Side
 from netkit_bpf.functions import monitor
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
@@ -221,17 +219,3 @@ def test_a_filter_is_made_once() -> None:
     assert repr(made) == "<Filter 'udp port 2'>"
     with pytest.raises(ValueError, match="syntax error"):
         Filter("udp and and")
-
-
-def test_the_monitor_is_written_in_public_words_alone() -> None:
-    """No name with an underscore in front but those that it gives itself."""
-    tree = ast.parse(Path(monitor.__file__).read_text())
-    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
-    own = {ast.unparse(node) for node in attributes if isinstance(node.ctx, ast.Store)}
-    foreign = {ast.unparse(node) for node in attributes if not node.attr.endswith("__")} - own
-    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    foreign |= {each.name for node in imported for each in node.names if each.name.startswith("_")}
-    assert foreign == set()
-    assert own == {"self._objects"}
-    for noun in ("BPFObject", "Filter", "NetkitPair", "Observation", "PacketReader"):
-        assert getattr(monitor, noun) is getattr(netkit_bpf, noun)
