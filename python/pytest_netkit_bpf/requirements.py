@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import platform
 import re
 from collections.abc import Iterable
 from typing import NoReturn
@@ -13,6 +12,7 @@ import pytest
 
 import netkit_bpf as nk
 from netkit_bpf.functions.monitor import probe_load
+from netkit_bpf.internal import kernel_release
 
 
 def missing(config: pytest.Config, reason: str) -> NoReturn:
@@ -22,13 +22,13 @@ def missing(config: pytest.Config, reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def why_no_kernel(needed: Iterable[str], running: str = platform.release()) -> str | None:
+def why_no_kernel(needed: Iterable[str], running: str | None = None) -> str | None:
     """Why this kernel is too old for one of the releases, "6.14" or "6.12.4"; None if it is not."""
     for release in needed:
         if not re.fullmatch(r"\d+\.\d+(\.\d+)?", release):
             pytest.fail(f"min_kernel must be written as '6.14' or '6.12.4', not {release!r}", pytrace=False)
-        if _numbers(running) < _numbers(release):
-            return f"this needs Linux {release}, and this kernel is {running}"
+        if not kernel_release.is_at_least(release, running):
+            return f"this needs Linux {release}, and this kernel is {running or kernel_release.running()}"
     return None
 
 
@@ -64,9 +64,3 @@ def why_no_monitor() -> str | None:
     except PermissionError as error:
         return f"{error.strerror}"
     return None
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    """The release's numbers: (6, 12, 4); what a distribution writes behind them does not count."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
-    return tuple(int(number or 0) for number in found.groups()) if found else ()

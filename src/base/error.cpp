@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "base/error.hpp"
 
-#include <sys/utsname.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 #include <vector>
+
+#include "base/kernel_release.hpp"
 
 namespace netkit_bpf {
 
@@ -56,10 +56,5 @@ VerifierError::VerifierError(int code, const std::string& program, std::string v
             (cause.empty() ? "" : cause + "; ") + "refused by the verifier; the whole log is in .log" +
                 reason(verifier_log)),
       log(std::move(verifier_log)) {}
-
-std::string kernel_release() {
-  utsname name{};
-  return uname(&name) == 0 ? name.release : "unknown";
-}
 
 }  // namespace netkit_bpf

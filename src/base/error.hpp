@@ -38,7 +38,4 @@ class VerifierError : public Error {
   std::string log;
 };
 
-// The release of the running kernel, as uname(2) gives it.
-std::string kernel_release();
-
 }  // namespace netkit_bpf

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <sstream>
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/kernel_release.hpp"
 
 namespace netkit_bpf::netkit {
 
@@ -57,15 +57,8 @@ std::string explain_creation(int error, const DeviceOptions& primary, const Devi
 
 // What to look for: a newer kernel, or one of the same age with the driver in it.
 const char* missing_part() {
-  int major = 0;
-  int minor = 0;
-  std::istringstream release(kernel_release());
-  release >> major;
-  release.ignore();
-  release >> minor;
-  const bool new_enough = std::pair(major, minor) >= std::pair(6, 7);
-  return new_enough ? "or later built with CONFIG_NETKIT=y, and this one was built without"
-                    : "or later built with CONFIG_NETKIT=y";
+  return is_at_least(kernel_release(), 6, 7) ? "or later built with CONFIG_NETKIT=y, and this one was built without"
+                                             : "or later built with CONFIG_NETKIT=y";
 }
 
 template <typename Wanted, typename Found>

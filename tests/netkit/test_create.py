@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import platform
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_interface
@@ -13,6 +12,7 @@ import pytest
 from netkit_bpf import Mode, NetkitDevice, NetkitPair, NetNS, NotSupportedError, pairs
 from netkit_bpf.devices.pair import create_pairs, delete_group
 from netkit_bpf.devices.pair_options import pair_spec
+from netkit_bpf.internal import kernel_release
 
 
 @pytest.fixture
@@ -23,10 +23,6 @@ def here() -> Iterator[NetNS]:
 
 def names(netns: NetNS) -> set[str]:
     return {name for _, name in netns.call(socket.if_nameindex)}
-
-
-def has_single_devices() -> bool:
-    return tuple(int(part) for part in platform.release().split(".")[:2]) >= (7, 1)
 
 
 def walk(near: NetNS, far: NetNS, failing: NetNS) -> int:
@@ -85,7 +81,7 @@ def test_when_one_of_many_cannot_be_made_none_is(here: NetNS) -> None:
 
 
 def test_a_single_device_is_made_or_refused_by_name(here: NetNS) -> None:
-    if not has_single_devices():
+    if not kernel_release.is_at_least("7.1"):
         for name in ("nk0", "other"):
             with pytest.raises(NotSupportedError, match=r"single netkit devices: .*needs Linux 7\.1; this kernel is"):
                 NetkitDevice.create(name, netns=here)
@@ -113,7 +109,7 @@ def test_a_single_device_is_made_or_refused_by_name(here: NetNS) -> None:
 
 
 def test_a_single_device_whose_making_fails_is_not_left(here: NetNS) -> None:
-    if not has_single_devices():
+    if not kernel_release.is_at_least("7.1"):
         return
     for n in range(1, 5):
         here._netlink().fail_request(n, errno.ENOMEM)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import platform
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,15 +12,12 @@ import pytest
 import swapping
 from examples import example
 from netkit_bpf import BPFObject, HookPrograms, Mode, NetkitDevice, NetkitPair, NetNS, NotSupportedError, Side, _core
+from netkit_bpf.internal import kernel_release
 from programs import WITNESSES, build, load
 from traffic import End, Wire, ping, send_datagrams
 
 HOST, MULTICAST = 0, 2  # PACKET_HOST, PACKET_MULTICAST: linux/if_packet.h
 SHORT = 0.2
-
-
-def kernel() -> tuple[int, ...]:
-    return tuple(map(int, platform.release().split("-")[0].split("+")[0].split(".")[:2]))
 
 
 @contextmanager
@@ -101,7 +97,7 @@ def test_a_device_that_is_no_netkit_device_is_named_with_its_kind(obj: BPFObject
 
 def test_a_single_device_takes_no_programs(obj: BPFObject) -> None:
     with NetNS.create() as netns:
-        if kernel() < (7, 1):
+        if not kernel_release.is_at_least("7.1"):
             with pytest.raises(NotSupportedError):
                 NetkitDevice.create("single", netns=netns)
             return
@@ -162,7 +158,7 @@ def test_the_type_that_a_program_gives_a_packet_arrives_and_its_mac_address_alon
 def test_mark_and_priority_survive_where_nothing_is_scrubbed(obj: BPFObject, scrub: str) -> None:
     """Where the kernel can, with head- and tailroom as the driver's own test has it."""
     options: dict[str, object] = {"scrub": scrub, "peer_scrub": scrub}
-    if kernel() >= (6, 14):
+    if kernel_release.is_at_least("6.14"):
         options |= {"headroom": 32, "tailroom": 8}
     with netkit_wire(**options) as wire, wire.pair.peer.attach(obj.programs["witness"], "ingress"):
         assert (wire.pair.headroom, wire.pair.tailroom) == (options.get("headroom", 0), options.get("tailroom", 0))

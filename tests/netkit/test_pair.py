@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import platform
 from collections.abc import Iterator
 
 import pytest
 
 from netkit_bpf import AddrGenMode, Mode, NetkitPair, NetNS, NotSupportedError, Policy, Scrub, pairs
 from netkit_bpf.devices.pair_options import PairOptions
+from netkit_bpf.internal import kernel_release
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def _write(path: str, text: str) -> None:
 
 
 def test_headroom_is_taken_or_refused_by_name(here: NetNS) -> None:
-    if _release_is_at_least(6, 14):
+    if kernel_release.is_at_least("6.14"):
         with NetkitPair.create(netns=here, headroom=32, tailroom=8) as pair:
             assert (pair.headroom, pair.tailroom) == (32, 8)
     else:
@@ -170,10 +170,6 @@ def test_headroom_is_taken_or_refused_by_name(here: NetNS) -> None:
             NetkitPair.create(netns=here, headroom=32)
         assert (caught.value.feature, caught.value.needs) == ("netkit attribute headroom", "6.14")
         assert names(here) == {"lo"}
-
-
-def _release_is_at_least(*wanted: int) -> bool:
-    return tuple(int(part) for part in platform.release().split(".")[:2]) >= wanted
 
 
 def test_what_ip_link_sets_is_set_on_each_end(here: NetNS) -> None:
@@ -200,7 +196,7 @@ def test_what_ip_link_sets_is_set_on_each_end(here: NetNS) -> None:
 
 
 def test_several_transmit_queues_are_made_or_refused_by_name(here: NetNS) -> None:
-    if _release_is_at_least(7, 1):
+    if kernel_release.is_at_least("7.1"):
         with pytest.raises(NotSupportedError, match=r"num_tx_queues: .*one transmit queue; this kernel is"):
             NetkitPair.create(netns=here, num_tx_queues=2)
         assert names(here) == {"lo"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import platform
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,14 +13,11 @@ import pytest
 from netkit_bpf import BPFObject, NetkitDevice, NetkitPair, NetNS, NotSupportedError
 from netkit_bpf.devices.pair import create_pairs
 from netkit_bpf.devices.pair_options import pair_spec
+from netkit_bpf.internal import kernel_release
 from programs import MANY, VERDICTS, load
 from unprivileged import unprivileged
 
 MOST = 63  # programs on a hook
-
-
-def release_is_at_least(*wanted: int) -> bool:
-    return tuple(int(part) for part in platform.release().split(".")[:2]) >= wanted
 
 
 def names(netns: NetNS) -> set[str]:
@@ -124,7 +120,7 @@ REFUSALS = {
     "no such mode": Refusal(
         lambda scene: scene.create_oddly(mode=7),
         OSError,
-        errno.ERANGE if release_is_at_least(6, 13) else errno.EINVAL,
+        errno.ERANGE if kernel_release.is_at_least("6.13") else errno.EINVAL,
         r"create netkit pair y0: .*\(kernel: ",
     ),
     "a MAC address in L3": Refusal(
@@ -197,17 +193,16 @@ class Feature(NamedTuple):
     """What only some kernels have."""
 
     options: dict[str, Any]
-    since: tuple[int, int]
     name: str
     needs: str
 
 
 FEATURES = [
-    Feature({"headroom": 32}, (6, 14), "netkit attribute headroom", "6.14"),
-    Feature({"tailroom": 8}, (6, 14), "netkit attribute tailroom", "6.14"),
-    Feature({"headroom": 0}, (6, 14), "netkit attribute headroom", "6.14"),
-    Feature({"single": True}, (7, 1), "single netkit devices", "7.1"),
-    Feature({"single": True, "headroom": 32, "num_rx_queues": 2}, (7, 1), "single netkit devices", "7.1"),
+    Feature({"headroom": 32}, "netkit attribute headroom", "6.14"),
+    Feature({"tailroom": 8}, "netkit attribute tailroom", "6.14"),
+    Feature({"headroom": 0}, "netkit attribute headroom", "6.14"),
+    Feature({"single": True}, "single netkit devices", "7.1"),
+    Feature({"single": True, "headroom": 32, "num_rx_queues": 2}, "single netkit devices", "7.1"),
 ]
 
 
@@ -221,7 +216,7 @@ def test_a_newer_feature_works_or_is_refused_by_name_and_leaves_nothing(scene: S
             return NetkitDevice.create("y0", netns=scene.here, **options)
         return scene.create("y0", **options)
 
-    if release_is_at_least(*feature.since):
+    if kernel_release.is_at_least(feature.needs):
         with make() as made:
             for key, value in options.items():
                 assert getattr(made, key) == value
@@ -231,8 +226,8 @@ def test_a_newer_feature_works_or_is_refused_by_name_and_leaves_nothing(scene: S
         with pytest.raises(NotSupportedError, match=pattern) as caught:
             make()
         error = caught.value
-        assert (error.feature, error.needs, error.running) == (feature.name, feature.needs, platform.release())
-        assert f"this kernel is {platform.release()}" in str(error)
+        assert (error.feature, error.needs, error.running) == (feature.name, feature.needs, kernel_release.running())
+        assert f"this kernel is {kernel_release.running()}" in str(error)
         assert error.errno == errno.EOPNOTSUPP
     assert scene.state() == before
 

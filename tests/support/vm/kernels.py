@@ -23,6 +23,7 @@ PLACES = {
     "6.12": ["bookworm-backports", "trixie"],
     "7.2": ["trixie-backports", "sid"],
 }
+SERIES = re.compile("[0-9]+\\.[0-9]+")  # of two numbers, for its directory and its package have no more
 SUITES = ["trixie-backports", "bookworm-backports", "trixie", "bookworm", "sid"]
 
 
@@ -61,8 +62,10 @@ def cache_directory() -> Path:
 
 def cached() -> list[Kernel]:
     """The kernels that need no network."""
-    found = (cache_directory() / "kernels").glob("[0-9]*")
-    return [Kernel(entry.name, entry) for entry in sorted(found) if (entry / "release").exists()]
+    found = [
+        entry for entry in (cache_directory() / "kernels").glob("*/release") if SERIES.fullmatch(entry.parent.name)
+    ]
+    return [Kernel(entry.parent.name, entry.parent) for entry in sorted(found)]
 
 
 def get(series: str) -> Kernel:
@@ -70,7 +73,7 @@ def get(series: str) -> Kernel:
 
     Processes that ask at once wait for each other. An entry appears in the cache whole or not at all.
     """
-    if not re.fullmatch(r"\d+\.\d+", series):
+    if not SERIES.fullmatch(series):
         raise KernelError(f"not a kernel series: {series!r}; give two numbers, such as 7.2")
     kernels = cache_directory() / "kernels"
     kernel = Kernel(series, kernels / series)
