@@ -57,6 +57,11 @@ def __getattr__(name: str) -> str:
     return version("netkit-bpf")
 
 
+def __dir__() -> list[str]:
+    """Show what is public: the modules in which it stands are not."""
+    return __all__
+
+
 __all__ = [
     "AddrGenMode",
     "AttachedProgram",

@@ -39,5 +39,6 @@ void bind_batch(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
 void bind_records(pybind11::module_& module);
 void bind_pcapng(pybind11::module_& module);
+void bind_clock_offset(pybind11::module_& module);
 
 }  // namespace netkit_bpf::python

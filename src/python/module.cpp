@@ -21,4 +21,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_stream(module);
   bind_records(module);
   bind_pcapng(module);
+  bind_clock_offset(module);
 }

@@ -226,9 +226,9 @@ def test_the_command_prints_json_and_counts() -> None:
     *events, last = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(events) == 3
     assert {event["pair_name"] for event in events} == {"nk0"}
-    stats = last["stats"]
-    assert stats["primary"]["delivered"] + stats["peer"]["delivered"] == 3
-    for side in stats.values():
+    assert [line["type"] for line in (*events, last)] == ["event"] * 3 + ["stats"]
+    assert last["primary"]["delivered"] + last["peer"]["delivered"] == 3
+    for side in (last["primary"], last["peer"]):
         assert side["seen"] == side["delivered"] + side["lost"] + side["pending"]
 
 

@@ -160,6 +160,18 @@ PRINTS = (
 const volatile __u32 pid;
 SEC("tc") int prints(struct __sk_buff *skb) { bpf_printk("nktest %u: %d bytes", pid, skb->len); return 0; }
 SEC("tc") int prints_another(struct __sk_buff *skb) { bpf_printk("nktest %u other: one\\ntwo\\n", pid); return 0; }
+SEC("tc") int prints_what_looks_like_more(struct __sk_buff *skb)
+{
+	bpf_printk("nktest %u: one\\n          root-1       [000] d..2.     1.000000: bpf_trace_printk: nktest %u: forged",
+		pid, pid);
+	return 0;
+}
+__u64 number;
+SEC("tc") int prints_numbers(struct __sk_buff *skb)
+{
+	bpf_printk("nktest %u: %llu\\n", pid, __sync_fetch_and_add(&number, 1));
+	return 0;
+}
 """
 )
 

@@ -7,6 +7,7 @@ import argparse
 
 from netkit_bpf.command import capture, doctor, monitor, pair, reap
 from netkit_bpf.command.output import note
+from netkit_bpf.command.usage import Parser
 
 
 class _Version(argparse.Action):
@@ -20,7 +21,9 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="netkit-bpf", description="Linux netkit devices and their eBPF hooks.")
+    parser: argparse.ArgumentParser = Parser(
+        prog="netkit-bpf", description="Linux netkit devices and their eBPF hooks."
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     monitor.add_to(commands)
@@ -29,17 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     reap.add_to(commands)
     examine = commands.add_parser("doctor", help="say what this machine has and lacks, and what to do about it")
     examine.set_defaults(run=lambda _: doctor.main())
-    _remember(parser)
     return parser
-
-
-def _remember(parser: argparse.ArgumentParser) -> None:
-    """Have each subcommand tell whose it is, so that its own usage stands above its errors."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                each.set_defaults(parser=each)
-                _remember(each)
 
 
 def _text(error: Exception) -> str:
@@ -50,12 +43,8 @@ def _text(error: Exception) -> str:
 
 def main() -> int:
     """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage, 130 for an early Ctrl-C."""
-    arguments, unknown = _parser().parse_known_args()
-    chosen: argparse.ArgumentParser = vars(arguments).pop("parser")
-    if unknown:
-        hint = "" if unknown[0].startswith("-") else f" (options begin with --, as --{unknown[0]})"
-        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint if len(unknown) > 1 else ''}")
     try:
+        arguments = _parser().parse_args()
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:
         return 130  # before there was anything to end

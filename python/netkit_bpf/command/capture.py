@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from contextlib import ExitStack
-from typing import BinaryIO
 
 from netkit_bpf.command.output import note
 from netkit_bpf.command.selection import add_option, open_pair
 from netkit_bpf.command.signals import Stop
+from netkit_bpf.command.usage import add_limits
 from netkit_bpf.functions.monitor import Monitor
 
 _ALL = 262144  # tcpdump's largest snaplen
@@ -22,7 +23,10 @@ def _capture(arguments: argparse.Namespace) -> int:
     stop = Stop()
     with ExitStack() as cleanup:
         pairs = [cleanup.enter_context(open_pair(name, arguments)) for name in arguments.interface]
-        file = cleanup.enter_context(_output(arguments.file)) if arguments.file == "-" else arguments.file
+        file: str | io.FileIO = arguments.file
+        if file == "-":
+            file = cleanup.enter_context(_output(arguments.file))
+            stop.output = file.fileno()
         monitor = cleanup.enter_context(
             Monitor(
                 *pairs,
@@ -33,26 +37,23 @@ def _capture(arguments: argparse.Namespace) -> int:
         )
         stop.monitor = monitor
         note(f"capturing on {', '.join(arguments.interface)}. Ctrl-C ends.")
-        written = 0 if stop.requested else monitor.capture(file, count=arguments.count)
+        limits = {"count": arguments.count, "duration": arguments.duration}
+        written = 0 if stop.requested else monitor.capture(file, **limits)
         monitor.close()
         lost = monitor.stats.total.lost
         note(f"{written} packets captured, {sum(monitor.filtered)} not matching the filter, {lost} lost")
     return 0
 
 
-def _output(name: str) -> BinaryIO:
+def _output(name: str) -> io.FileIO:
     """Standard output, apart from Python's own, which would write a second time what could not be written."""
     if sys.stdout is None:
         raise ValueError(f"-w {name}: there is no standard output")
     if sys.stdout.isatty():
         raise ValueError("-w -: standard output is a terminal: pipe it, or name a file")
-    return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
-    return int(text)
+    output = io.FileIO(os.dup(sys.stdout.fileno()), "w")
+    output.name = "standard output"  # in errors
+    return output
 
 
 def _snaplen(text: str) -> int:
@@ -79,7 +80,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     add_option(parser)
     parser.add_argument("-w", dest="file", required=True, metavar="FILE", help="what to write; - is standard output")
-    parser.add_argument("-c", dest="count", type=_count, metavar="N", help="end after N packets")
+    add_limits(parser)
     parser.add_argument(
         "-s",
         "--snapshot-length",

@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import gzip
-import platform
-import shutil
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from netkit_bpf._core import compile_filter
+from netkit_bpf.bpf.compiler import find_clang
+from netkit_bpf.command.output import printable, say
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.errors import NotSupportedError
 from netkit_bpf.functions.monitor import probe_load
+from netkit_bpf.internal import kernel_release, proc
+from netkit_bpf.observer.filter import Filter
 
+_FIRST_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+_PATIENCE = 30.0  # seconds
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_BPF": 39}  # capabilities(7)
 
 
@@ -43,29 +47,48 @@ class Finding(NamedTuple):
 def examine() -> Iterator[Finding]:
     """Look at each item in turn. Leaves nothing behind: probes are made in a namespace of their own."""
     for item, needed, look in _ITEMS:
-        ok, text = look()
+        try:
+            ok, text = look()
+        except OSError as error:  # /proc or /sys may be missing, or closed
+            ok, text = None, f"cannot be told: {error.filename or item}: {error.strerror}"
         yield Finding(item, ok, needed, text)
 
 
-def _kernel() -> tuple[bool, str]:
-    release = platform.release()
-    major, minor = (int(part) for part in release.split("-")[0].split(".")[:2])
-    if (major, minor) < (6, 7):
+def _kernel() -> tuple[bool | None, str]:
+    release = kernel_release.running()
+    numbers = kernel_release.numbers(release)
+    if numbers is None:
+        return None, f"Linux {release}, a release without numbers; netkit needs 6.7 or later"
+    if numbers < (6, 7, 0):
         return False, f"Linux {release}; netkit needs 6.7 or later: boot a newer kernel"
-    if release.startswith(("6.11.0", "6.11.1")) and release[6:7] in {"", "-"}:
+    if (6, 11, 0) <= numbers < (6, 11, 2):
         return True, f"Linux {release}; programs on netkit devices could crash the kernel before 6.11.2: update it"
     return True, f"Linux {release}"
 
 
 def _privilege() -> tuple[bool, str]:
     effective = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in proc.read("self", "status").splitlines():
         if line.startswith("CapEff:"):
             effective = int(line.split()[1], 16)
     missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    if _in_user_namespace():
+        held = ", ".join(name for name in _CAPABILITIES if name not in missing)
+        return False, (
+            f"in a user namespace, whose capabilities ({held or 'none'}) do not count for BPF: run as root outside of"
+            " it; a rootless container cannot do it, nor one with a user namespace"
+        )
     if missing:
         return False, f"without {', '.join(missing)}: run as root, or with sudo"
     return True, ", ".join(_CAPABILITIES)
+
+
+def _in_user_namespace() -> bool:
+    """Whether this is another one than the machine's first: bpf(2) asks for capabilities in that."""
+    try:
+        return Path("/proc/self/ns/user").stat().st_ino != _FIRST_USER_NAMESPACE
+    except FileNotFoundError:
+        return False  # the kernel has none
 
 
 def _netkit() -> tuple[bool | None, str]:
@@ -75,14 +98,17 @@ def _netkit() -> tuple[bool | None, str]:
     except PermissionError:
         return _netkit_from_config()
     except NotSupportedError:
-        return False, f"Linux {platform.release()} has no netkit devices: boot 6.7 or later built with CONFIG_NETKIT=y"
+        return (
+            False,
+            f"Linux {kernel_release.running()} has no netkit devices: boot 6.7 or later built with CONFIG_NETKIT=y",
+        )
     except OSError as error:
         return None, f"{error.strerror}"
 
 
 def _netkit_from_config() -> tuple[bool | None, str]:
     """What the kernel's configuration says, for those who may not make a device."""
-    for path, opener in ((f"/boot/config-{platform.release()}", open), ("/proc/config.gz", gzip.open)):
+    for path, opener in ((f"/boot/config-{kernel_release.running()}", open), ("/proc/config.gz", gzip.open)):
         try:
             with opener(path, "rt") as config:
                 found = "CONFIG_NETKIT=y\n" in config
@@ -108,27 +134,30 @@ def _btf() -> tuple[bool, str]:
 
 
 def _bpffs() -> tuple[bool, str]:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, target, kind, *_ = line.split()
-        if kind == "bpf":
-            return True, f"mounted at {target}"
+    for mount in proc.mounts():
+        if mount.kind == "bpf":
+            return True, f"mounted at {mount.target}"
     return False, "pinning needs it: mount -t bpf bpf /sys/fs/bpf"
 
 
 def _libpcap() -> tuple[bool, str]:
     try:
-        compile_filter("")
+        Filter("")
     except OSError as error:
         return False, f"{error.strerror}"
     return True, "filters can be compiled"
 
 
 def _clang() -> tuple[bool, str]:
-    path = shutil.which("clang")
-    if path is None:
-        return False, "compiling programs of your own needs it: install the package clang"
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    return True, version.splitlines()[0] if version else path
+    try:
+        path = find_clang()
+        done = subprocess.run([path, "--version"], capture_output=True, timeout=_PATIENCE, check=True)
+    except FileNotFoundError as error:
+        return False, f"{error.strerror}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return False, f"{path} does not run: {error}"
+    version = os.fsdecode(done.stdout).splitlines()
+    return True, f"{path}: {version[0]}" if version else path
 
 
 _ITEMS: list[tuple[str, bool, Callable[[], tuple[bool | None, str]]]] = [
@@ -151,7 +180,7 @@ def main() -> int:
     """Print one line an item; the status is 0 if the monitor can run here, else 1."""
     runs = True
     for finding in examine():
-        print(finding)
+        say(printable(str(finding)))
         runs = runs and not (finding.needed and finding.ok is not True)
-    print("netkit-bpf monitor can run here." if runs else _ADVICE)
+    say("netkit-bpf monitor can run here." if runs else _ADVICE)
     return 0 if runs else 1

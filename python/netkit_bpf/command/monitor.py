@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import json
+import sys
 import time
 import warnings
 from contextlib import ExitStack
 
 from netkit_bpf.command.output import note, say
 from netkit_bpf.command.signals import Stop
+from netkit_bpf.command.usage import add_limits
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.devices.reap import orphans
 from netkit_bpf.enums import Mode
+from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.monitor import Monitor
 
 _MOST_LINES = 1024  # at once, so that they do not come in jerks
@@ -25,6 +27,8 @@ _MOST_LINES = 1024  # at once, so that they do not come in jerks
 def _monitor(arguments: argparse.Namespace) -> int:
     warnings.showwarning = _show_warning
     stop = Stop()
+    if sys.stdout is not None:
+        stop.output = sys.stdout.fileno()
     with ExitStack() as cleanup:
         pair = cleanup.enter_context(_pair(arguments))
         monitor = cleanup.enter_context(Monitor(pair))
@@ -101,7 +105,7 @@ def _print_events(arguments: argparse.Namespace, monitor: Monitor, stop: Stop) -
             return  # closed by a signal just before
         if not events:
             return
-        say("\n".join(event.to_json() if arguments.json else str(event) for event in events))
+        say("\n".join(_json(event) if arguments.json else str(event) for event in events))
         if left is not None:
             left -= len(events)
 
@@ -110,22 +114,14 @@ def _print_stats(arguments: argparse.Namespace, monitor: Monitor) -> None:
     if arguments.json:
         stats = monitor.stats
         sides = {side: each._asdict() for side, each in stats._asdict().items()}
-        say(json.dumps({"stats": sides, "reading": stats.reading._asdict()}))
+        say(json.dumps({"type": "stats", **sides, "reading": stats.reading._asdict()}))
     else:
         note(str(monitor.stats))
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a number of seconds, more than 0, not {text!r}")
+def _json(event: PacketEvent) -> str:
+    """The event as a line of the command's, each of which says what it is."""
+    return f'{{"type": "event", {event.to_json()[1:]}'
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -142,9 +138,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--existing", action="store_true", help="watch the pair NAME that is there, and leave it as it is"
     )
-    parser.add_argument("--count", type=_count, metavar="N", help="end after N packets")
-    parser.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line; the last one holds the loss counts")
+    add_limits(parser)
+    help_ = 'a JSON object a line, of type "event"; at last one of type "stats", with the loss counts'
+    parser.add_argument("--json", action="store_true", help=help_)
 
     def run(arguments: argparse.Namespace) -> int:
         if arguments.existing and (arguments.mode or arguments.peer_name):

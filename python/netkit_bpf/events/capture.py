@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from netkit_bpf._core import (
 )
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.events.pcapng_file import BlockFile
+from netkit_bpf.internal.waiting import end_of
 
 _MOST = 65536  # packets in one go
 _SIDES = 2
@@ -106,24 +108,35 @@ class Capture:
         self._counts = counts
         self._written = [0] * len(interfaces)
 
-    def write(self, target: str | os.PathLike[str] | BinaryIO, count: int | None, timeout: float | None) -> int:
-        """Write packets until `count` are written, `timeout` seconds pass without one, or there are no more."""
+    def write(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        count: int | None,
+        timeout: float | None,
+        duration: float | None = None,
+    ) -> int:
+        """Write packets; `PacketReader.capture` tells when it ends."""
+        end = end_of(duration)
         with BlockFile(target) as file:
             file.write(self._header)
             try:
-                self._write_packets(file, count, timeout)
+                self._write_packets(file, count, timeout, end)
             finally:  # however the packets ended, but not if the file cannot be written
                 if not file.failed:
                     file.write(self._statistics())
         return sum(self._written)
 
-    def _write_packets(self, file: BlockFile, count: int | None, timeout: float | None) -> None:
+    def _write_packets(self, file: BlockFile, count: int | None, timeout: float | None, end: float) -> None:
         told = self._lost()  # how many of the lost packets the file tells of
         while count is None or sum(self._written) < count:
             lost = self._lost()
             dropped = [number - known for number, known in zip(lost, told, strict=True)]
             most = _MOST if count is None else min(_MOST, count - sum(self._written))
-            blocks, taken = pcapng_take(self._stream, most, timeout, self._numbers, dropped)
+            left = min(math.inf if timeout is None else timeout, end - time.monotonic())
+            if left < 0 and any(self._written):
+                return
+            wait = None if left == math.inf else max(left, 0.0)
+            blocks, taken = pcapng_take(self._stream, most, wait, self._numbers, dropped)
             if not any(taken):
                 return
             file.write(blocks)

@@ -132,11 +132,12 @@ class PacketReader(RecordReader[PacketEvent]):
         *,
         count: int | None = None,
         timeout: float | None = None,
+        duration: float | None = None,
     ) -> int:
         """Write the packets to a pcapng file, which Wireshark and tcpdump open; returns how many it wrote.
 
-        It ends after `count` packets, after `timeout` seconds without one, or when it is closed. What is
-        there is written at once, and the file ends with a whole packet at any time.
+        It ends after `count` packets, after `timeout` seconds without one, `duration` seconds after it began, or when
+        it is closed. What is there is written at once, and the file ends with a whole packet at any time.
 
         Each side that is watched is an interface, named after the device that sends, so that all packets are
         outbound. The file has their times in nanoseconds, the filter, and, of one pair, how many packets
@@ -147,6 +148,7 @@ class PacketReader(RecordReader[PacketEvent]):
             target: a path, which is created or emptied, or a binary file, which is left open.
             count: packets, 1 or more.
             timeout: seconds.
+            duration: seconds.
 
         Raises:
             ValueError: it is closed, or has no snaplen and so no data.
@@ -169,7 +171,7 @@ class PacketReader(RecordReader[PacketEvent]):
         filters = [each.filter for each in self._observations]
         expression = filters[0].expression if filters and filters[0] and len(set(filters)) == 1 else ""
         made = Capture(self._stream, interfaces, expression, self._snaplen, self._start_ns, counts)
-        return made.write(target, count, expect_timeout(timeout))
+        return made.write(target, count, expect_timeout(timeout), expect_timeout(duration, "duration"))
 
     @property
     def stats(self) -> MonitorStats:

@@ -10,6 +10,7 @@ import stat
 from typing import BinaryIO
 
 from netkit_bpf.internal.resource import Closing
+from netkit_bpf.internal.writing import write_all
 
 
 class BlockFile(Closing):
@@ -34,7 +35,8 @@ class BlockFile(Closing):
             below = getattr(target, "buffer", target)
             if not callable(getattr(below, "write", None)) or isinstance(below, io.TextIOBase):
                 raise TypeError(f"target must be a path or a binary file, not {type(target).__name__}")
-            self.name = str(getattr(target, "name", "the file"))
+            name = getattr(target, "name", "the file")
+            self.name = f"descriptor {name}" if isinstance(name, int) else str(name)
             self._file = below
 
     def write(self, blocks: bytes) -> None:
@@ -46,11 +48,8 @@ class BlockFile(Closing):
                 behind what it has of earlier calls.
         """
         start = self._place()
-        rest = memoryview(blocks)
         try:
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
-            self._file.flush()
+            write_all(self._file, blocks)
         except BaseException as error:  # a signal's handler may raise anything
             self.failed = True
             if start is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 _T = TypeVar("_T")
+_LONGEST = 1e9  # seconds: 31 years. Longer ones, math.inf among them, are for ever, and overflow nothing.
 _NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
 
 
@@ -47,12 +48,12 @@ def check_device_name(name: str, argument: str) -> str:
     return name
 
 
-def expect_timeout(timeout: float | None) -> float | None:
+def expect_timeout(timeout: float | None, argument: str = "timeout") -> float | None:
     """Return the seconds, or None for no limit; ValueError for what is negative or no number."""
     if timeout is None:
         return None
     if not isinstance(timeout, float):
-        expect(timeout, int, "timeout", "a number of seconds")
+        expect(timeout, int, argument, "a number of seconds")
     if not timeout >= 0:  # refuses NaN too
-        raise ValueError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}")
-    return float(timeout)
+        raise ValueError(f"{argument} must be a number of seconds, 0 or more, or None, not {timeout!r}")
+    return None if timeout > _LONGEST else float(timeout)

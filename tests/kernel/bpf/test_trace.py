@@ -1,11 +1,11 @@
-"""bpf_printk() in a program, read by the log of the package.
-
-All programs on the machine print into one trace, in whatever namespace they run: tests look for their own lines alone.
-"""
+"""bpf_printk() in a program, read by the log of the package."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,40 +17,21 @@ from pathlib import Path
 import pytest
 
 import netkit_bpf as nk
-from programs import PRINTS, build
+from tracing import FRAME, LINE, OTHER, OURS, hide_others, instances, mounted_tracefs, printing, run, texts
 
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
-FRAME = bytes(12) + b"\x08\x00" + bytes(46)
-OURS = f"nktest {os.getpid()}"
-LINE, OTHER = f"{OURS}: 60 bytes", f"{OURS} other: one\ntwo"
 
 
 @pytest.fixture
 def tracefs(tmp_path: Path) -> Iterator[Path]:
-    """A place where tracefs is mounted; afterwards no instance of this process is left in it."""
-    subprocess.run(["mount", "-t", "tracefs", "tracefs", tmp_path], check=True)
-    yield tmp_path
-    assert instances(tmp_path, os.getpid()) == []
-    subprocess.run(["umount", tmp_path], check=True)
-
-
-def instances(tracefs: Path, pid: int) -> list[Path]:
-    return [*(tracefs / "instances").glob(f"netkit-bpf-{pid}-*")]
-
-
-def hide_others(tracefs: Path) -> None:
-    """Let the logs that are open have no lines but this process's: neither to read nor to lose."""
-    for instance in instances(tracefs, os.getpid()):
-        (instance / "events/bpf_trace/bpf_trace_printk/filter").write_text(f'bpf_string ~ "{OURS}*"')
-        (instance / "trace").write_text("")  # empties the buffer
+    with mounted_tracefs(tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
 def obj() -> Iterator[nk.BPFObject]:
-    made = nk.BPFObject.open(build(PRINTS))
-    made.variables["pid"].value = os.getpid()
-    with made:
-        yield made
+    with printing() as loaded:
+        yield loaded
 
 
 def test_a_line_arrives_with_its_task_and_time(tracefs: Path, obj: nk.BPFObject) -> None:
@@ -77,27 +58,27 @@ def test_a_line_arrives_with_its_task_and_time(tracefs: Path, obj: nk.BPFObject)
 
 
 def test_a_prefix_tells_ones_own_lines_apart(tracefs: Path, obj: nk.BPFObject) -> None:
-    with nk.trace_log(prefix=f"{OURS}:", timeout=0) as log, nk.trace_log(timeout=0) as everything:
+    with nk.trace_log(prefix=f"{OURS}:") as log, nk.trace_log() as everything:
         hide_others(tracefs)
         for name in ("prints", "prints_another", "prints"):
             obj.programs[name].test_run(FRAME)
-        assert [line.text for line in log] == [LINE] * 2
-        assert [line.text for line in everything] == [LINE, OTHER, LINE]
+        assert [line.text for line in log.events(timeout=0)] == [LINE] * 2
+        assert [line.text for line in everything.events(timeout=0)] == [LINE, OTHER, LINE]
         obj.programs["prints"].test_run(FRAME)
-        assert len(list(log)) == 1  # an iteration that ended can be begun anew
+        assert len(list(log.events(timeout=0))) == 1  # an iteration that ended can be begun anew
 
 
 def test_what_was_overwritten_is_counted(tracefs: Path, obj: nk.BPFObject) -> None:
     count = 60_000
     cpus = os.sched_getaffinity(0)
-    with nk.trace_log(timeout=0) as log:
+    with nk.trace_log() as log:
         hide_others(tracefs)
         os.sched_setaffinity(0, {min(cpus)})  # each CPU has a buffer of its own, and two may hold them all
         try:
             obj.programs["prints"].test_run(FRAME, repeat=count)
         finally:
             os.sched_setaffinity(0, cpus)
-        read = len(list(log))
+        read = len(list(log.events(timeout=0)))
         assert 0 < read < count
         assert read + log.lost == count
 
@@ -123,21 +104,146 @@ def test_other_readers_of_the_trace_pipe_lose_nothing(tracefs: Path, obj: nk.BPF
         os.sched_setaffinity(0, cpus)
 
 
-def test_close_wakes_a_blocked_read(tracefs: Path) -> None:
+def test_close_wakes_every_blocked_read(tracefs: Path) -> None:
     log = nk.trace_log(prefix=OURS)
-    found: list[nk.TraceLine | None] = [nk.TraceLine("", 0, 0, 0, "")]
-    thread = threading.Thread(target=lambda: found.append(log.read()))
-    thread.start()
-    while not log._reading.locked():
+    found: list[nk.TraceLine | None] = []
+    threads = [threading.Thread(target=lambda: found.append(log.read())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(log._users) < 3:
         time.sleep(0.001)
     log.close()
     log.close()
-    thread.join()
-    assert found[1:] == [None]
+    for thread in threads:
+        thread.join()
+    assert found == [None] * 3
+    assert log.closed
     assert repr(log) == "<TraceLog closed>"
-    for use in (log.read, log.__enter__, lambda: next(iter(log))):
+    for use in (log.read, log.events, log.fileno, log.__enter__, lambda: next(iter(log))):
         with pytest.raises(ValueError, match="the trace log is closed"):
             use()
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_a_signal_handler_may_close_the_log_that_is_read(tracefs: Path, reading: bool) -> None:
+    """At any point: in the wait, and while a line is taken."""
+    log = nk.trace_log(prefix=OURS)
+    take = log._take
+
+    def close_while_taking(end: float) -> nk.TraceLine | None:
+        with log._turn:
+            signal.raise_signal(signal.SIGUSR1)
+        return take(end)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: log.close())
+    try:
+        if reading:
+            timer = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGUSR1])
+            timer.start()
+            assert log.read(timeout=60) is None
+            timer.join()
+        else:
+            log._take = close_while_taking  # type: ignore[method-assign]
+            assert list(log.events(timeout=60)) == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert log.closed
+
+
+def test_a_signal_handler_may_read_the_log_that_is_read(tracefs: Path, obj: nk.BPFObject) -> None:
+    found: list[nk.TraceLine | None] = []
+    with nk.trace_log(prefix=f"{OURS}:") as log:
+        before = signal.signal(signal.SIGUSR1, lambda *_: found.append(log.read(timeout=10)))
+        try:
+            with log._turn:
+                run(obj, "prints")
+                signal.raise_signal(signal.SIGUSR1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+    assert [line and line.text for line in found] == [LINE]
+
+
+def test_readers_share_the_lines(tracefs: Path, obj: nk.BPFObject) -> None:
+    """None is torn and none comes twice: an entry is read in two parts, by one reader at a time."""
+    count = 6000
+    lines: list[str] = []
+    with nk.trace_log(prefix=f"{OURS}:") as log:
+        threads = [threading.Thread(target=lambda: lines.extend(texts(log.events(timeout=3.0)))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(count // 1000):
+            run(obj, "prints_numbers", repeat=1000)
+        for thread in threads:
+            thread.join()
+        assert log.lost == 0
+    assert sorted(lines) == sorted(f"{OURS}: {number}" for number in range(count))
+
+
+def test_a_task_reads_beside_others(tracefs: Path, obj: nk.BPFObject) -> None:
+    async def read(log: nk.TraceLog, count: int) -> list[str]:
+        return [line.text async for line in log.events(timeout=20.0, count=count)]
+
+    async def main(log: nk.TraceLog) -> list[list[str]]:
+        readers = [asyncio.create_task(read(log, 2)) for _ in range(2)]
+        while len(log._users) < 2:
+            await asyncio.sleep(0.001)
+        run(obj, "prints_numbers", repeat=4)
+        return await asyncio.gather(*readers)
+
+    with nk.trace_log(prefix=f"{OURS}:") as log:
+        found = asyncio.run(main(log))
+        assert [len(each) for each in found] == [2, 2]
+        assert sorted(text for each in found for text in each) == [f"{OURS}: {number}" for number in range(4)]
+
+
+def test_close_ends_a_task_that_waits(tracefs: Path) -> None:
+    async def main(log: nk.TraceLog) -> list[nk.TraceLine]:
+        async def read() -> list[nk.TraceLine]:
+            return [line async for line in log]
+
+        reader = asyncio.create_task(read())
+        while not log._users:
+            await asyncio.sleep(0.001)
+        log.close()
+        return await reader
+
+    assert asyncio.run(main(nk.trace_log(prefix=OURS))) == []
+
+
+def test_events_end_by_count_and_by_duration(tracefs: Path, obj: nk.BPFObject) -> None:
+    with nk.trace_log(prefix=f"{OURS}:") as log:
+        run(obj, "prints_numbers", repeat=5)
+        assert texts(log.events(count=2)) == [f"{OURS}: 0", f"{OURS}: 1"]
+        assert texts(log.events(count=0)) == []
+        events = log.events(duration=0.2)
+        start = time.monotonic()
+        assert texts(events) == [f"{OURS}: 2", f"{OURS}: 3", f"{OURS}: 4"]
+        assert time.monotonic() - start < 10
+        run(obj, "prints_numbers")
+        assert list(events) == []  # one that has ended stays ended
+        assert len(list(log.events(timeout=0))) == 1
+        with pytest.raises(ValueError, match="count must be"):
+            log.events(count=-1)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 3e6, 1e300])
+def test_a_timeout_may_be_as_long_as_one_likes(tracefs: Path, obj: nk.BPFObject, timeout: float) -> None:
+    with nk.trace_log(prefix=f"{OURS}:") as log:
+        timer = threading.Timer(0.05, run, [obj, "prints"])
+        timer.start()
+        assert log.read(timeout=timeout) is not None
+        timer.join()
+
+
+def test_its_descriptor_is_readable_while_there_is_a_line(tracefs: Path, obj: nk.BPFObject) -> None:
+    with nk.trace_log(prefix=f"{OURS}:") as log:
+        assert log.read(timeout=0) is None
+        assert select.select([log], [], [], 0) == ([], [], [])
+        run(obj, "prints")
+        assert select.select([log], [], [], 10) == ([log], [], [])
+        assert log.read(timeout=0) is not None
+        assert log.read(timeout=0) is None
+        assert select.select([log], [], [], 0) == ([], [], [])
 
 
 def test_ctrl_c_ends_the_wait(tracefs: Path) -> None:
@@ -151,7 +257,7 @@ def test_ctrl_c_ends_the_wait(tracefs: Path) -> None:
 
 
 def test_a_log_that_is_let_go_is_closed(tracefs: Path, obj: nk.BPFObject) -> None:
-    for _ in nk.trace_log(prefix=OURS, timeout=0):
+    for _ in nk.trace_log(prefix=OURS).events(timeout=0):
         pass
 
 

@@ -1,54 +1,83 @@
-"""The lines of a trace pipe, as the kernel writes them, and what becomes of strange ones."""
+"""The entries of a trace pipe, as the kernel writes them, and what becomes of strange ones."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
 import netkit_bpf as nk
-from netkit_bpf.bpf.trace import parse
+from netkit_bpf.bpf.tracefs import Entry, parse
 
-LINE = b"            ping-4711    [001] ..s2.  5123.000042: bpf_trace_printk: drop: port 12345\n"
+ENTRY = b"            ping-4711    [001] ..s2.  5123.000042: bpf_trace_printk: drop: port 12345\n"
+TIME = 5123_000_042_000
 
 
-def test_a_line_has_its_task_cpu_and_time() -> None:
-    lines, lost = parse(LINE, clock_offset_ns=10**18)
-    assert lines == [nk.TraceLine("ping", 4711, 1, 10**18 + 5123_000_042_000, "drop: port 12345")]
-    assert lost == 0
-    assert str(lines[0]) == "drop: port 12345"
+def test_an_entry_has_its_task_cpu_and_time() -> None:
+    assert parse(ENTRY) == (Entry(b"ping", 4711, 1, TIME, b"drop: port 12345"), 0)
 
 
 def test_a_text_can_hold_newlines_and_lose_its_last() -> None:
-    lines, _ = parse(LINE.replace(b"12345\n", b"one\ntwo\n\n") + LINE)
-    assert [line.text for line in lines] == ["drop: port one\ntwo", "drop: port 12345"]
+    entry, _ = parse(ENTRY.replace(b"12345\n", b"one\ntwo\n\n"))
+    assert entry is not None
+    assert entry.text == b"drop: port one\ntwo"
+
+
+def test_a_text_can_hold_what_looks_like_an_entry() -> None:
+    entry, _ = parse(ENTRY + ENTRY)
+    assert entry is not None
+    assert (entry.task, entry.text) == (b"ping", b"drop: port 12345\n" + ENTRY.rstrip(b"\n"))
 
 
 @pytest.mark.parametrize(
-    ("task", "name"),
+    "task",
     [
-        (b"<...>", "<...>"),
-        (b"kworker/u8:2-x1", "kworker/u8:2-x1"),
-        (b"a-1 [002] x", "a-1 [002] x"),
-        (b"\xff \x01", "\N{REPLACEMENT CHARACTER} \x01"),
+        b"<...>",
+        b"kworker/u8:2-x1",
+        b"a-1 [002] x",
+        b"\xff \x01",
+        b"two\nlines",
+        b"\n\n",
+        b"CPU:0 [LOST 9 E",
+        b"x\n     root-1",
     ],
 )
-def test_a_task_may_be_called_anything(task: bytes, name: str) -> None:
-    lines, _ = parse(LINE.replace(b"            ping", task.rjust(16)))
-    assert [(line.task, line.pid) for line in lines] == [(name, 4711)]
+def test_a_task_may_be_called_anything(task: bytes) -> None:
+    entry, lost = parse(ENTRY.replace(b"            ping", task.rjust(16)))
+    assert entry == Entry(task, 4711, 1, TIME, b"drop: port 12345")
+    assert lost == 0
 
 
-def test_lost_lines_are_counted() -> None:
-    lines, lost = parse(b"CPU:1 [LOST 1234 EVENTS]\n" + LINE + b"CPU:0 [LOST 1 EVENTS]\n")
-    assert len(lines) == 1
-    assert lost == 1235
+def test_lost_entries_are_counted() -> None:
+    entry, lost = parse(b"CPU:1 [LOST 1234 EVENTS]\n" + ENTRY)
+    assert entry is not None
+    assert entry.task == b"ping"
+    assert lost == 1234
+    assert parse(b"CPU:11 [LOST EVENTS]\n" + ENTRY)[1] == 1  # the kernel does not know how many
 
 
-def test_what_is_no_line_before_the_first_is_passed_over() -> None:
-    assert parse(b"\n##### CPU 1 buffer started ####\n" + LINE)[0] == parse(LINE)[0]
-    assert parse(b"") == ([], 0)
+@pytest.mark.parametrize("other", [b"", b"\n", b"[LINE TOO BIG]\n", b"##### CPU 1 buffer started ####\n", ENTRY[1:]])
+def test_what_is_no_call_of_bpf_printk_is_passed_over(other: bytes) -> None:
+    assert parse(other) == (None, 0)
+
+
+def test_a_line_is_its_text() -> None:
+    assert str(nk.TraceLine("ping", 4711, 1, 10**18, "drop: port 12345")) == "drop: port 12345"
 
 
 def test_arguments_are_checked_first() -> None:
     with pytest.raises(TypeError, match="prefix must be a str, not bytes"):
         nk.trace_log(prefix=b"x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="timeout must be a number of seconds"):
-        nk.trace_log(timeout=-1)
+
+
+def test_a_timeout_may_be_longer_than_the_kernel_counts() -> None:
+    """Whatever waits takes it as it is: one function checks the timeouts of all."""
+    from netkit_bpf.internal.arguments import expect_timeout
+
+    assert expect_timeout(3e6) == 3e6
+    assert expect_timeout(math.inf) is None
+    assert expect_timeout(1e300) is None
+    assert expect_timeout(10**400) is None
+    for wrong in (-1, math.nan, -math.inf):
+        with pytest.raises(ValueError, match="duration must be a number of seconds"):
+            expect_timeout(wrong, "duration")

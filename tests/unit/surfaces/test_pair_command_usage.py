@@ -1,4 +1,4 @@
-"""Wrong usage of netkit-bpf pair and reap: status 2, and one line that says what is wrong."""
+"""Wrong usage of the command: status 2, a line that says what is wrong, and one that says where help is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from netkit_bpf.command import main
 @pytest.mark.parametrize(
     ("line", "text"),
     [
+        ("", "netkit-bpf: error: the following arguments are required: COMMAND"),
+        ("monitr", "netkit-bpf: error: argument COMMAND: invalid choice: 'monitr'"),
+        ("monitor --mode l2 --existing", "netkit-bpf monitor: error: --mode and --peer-name are of a new pair"),
+        ("monitor --duration -1", "netkit-bpf monitor: error: argument --duration: must be a number of seconds"),
+        ("capture -i nk0 -w x -c 0", "netkit-bpf capture: error: argument -c/--count: must be a whole number"),
         ("pair", "netkit-bpf pair: error: the following arguments are required: COMMAND"),
         ("pair create", "netkit-bpf pair create: error: the following arguments are required: NAME"),
         ("pair create nk0 --mode l4", "netkit-bpf pair create: error: argument --mode: invalid choice: 'l4'"),
@@ -27,7 +32,7 @@ from netkit_bpf.command import main
         ),
     ],
 )
-def test_wrong_usage_is_said_in_a_line(
+def test_wrong_usage_is_said_in_a_line_and_not_by_the_whole_usage(
     line: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["netkit-bpf", *line.split()])
@@ -36,7 +41,9 @@ def test_wrong_usage_is_said_in_a_line(
     assert caught.value.code == 2
     written = capsys.readouterr()
     assert written.out == ""
-    assert written.err.splitlines()[-1].startswith(text)
+    first, second = written.err.splitlines()
+    assert first.startswith(text)
+    assert second == f"Try '{text.partition(': ')[0]} --help'."
 
 
 @pytest.mark.parametrize(
