@@ -37,14 +37,15 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   object->set_max_entries("events", ring_size);
   object->load();
 
-  nk::NetlinkSocket netlink("");
+  nk::NetlinkSocket netlink;
   const int ifindex = nk::device::get(netlink, name).ifindex;
   const nk::Program primary = object->open_program("monitor_primary");
   const nk::Program peer = object->open_program("monitor_peer");
   const nk::Variable& verdict = object->variable("verdict");
-  const auto attachment = std::make_shared<nk::Observer>(
-      "monitor", nk::Observer::Place{name, ifindex, ""}, std::array<const nk::Program*, 2>{&primary, &peer},
-      nk::VerdictCells(object->map(verdict.section), verdict.offset));
+  const auto attachment =
+      std::make_shared<nk::Observer>("monitor", nk::Observer::Place{name, ifindex, nk::netns::Namespace::current()},
+                                     std::array<const nk::Program*, 2>{&primary, &peer},
+                                     nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::StreamOptions options;
   options.rings = {{object->map("events"), ring_size}};
   options.check = [attachment] { attachment->check(); };

@@ -2,25 +2,30 @@
 #include "base/netns.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <exception>
+#include <stdexcept>
 #include <thread>
 
 #include "base/error.hpp"
+#include "base/fd.hpp"
 
 namespace netkit_bpf::netns {
 
 namespace {
 
-constexpr const char* own = "/proc/thread-self/ns/net";
+constexpr const char* own_path = "/proc/thread-self/ns/net";
 constexpr const char* directory = "/run/netns";
 
 void on_new_thread(const std::function<void()>& f) {
@@ -50,78 +55,195 @@ void prepare_directory() {
     throw Error(errno, "share /run/netns between mount namespaces", errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
 }
 
+std::string name_path(const std::string& name) { return std::string(directory) + "/" + name; }
+
+// The thread's own table: the process has none under /proc once its first thread has ended.
+std::string fd_path(const Fd& fd) { return "/proc/thread-self/fd/" + std::to_string(fd.get()); }
+
+Identity identity_of(const struct stat& file) { return {file.st_dev, file.st_ino}; }
+
+Identity own_identity() {
+  struct stat file{};
+  if (::stat(own_path, &file) != 0) throw Error(errno, "look up this thread's network namespace");
+  return identity_of(file);
+}
+
+std::string why_not_opened(int error, const std::string& path, const std::string& name) {
+  struct stat file{};
+  if (error == EACCES || error == EPERM) return "needs to be the process's own user, or CAP_SYS_PTRACE";
+  if (error != ENOENT) return "";
+  if (::lstat(path.c_str(), &file) == 0) return path + " is a link to something that is gone";
+  return path == name ? "" : "there is no " + path;
+}
+
+std::string kind_of(const struct stat& file, const std::string& path, const std::string& name) {
+  switch (file.st_mode & S_IFMT) {
+    case S_IFREG:
+      // ip-netns(8) makes the file first and binds the namespace to it then.
+      if (file.st_size == 0 && path == name_path(name))
+        return "an empty file, to which no namespace is bound: `ip netns delete " + name + "` removes it";
+      return "a regular file";
+    case S_IFDIR:
+      return "a directory";
+    case S_IFIFO:
+      return "a FIFO";
+    case S_IFSOCK:
+      return "a socket";
+    default:
+      return "a device";
+  }
+}
+
 }  // namespace
 
-Identity identity(const std::string& path) {
-  struct stat found{};
-  if (::stat(path.empty() ? own : path.c_str(), &found) != 0) throw Error(errno, "open network namespace " + path);
-  return {found.st_dev, found.st_ino};
-}
+// Without a lock, which a forked child could find held for ever.
+struct Namespace::State {
+  State(Fd opened, std::string known_as) : fd(std::move(opened)), name(std::move(known_as)) {
+    struct stat file{};
+    if (::fstat(fd.get(), &file) != 0) throw Error(errno, "look up network namespace " + name);
+    identity = identity_of(file);
+  }
 
-Fd open_path(const std::string& path) {
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) throw Error(errno, "open network namespace " + path);
-  return fd;
-}
+  bool acquire() noexcept {
+    uint32_t now = users.load();
+    do {
+      if ((now & closed) != 0) return false;
+    } while (!users.compare_exchange_weak(now, now + 1));
+    return true;
+  }
 
-bool is_one(const std::string& path) { return ::ioctl(open_path(path).get(), NS_GET_NSTYPE) == CLONE_NEWNET; }
+  void release() noexcept {
+    if (users.fetch_sub(1) == (closed | 1)) fd.reset();
+  }
 
-Fd current() { return open_path(own); }
+  void close() noexcept {
+    if (users.fetch_or(closed) == 0) fd.reset();
+  }
 
-std::string describe_current() {
-  std::array<char, 64> target{};
-  const ssize_t size = ::readlink(own, target.data(), target.size());
-  return size < 0 ? "of this thread" : std::string(target.data(), static_cast<size_t>(size));
-}
+  static constexpr uint32_t closed = 1U << 31;
 
-Fd create(const std::function<void()>& inside) {
   Fd fd;
+  std::string name;
+  Identity identity;
+  std::atomic<uint32_t> users{0};  // and whether it is closed
+};
+
+Namespace::Use::Use(std::shared_ptr<State> state) : state_(std::move(state)) {
+  if (!state_->acquire()) {
+    state_.reset();
+    throw std::invalid_argument("this network namespace is deleted");
+  }
+}
+
+Namespace::Use::~Use() {
+  if (state_) state_->release();
+}
+
+int Namespace::Use::fd() const noexcept { return state_->fd.get(); }
+
+Namespace::Use Namespace::use() const { return Use(state_); }
+
+void Namespace::close() const noexcept { state_->close(); }
+
+bool Namespace::is_closed() const noexcept { return (state_->users.load() & State::closed) != 0; }
+
+Identity Namespace::identity() const noexcept { return state_->identity; }
+
+std::string Namespace::describe() const {
+  return state_->name.empty() ? "net:[" + std::to_string(state_->identity.second) + "]" : state_->name;
+}
+
+Namespace Namespace::open(const std::string& path, const std::string& name) {
+  const std::string operation = "open network namespace " + name;
+  const Fd file(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!file) throw Error(errno, operation, why_not_opened(errno, path, name));
+  struct stat found{};
+  struct statfs filesystem{};
+  if (::fstat(file.get(), &found) != 0 || ::fstatfs(file.get(), &filesystem) != 0) throw Error(errno, operation);
+  if (filesystem.f_type != NSFS_MAGIC)
+    throw std::invalid_argument(name + " is not a network namespace: it is " + kind_of(found, path, name));
+  Fd fd(::open(fd_path(file).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) throw Error(errno, operation);
+  if (::ioctl(fd.get(), NS_GET_NSTYPE) != CLONE_NEWNET)
+    throw std::invalid_argument(name + " is not a network namespace: it is a namespace of another kind");
+  return Namespace(std::make_shared<State>(std::move(fd), name));
+}
+
+Namespace Namespace::own(const std::string& name) {
+  Fd fd(::open(own_path, O_RDONLY | O_CLOEXEC));
+  if (!fd) throw Error(errno, "open this thread's network namespace");
+  return Namespace(std::make_shared<State>(std::move(fd), name));
+}
+
+Namespace Namespace::current() { return own(""); }
+
+Namespace Namespace::create(const std::function<void()>& inside) {
+  std::shared_ptr<State> made;
   on_new_thread([&] {
     unshare_or_throw();
-    fd = open_path(own);
+    made = own("").state_;
     if (inside) inside();
   });
-  return fd;
+  return Namespace(std::move(made));
 }
 
-void create_named(const std::string& name) {
-  const std::string path = std::string(directory) + "/" + name;
+Namespace Namespace::create_named(const std::string& name, const std::function<void()>& inside) {
+  const std::string path = name_path(name);
   prepare_directory();
   const Fd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0));
   if (!file) throw Error(errno, "create network namespace " + name);
+  std::shared_ptr<State> made;
   try {
     on_new_thread([&] {
       unshare_or_throw();
-      if (::mount(own, path.c_str(), "none", MS_BIND, nullptr) != 0)
+      made = own(name).state_;
+      if (inside) inside();
+      if (::mount(own_path, path.c_str(), "none", MS_BIND, nullptr) != 0)
         throw Error(errno, "bind network namespace to " + path);
     });
   } catch (...) {
     ::unlink(path.c_str());
     throw;
   }
+  return Namespace(std::move(made));
 }
 
-void delete_named(const std::string& name) {
-  const std::string path = std::string(directory) + "/" + name;
-  // EINVAL: a name without a mount, left by a process that was killed between the two steps.
-  if (::umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL)
-    throw Error(errno, "delete network namespace " + name, errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
-  if (::unlink(path.c_str()) != 0) throw Error(errno, "delete network namespace " + name);
+void Namespace::remove_name(const std::string& name) const {
+  const std::string path = name_path(name);
+  const std::string operation = "delete network namespace " + name;
+  // The name may be given to another namespace at any time: what is looked at is what is unmounted.
+  const Fd file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat bound{};
+  if (!file || ::fstat(file.get(), &bound) != 0) throw Error(errno, operation);
+  const bool is_link = S_ISLNK(bound.st_mode);
+  if (is_link && ::stat(path.c_str(), &bound) != 0) throw Error(errno, operation);
+  if (identity_of(bound) != identity()) throw Error(ENOENT, operation, "another namespace has this name now");
+  if (!is_link && ::umount2(fd_path(file).c_str(), MNT_DETACH) != 0)
+    throw Error(errno, operation, errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+  // EBUSY: the next namespace is bound to it already.
+  if (::unlink(path.c_str()) != 0 && errno != EBUSY) throw Error(errno, operation);
 }
 
-void enter(const std::string& path) {
-  const Fd fd = open_path(path);
-  if (::setns(fd.get(), CLONE_NEWNET) != 0)
-    throw Error(errno, "enter network namespace " + path, errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+std::string describe_current() {
+  std::array<char, 64> target{};
+  const ssize_t size = ::readlink(own_path, target.data(), target.size());
+  return size < 0 ? "of this thread" : std::string(target.data(), static_cast<size_t>(size));
 }
 
-void run_inside(const std::string& path, const std::function<void()>& f) {
-  if (path.empty() || identity(path) == identity("")) {
+void enter(const Namespace& space) {
+  const Namespace::Use use = space.use();
+  if (::setns(use.fd(), CLONE_NEWNET) != 0)
+    throw Error(errno, "enter network namespace " + space.describe(), errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+}
+
+void run_inside(const Namespace& space, const std::function<void()>& f) {
+  const Namespace::Use use = space.use();
+  if (space.identity() == own_identity()) {
     f();
     return;
   }
   on_new_thread([&] {
-    enter(path);
+    enter(space);
     f();
   });
 }

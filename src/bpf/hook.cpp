@@ -36,7 +36,7 @@ constexpr std::array<Known, 4> known{{{Hook::Kind::netkit_primary, 54, "primary"
 const Known& entry_of(Hook::Kind kind) { return known.at(static_cast<size_t>(kind)); }
 
 std::string not_netkit(const Hook& hook) {
-  NetlinkSocket netlink("");
+  NetlinkSocket netlink;
   const DeviceInfo device = device::get(netlink, hook.ifindex);
   return device.name + " is a " + (device.kind.empty() ? "plain" : device.kind) + " device, not a netkit device";
 }

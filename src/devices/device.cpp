@@ -162,10 +162,11 @@ void rename(NetlinkSocket& netlink, const DeviceRef& device, const std::string& 
   netlink.request({std::move(message), "rename " + device.name + " to " + name, {}, explain});
 }
 
-DeviceInfo move(NetlinkSocket& from, const DeviceRef& device, NetlinkSocket& to, int to_fd) {
+DeviceInfo move(NetlinkSocket& from, const DeviceRef& device, NetlinkSocket& to, const netns::Namespace& to_space) {
   const DeviceInfo before = get(from, device);
+  const auto use = to_space.use();
   Message message(RTM_NEWLINK, NLM_F_REQUEST);
-  message.header(info_of(device.ifindex)).put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(to_fd));
+  message.header(info_of(device.ifindex)).put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(use.fd()));
   const auto explain = [&](int error) {
     if (error == EEXIST) return "there is a device " + before.name + " already";
     if (error == EINVAL) return std::string("this device cannot leave its network namespace");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/netns.hpp"
 #include "devices/device_options.hpp"
 #include "devices/netkit_attributes.hpp"
 #include "netlink/socket.hpp"
@@ -53,7 +54,7 @@ void change(NetlinkSocket& netlink, const DeviceRef& device, const DeviceOptions
 void rename(NetlinkSocket& netlink, const DeviceRef& device, const std::string& name);
 // Moves it into the namespace of `to`, and tells what it is there: its number may be another one. What the
 // kernel forgets on the way is addresses, routes and being up; addrgenmode, which it forgets too, is kept.
-DeviceInfo move(NetlinkSocket& from, const DeviceRef& device, NetlinkSocket& to, int to_fd);
+DeviceInfo move(NetlinkSocket& from, const DeviceRef& device, NetlinkSocket& to, const netns::Namespace& to_space);
 
 // Returns false where the device is gone already.
 bool remove(NetlinkSocket& netlink, const DeviceRef& device);

@@ -12,9 +12,13 @@
 
 namespace netkit_bpf::nsid {
 
-std::optional<int> find(NetlinkSocket& netlink, int netns_fd) {
+namespace {
+
+std::optional<int> find(NetlinkSocket& netlink, const netns::Namespace& other, std::optional<int> third) {
+  const auto use = other.use();
   Message message(RTM_GETNSID, NLM_F_REQUEST);
-  message.header(rtgenmsg{}).put_u32(NETNSA_FD, static_cast<uint32_t>(netns_fd));
+  message.header(rtgenmsg{}).put_u32(NETNSA_FD, static_cast<uint32_t>(use.fd()));
+  if (third) message.put_u32(NETNSA_TARGET_NSID, static_cast<uint32_t>(*third));
   std::optional<int> id;
   const auto take = [&](const nlmsghdr* header) {
     const Attributes found(header, sizeof(rtgenmsg), NETNSA_MAX);
@@ -25,11 +29,20 @@ std::optional<int> find(NetlinkSocket& netlink, int netns_fd) {
   return id;
 }
 
-int find_or_assign(NetlinkSocket& netlink, int netns_fd) {
-  if (const auto found = find(netlink, netns_fd)) return *found;
+}  // namespace
+
+std::optional<int> find(NetlinkSocket& netlink, const netns::Namespace& other) { return find(netlink, other, {}); }
+
+std::optional<int> find_in(NetlinkSocket& netlink, int third, const netns::Namespace& other) {
+  return find(netlink, other, third);
+}
+
+int find_or_assign(NetlinkSocket& netlink, const netns::Namespace& other) {
+  if (const auto found = find(netlink, other)) return *found;
+  const auto use = other.use();
   Message message(RTM_NEWNSID, NLM_F_REQUEST);
   message.header(rtgenmsg{})
-      .put_u32(NETNSA_FD, static_cast<uint32_t>(netns_fd))
+      .put_u32(NETNSA_FD, static_cast<uint32_t>(use.fd()))
       .put_u32(NETNSA_NSID, static_cast<uint32_t>(NETNSA_NSID_NOT_ASSIGNED));  // any
   try {
     netlink.request({std::move(message), "give a network namespace a number", {}, [](int error) {
@@ -38,7 +51,7 @@ int find_or_assign(NetlinkSocket& netlink, int netns_fd) {
   } catch (const Error& error) {
     if (error.number() != EEXIST) throw;  // somebody was faster
   }
-  if (const auto found = find(netlink, netns_fd)) return *found;
+  if (const auto found = find(netlink, other)) return *found;
   throw Error(ENOENT, "give a network namespace a number");
 }
 

@@ -10,14 +10,13 @@
 #include <utility>
 
 #include "base/error.hpp"
-#include "base/fd.hpp"
 #include "base/netns.hpp"
 
 namespace netkit_bpf::netkit {
 
 namespace {
 
-constexpr size_t most_at_once = 32;  // keeps the descriptors of the peers' namespaces few
+constexpr size_t most_at_once = 32;  // once one is refused the others are not tried
 
 // The requests of one socket. An errno may be allowed to one of them.
 class Batch {
@@ -84,12 +83,12 @@ void configure(Batch& batch, const Spec& spec, const DeviceOptions& wanted, cons
 }
 
 void make_some(NetlinkSocket& netlink, std::span<const Order> orders, std::span<Pair> pairs) {
-  std::vector<Fd> peer_netns;
+  std::vector<netns::Namespace::Use> spaces;  // until the kernel has read their numbers
   std::vector<Request> requests;
   for (size_t i = 0; i < orders.size(); ++i) {
-    const std::string& path = orders[i].spec->peer_netns;
-    peer_netns.push_back(path.empty() ? Fd() : netns::open_path(path));
-    requests.push_back(creating(*orders[i].spec, peer_netns.back().get(), pairs[i].primary));
+    const auto& space = orders[i].spec->peer_netns;
+    if (space) spaces.push_back(space->use());
+    requests.push_back(creating(*orders[i].spec, space ? spaces.back().fd() : -1, pairs[i].primary));
   }
   auto refused = netlink.exchange(requests);
   for (size_t i = 0; i < orders.size(); ++i) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/netns.hpp"
 #include "devices/address.hpp"
 #include "devices/device.hpp"
 
@@ -32,7 +33,7 @@ struct Spec {
   std::optional<Scrub> peer_scrub;
   std::optional<uint16_t> headroom;
   std::optional<uint16_t> tailroom;
-  std::string peer_netns;  // path of the peer's namespace (see netns.hpp); empty: the primary's
+  std::optional<netns::Namespace> peer_netns;  // empty: the primary's
   bool up = true;
   std::vector<Address> addresses;  // to be had from the beginning
   std::vector<Address> peer_addresses;

@@ -27,7 +27,7 @@ bool is_up(const DeviceInfo& device) { return (device.flags & IFF_UP) != 0; }
 
 }  // namespace
 
-Watch::Watch(const Ends& ends) : home_(netns::identity("")), here_(""), subscription_(listen(ends)) {
+Watch::Watch(const Ends& ends) : home_(netns::Namespace::current().identity()), subscription_(listen(ends)) {
   for (const Side side : sides) {  // what happens from now on is heard
     const auto& end = ends.at(static_cast<size_t>(side));
     if (!end) continue;
@@ -42,12 +42,12 @@ Watch::Watch(const Ends& ends) : home_(netns::identity("")), here_(""), subscrip
 // Everywhere if that is allowed, even if both ends are here: they may be moved.
 Subscription Watch::listen(const Ends& ends) {
   bool all_here = true;
-  for (const auto& end : ends) all_here = all_here && (!end || netns::identity(end->netns) == home_);
+  for (const auto& end : ends) all_here = all_here && (!end || end->space.identity() == home_);
   try {
     Subscription everywhere(groups, true);
-    self_ = nsid::find(here_, netns::current().get());
+    self_ = nsid::find(here_, netns::Namespace::current());
     for (const Side side : sides) {
-      if (const auto& end = ends.at(static_cast<size_t>(side))) state(side).nsid = number(end->netns);
+      if (const auto& end = ends.at(static_cast<size_t>(side))) state(side).nsid = number(end->space);
     }
     return everywhere;
   } catch (const Error& error) {
@@ -56,9 +56,9 @@ Subscription Watch::listen(const Ends& ends) {
   return Subscription(groups);
 }
 
-std::optional<int> Watch::number(const std::string& netns) {
-  if (netns::identity(netns) == home_) return std::nullopt;
-  return nsid::find_or_assign(here_, netns::open_path(netns).get());
+std::optional<int> Watch::number(const netns::Namespace& space) {
+  if (space.identity() == home_) return std::nullopt;
+  return nsid::find_or_assign(here_, space);
 }
 
 std::optional<DeviceInfo> Watch::look_up(const State& state) {
@@ -96,11 +96,17 @@ bool Watch::ended() const {
                                           [](const State& state) { return state.phase == Phase::followed; });
 }
 
-void Watch::follow(Side side, const std::string& netns) {
+bool Watch::is_destination(Side side, int nsid, const netns::Namespace& space) {
+  const std::lock_guard lock(mutex_);
+  const auto left = state(side).nsid;
+  return (left ? nsid::find_in(here_, *left, space) : nsid::find(here_, space)) == nsid;
+}
+
+void Watch::follow(Side side, const netns::Namespace& space) {
   const std::lock_guard lock(mutex_);
   State& mine = state(side);
   if (mine.phase != Phase::lost) return;
-  mine.nsid = number(netns);
+  mine.nsid = number(space);
   if (const auto found = look_up(mine)) {
     mine.phase = Phase::followed;
     compare(side, *found);

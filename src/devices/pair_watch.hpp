@@ -32,7 +32,7 @@ struct Change {
 class Watch {
  public:
   struct End {
-    std::string netns;  // path (see netns.hpp)
+    netns::Namespace space;
     DeviceRef device;
   };
   using Ends = std::array<std::optional<End>, 2>;
@@ -49,8 +49,11 @@ class Watch {
   void wait(std::chrono::nanoseconds timeout) const { subscription_.wait(timeout); }
   void wake() const noexcept { subscription_.wake(); }
 
-  // After a move: the namespace in which the end is now.
-  void follow(Side side, const std::string& netns);
+  // After a move: whether this is the namespace that the end was moved to, which the one it left knows by `nsid`.
+  bool is_destination(Side side, int nsid, const netns::Namespace& space);
+
+  // The namespace in which the end is now.
+  void follow(Side side, const netns::Namespace& space);
 
  private:
   enum class Phase : uint8_t { unknown, followed, lost, gone };
@@ -63,7 +66,7 @@ class Watch {
   };
 
   Subscription listen(const Ends& ends);
-  std::optional<int> number(const std::string& netns);
+  std::optional<int> number(const netns::Namespace& space);
   std::optional<DeviceInfo> look_up(const State& state);
   void look_up_all();
   void take(const nlmsghdr* header, std::optional<int> nsid);

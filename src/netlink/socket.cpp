@@ -11,8 +11,6 @@
 #include <exception>
 #include <memory>
 
-#include "base/netns.hpp"
-
 namespace netkit_bpf {
 
 namespace {
@@ -84,8 +82,10 @@ struct NetlinkSocket::Answer {
   }
 };
 
-NetlinkSocket::NetlinkSocket(const std::string& netns) {
-  netns::run_inside(netns, [&] { socket_ = open_socket(); });
+NetlinkSocket::NetlinkSocket() : socket_(open_socket()) {}
+
+NetlinkSocket::NetlinkSocket(const netns::Namespace& space) {
+  netns::run_inside(space, [&] { socket_ = open_socket(); });
 }
 
 void NetlinkSocket::request(Request request) {

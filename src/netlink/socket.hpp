@@ -12,6 +12,7 @@
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "base/netns.hpp"
 #include "netlink/message.hpp"
 
 namespace netkit_bpf {
@@ -27,9 +28,10 @@ struct Request {
 // first.
 class NetlinkSocket {
  public:
-  // Opens the socket inside the namespace (see netns.hpp); it can be used from everywhere afterwards. As long as
-  // it is open the namespace lives.
-  explicit NetlinkSocket(const std::string& netns);
+  // In the calling thread's namespace, or another one; it can be used from everywhere afterwards. As long as it is
+  // open the namespace lives.
+  NetlinkSocket();
+  explicit NetlinkSocket(const netns::Namespace& space);
 
   // Sends a request and waits for its acknowledgement; a refusal is thrown. What is called back must not use this
   // socket.

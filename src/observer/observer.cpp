@@ -5,10 +5,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <exception>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
 #include "base/error.hpp"
@@ -55,8 +56,8 @@ void VerdictCells::set(Side side, int32_t verdict) {
 Observer::Observer(std::string observer, Place place, const std::array<const Program*, 2>& programs,
                    VerdictCells verdicts)
     : observer_(std::move(observer)), place_(std::move(place)), verdicts_(std::move(verdicts)) {
-  netns::run_inside(place_.netns, [&] {
-    NetlinkSocket netlink("");
+  netns::run_inside(place_.space, [&] {
+    NetlinkSocket netlink;
     kind_ = device::get(netlink, place_.ifindex).kind;
     for (const Side side : {Side::primary, Side::peer}) {
       if (const Program* program = programs.at(static_cast<size_t>(side)))
@@ -75,16 +76,17 @@ Hook Observer::hook(Side side) const { return {hook::of_side(side, kind_), place
 
 // Each program is on its hook, or about to be its first.
 void Observer::set_verdicts() {
-  NetlinkSocket netlink("");
+  NetlinkSocket netlink;
   const NetkitAttributes netkit = device::get(netlink, place_.ifindex).netkit;
   constexpr auto blackhole = static_cast<uint32_t>(netkit::Policy::blackhole);
   for (const Attached& each : attached_) {
-    int32_t verdict = verdict_next;
-    if ((each.side == Side::primary ? netkit.policy : netkit.peer_policy) == blackhole) {
-      const auto entries = hook::query(hook(each.side)).entries;
-      if (entries.empty() || entries.back().program_id == each.program_id) verdict = verdict_drop;
-    }
-    verdicts_.set(each.side, verdict);
+    const auto entries = hook::query(hook(each.side)).entries;
+    const auto is_ours = [&](const hook::Entry& entry) { return entry.program_id == each.program_id; };
+    // The primary was moved, and a stranger's device got its number here.
+    if (each.link && std::none_of(entries.begin(), entries.end(), is_ours)) return;
+    const bool is_last = entries.empty() || is_ours(entries.back());
+    const bool is_blackhole = (each.side == Side::primary ? netkit.policy : netkit.peer_policy) == blackhole;
+    verdicts_.set(each.side, is_blackhole && is_last ? verdict_drop : verdict_next);
   }
 }
 
@@ -103,9 +105,9 @@ void Observer::check() {
                   "the device or its network namespace was deleted, or somebody detached the program");
   }
   try {
-    netns::run_inside(place_.netns, [&] { set_verdicts(); });
-  } catch (const std::system_error&) {
-    // The primary was moved, or its namespace lost its name: still attached, and the last verdicts stand.
+    netns::run_inside(place_.space, [&] { set_verdicts(); });
+  } catch (const std::exception&) {
+    // The primary was moved, or its namespace is held by a stranger alone: still attached, and the last verdicts stand.
   }
 }
 

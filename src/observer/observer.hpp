@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/netns.hpp"
 #include "bpf/hook.hpp"
 #include "bpf/link.hpp"
 
@@ -45,7 +46,7 @@ class Observer {
   struct Place {
     std::string device;  // its name when it was attached
     int ifindex;
-    std::string netns;
+    netns::Namespace space;
   };
 
   // Attaches each side's program, if there is one, before all others of its hook. `observer` names it in

@@ -132,7 +132,7 @@ def test_names_and_aliases_that_are_no_text_are_shown_marked(
     assert NetkitPair.open(pair.peer.ifindex, netns).primary.ifindex == pair.primary.ifindex
     with pytest.raises(ValueError, match=r"name 'nk\\udcff' is no UTF-8: take a device that has it by its ifindex"):
         NetkitPair.open(os.fsdecode(b"nk\xff"), netns)
-    monkeypatch.setattr(sys, "argv", ["netkit-bpf", "pair", "show", "--json", "-n", netns.path])
+    monkeypatch.setattr(sys, "argv", ["netkit-bpf", "pair", "show", "--json", "-n", f"/proc/self/fd/{netns.fileno()}"])
     assert main() == 0
     (shown,) = json.loads(capsys.readouterr().out)
     assert (shown["primary"]["ifname"], shown["peer"]["ifname"]) == ("nk\\xff", "\\xfe")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from netkit_bpf import Monitor, NetkitPair, NetNS, Policy, Side
+from netkit_bpf import Device, Monitor, NetkitPair, NetNS, Policy, Side
 from programs import OBSERVER, load
 from traffic import End, Wire, collect, ping, send_datagrams
 
@@ -43,6 +45,38 @@ def test_a_policy_that_changes_under_a_monitor_is_followed(wire: Wire) -> None:
         _until(lambda: ping(wire.left, wire.right, [56], timeout=SHORT) == 0)
         wire.pair.set_policy("forward")
         _until(lambda: ping(wire.left, wire.right, [56], timeout=SHORT) == 1)
+
+
+def test_verdicts_never_follow_the_pair_of_a_stranger(wire: Wire) -> None:
+    """A pair of the same number, in a namespace whose descriptor has the number that another one had."""
+    here = wire.left.netns
+    pair = here.call(NetkitPair.open, "nk0")  # holds the namespace by a descriptor of its own
+    number = pair.primary.ifindex
+    with Monitor(pair):
+        del pair
+        gc.collect()
+        with ExitStack() as stack:
+            for _ in range(4):  # one of them has that descriptor's number
+                stranger = stack.enter_context(NetNS.create())
+                stack.enter_context(NetkitPair.create("nk0", netns=stranger, ifindex=number, policy="blackhole"))
+            time.sleep(SETTLED)
+            assert ping(wire.left, wire.right, [56]) == 1
+            wire.pair.set_policy("blackhole")  # its own is followed still
+            _until(lambda: ping(wire.left, wire.right, [56], timeout=SHORT) == 0)
+
+
+def test_verdicts_stand_where_the_pair_was_moved_and_another_got_its_number(wire: Wire) -> None:
+    pair, here = wire.pair, wire.left.netns
+    pair.set_policy("blackhole", side="peer")
+    number = pair.primary.ifindex
+    with load(OBSERVER) as obj, NetNS.create("nk-test-moved") as other:
+        programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
+        with pair.observe(programs, verdict=obj.variables["verdict"]) as observation:
+            here.run(["ip", "link", "set", "nk0", "netns", "nk-test-moved"], check=True)
+            with NetkitPair.create("nk0", netns=here, ifindex=number, policy="blackhole"):
+                observation.check()
+                assert obj.variables["verdict"].value == (-1, 2)
+            Device.open("nk0", other)
 
 
 def test_two_monitors_on_a_blackhole_both_see_and_neither_opens_it(wire: Wire) -> None:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from netkit_bpf._core import Link as CoreLink
-from netkit_bpf._core import hook_detach, hook_of_side, hook_query, program_open
+from netkit_bpf._core import Namespace, hook_detach, hook_of_side, hook_query, program_open
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.enums import Direction, Side
 from netkit_bpf.internal.arguments import expect, expect_in
@@ -224,12 +224,12 @@ class Place(NamedTuple):
             core = expect(program, Program, "program")._open()
         hook_detach(*self._address(), core)
 
-    def _address(self) -> tuple[str, str, int, int]:
+    def _address(self) -> tuple[Namespace, str, int, int]:
         info = self.device._read()
         hook = _HOOKS[self.word]
         if isinstance(self.word, Side):
             hook = hook_of_side(hook, info.kind)
-        return self.device.netns.path, info.name, info.ifindex, hook
+        return self.device.netns._open(), info.name, info.ifindex, hook
 
 
 def _placement(before: Anchor | None, after: Anchor | None) -> tuple[int, tuple[bool, int] | None]:

@@ -242,7 +242,7 @@ class Device:
             PermissionError: CAP_NET_ADMIN is missing in one of the namespaces.
         """
         netns = expect_netns(netns, "netns")
-        moved = device_move(*self._target(), netns._netlink(), netns.path)
+        moved = device_move(*self._target(), netns._netlink(), netns._open())
         self._place = (netns, moved.ifindex)
         self._known_name = moved.name
 

@@ -10,17 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from netkit_bpf._core import (
-    NetlinkSocket,
-    netns_create,
-    netns_create_named,
-    netns_current,
-    netns_delete_named,
-    netns_enter,
-    netns_id,
-    netns_is_one,
-)
-from netkit_bpf.internal.arguments import expect
+from netkit_bpf._core import Namespace, NetlinkSocket
+from netkit_bpf.internal.arguments import expect, expect_in
 
 if TYPE_CHECKING:
     import socket
@@ -28,31 +19,42 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _DIRECTORY = Path("/run/netns")
+_PID = range(1, 1 << 31)
 _SLICE = 0.1  # seconds; signal handlers run in between
 AF_INET, SOCK_STREAM = 2, 1  # as socket has them, which is imported when the first one is made
 
 
 class NetNS:
-    """A network namespace.
+    """A network namespace, held by a descriptor.
 
-    Made by `create`, `open` or `current`. As a context manager, a namespace that was created is deleted
-    on exit, one that was opened is left alone. Any thread may use it; no thread is ever left in it.
+    Made by `create`, `open` or `current`. What a name or a process id led to then is what the object stands for, also
+    when the name is given to another namespace later. As long as it is held, by this object or by a monitor that
+    reaches its pair through it, the namespace lives with the devices in it, even where somebody takes its name away.
+    As a context manager, a namespace that was created is deleted on exit; of one that was opened only this object's
+    hold is dropped. Any thread may use it; no thread is ever left in it.
 
     >>> with NetNS.create() as ns:  # doctest: +SKIP
     ...     ns.run(["ip", "link"])
     """
 
-    def __init__(self, path: str, *, name: str | None = None, fd: int | None = None, owned: bool = False) -> None:
-        """Not for callers: use `create`, `open` or `current`."""
-        self._path = path
+    def __init__(
+        self,
+        space: Namespace,
+        *,
+        name: str | None = None,
+        netlink: NetlinkSocket | None = None,
+        owned: bool = False,
+    ) -> None:
+        self._space: Namespace | None = space  # until this object lets go of it
         self._name = name
-        self._held = [] if fd is None else [fd]  # until somebody lets go of it: one thread, as a list pops once
         self._owned = owned
-        self._deleted = False
         self._let_go = False  # and perhaps it lives on
-        self._socket: tuple[int, NetlinkSocket] | None = None
-        found = Path(path).stat()
-        self._identity = found.st_dev, found.st_ino
+        self._identity = space.identity()
+        if netlink is None:
+            with contextlib.suppress(PermissionError):  # who needs it will see
+                netlink = NetlinkSocket(space)
+        # Made at once, so that the object holds as many descriptors from now on.
+        self._socket = None if netlink is None else (os.getpid(), netlink)
 
     @classmethod
     def create(cls, name: str | None = None) -> NetNS:
@@ -68,65 +70,54 @@ class NetNS:
             PermissionError: CAP_SYS_ADMIN is missing.
         """
         if name is None:
-            fd, netlink = netns_create()
-            return cls._from_fd(fd, netlink, owned=True)
-        _check_name(name)
-        netns_create_named(name)
-        return cls(str(_DIRECTORY / name), name=name, owned=True)
+            space, netlink = Namespace.create()
+        else:
+            space, netlink = Namespace.create_named(os.fsencode(_check_name(name)))
+        return cls(space, name=name, netlink=netlink, owned=True)
 
     @classmethod
     def open(cls, which: str | os.PathLike[str] | int) -> NetNS:
         """Take a namespace that is there.
 
         Args:
-            which: the name of a named one, the path of one (anything with a "/"), or a process's id.
+            which: the name of a named one, the path of one (anything with a "/"), or a process's id. A name or a
+                path may be a link to one, as Docker's are made: `ln -s /proc/PID/ns/net /run/netns/NAME`.
 
         Raises:
             FileNotFoundError: there is no such name, path or process.
-            ValueError: the path is of something else.
+            ValueError: what is there is something else; it is not opened.
             PermissionError: the process belongs to somebody else, and CAP_SYS_PTRACE is missing.
+
+        >>> NetNS.open("red"), NetNS.open("/proc/1/ns/net"), NetNS.open(1)  # doctest: +SKIP
         """
         if isinstance(which, int):
-            return cls._from_fd(os.open(f"/proc/{which}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-        path = os.fspath(which)
-        if "/" in path:
-            if not netns_is_one(path):
-                raise ValueError(f"{path} is not a network namespace")
-            found = Path(path).absolute()
-            if found.is_relative_to("/proc"):  # which means something else to another thread or process
-                return cls._from_fd(os.open(found, os.O_RDONLY | os.O_CLOEXEC))
-            return cls(str(found.resolve(strict=True)))
-        _check_name(path)
-        return cls(str((_DIRECTORY / path).resolve(strict=True)), name=path)
+            pid = expect_in(which, _PID, "the id of a process")
+            return cls(Namespace.open(f"/proc/{pid}/ns/net".encode(), f"of process {pid}".encode()))
+        text = os.fsdecode(which)
+        if "/" not in text:
+            name = _check_name(text)
+            return cls(Namespace.open(os.fsencode(_DIRECTORY / name), os.fsencode(name)), name=name)
+        if "\0" in text:
+            raise ValueError(f"{text!r} cannot be a path: it has a NUL in it")
+        return cls(Namespace.open(os.fsencode(text), os.fsencode(text)))
 
     @classmethod
     def current(cls) -> NetNS:
         """The namespace of the calling thread."""
-        return cls._from_fd(netns_current())
-
-    @classmethod
-    def _from_fd(cls, fd: int, netlink: NetlinkSocket | None = None, *, owned: bool = False) -> NetNS:
-        made = cls(f"/proc/self/fd/{fd}", fd=fd, owned=owned)
-        if netlink is None:
-            with contextlib.suppress(PermissionError):  # whoever needs it will see
-                netlink = NetlinkSocket(made._path)
-        if netlink is not None:  # at once, so that the object holds as many descriptors from now on
-            made._socket = (os.getpid(), netlink)
-        return made
+        return cls(Namespace.current())
 
     @property
     def name(self) -> str | None:
         """The name under /run/netns, or None."""
         return self._name
 
-    @property
-    def path(self) -> str:
-        """A path that opens the namespace in this process."""
-        if self._deleted:
-            raise ValueError(
-                "this object let go of its network namespace" if self._let_go else "this network namespace is deleted"
-            )
-        return self._path
+    def fileno(self) -> int:
+        """The descriptor that holds the namespace, for setns(2) and nsenter(1); it is this object's to close.
+
+        Raises:
+            ValueError: the namespace is deleted, or this object let go of it.
+        """
+        return self._open().fileno()
 
     @property
     def inode(self) -> int:
@@ -134,26 +125,38 @@ class NetNS:
         return self._identity[1]
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same namespace, however they were opened."""
-        return self._identity == other._identity if isinstance(other, NetNS) else NotImplemented
+        """Whether both are the same namespace, however they were opened.
+
+        One that is not held any more equals no other: its number may be another namespace's by now.
+        """
+        if not isinstance(other, NetNS):
+            return NotImplemented
+        return self is other or (self._is_held() and other._is_held() and self._identity == other._identity)
 
     def __hash__(self) -> int:
         return hash(self._identity)
 
-    def _netlink(self) -> NetlinkSocket:
-        """A netlink socket inside.
+    def _open(self) -> Namespace:
+        """What the extension takes; once the namespace is deleted by another thread it refuses that itself."""
+        space = self._space
+        if space is None:
+            raise ValueError(
+                "this object let go of its network namespace" if self._let_go else "this network namespace is deleted"
+            )
+        return space
 
-        It is kept where this object holds the namespace anyway. In a named one it would keep alive what somebody
-        deletes. A forked child makes its own: the parent would get its answers.
-        """
-        path = self.path
-        if not self._held:
-            return NetlinkSocket(path)
+    def _is_held(self) -> bool:
+        space = self._space
+        return space is not None and not space.closed
+
+    def _netlink(self) -> NetlinkSocket:
+        """A netlink socket inside. A forked child makes its own: the parent would get its answers."""
+        space = self._open()
         process = os.getpid()
         kept = self._socket
         if kept is None or kept[0] != process:
-            self._socket = kept = (process, NetlinkSocket(path))
-            if self._deleted:  # by another thread, meanwhile
+            self._socket = kept = (process, NetlinkSocket(space))
+            if self._space is None:  # another thread let go of it meanwhile
                 kept[1].close()
         return kept[1]
 
@@ -213,12 +216,12 @@ class NetNS:
         """
         import threading
 
-        path = self.path
+        space = self._open()
         outcome: list[tuple[_T | None, BaseException | None]] = []
 
         def inside() -> None:
             try:
-                netns_enter(path)
+                space.enter()
                 outcome.append((function(*args, **kwargs), None))
             except BaseException as error:
                 outcome.append((None, error))
@@ -238,23 +241,30 @@ class NetNS:
     def delete(self) -> None:
         """Delete the namespace: at once if nothing runs inside, else with the last process inside. Idempotent.
 
-        Of an opened namespace with no name only this object's hold on it is dropped.
+        Its name is taken away, unless that is another namespace's by now, and every hold on it that came by way of
+        this object is dropped: its devices', its pairs' and its monitors'. Another object that opened the same
+        namespace, here or in another process, still holds it. Of an opened namespace with no name only this object's
+        hold is dropped.
+
+        Raises:
+            PermissionError: CAP_SYS_ADMIN is missing to take its name away; then nothing is dropped.
         """
-        if self._deleted:
+        space = self._space
+        if space is None:
             return
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):  # somebody was faster
-                netns_delete_named(self._name)
-        self._let_go = self._name is None and not self._owned
-        self._drop()
+                space.remove_name(os.fsencode(self._name))
+        self._drop(only_ours=self._name is None and not self._owned)
 
-    def _drop(self) -> None:
-        self._deleted = True
+    def _drop(self, *, only_ours: bool) -> None:
+        self._let_go = only_ours
+        space, self._space = self._space, None
         kept, self._socket = self._socket, None
         if kept is not None and kept[0] == os.getpid():  # in a forked child its lock may be held for ever
-            kept[1].close()  # now, whoever still refers to it: the traceback of an error does
-        with contextlib.suppress(IndexError):  # there is none, or another thread was faster
-            os.close(self._held.pop())
+            kept[1].close()  # now, though the traceback of an error may still refer to it
+        if space is not None and not only_ours:
+            space.close()
 
     def __enter__(self) -> NetNS:
         return self
@@ -264,27 +274,23 @@ class NetNS:
     ) -> None:
         if self._owned:
             self.delete()
-        elif not self._deleted:
-            self._let_go = True
-            self._drop()
-
-    def __del__(self) -> None:
-        # What lives until the interpreter's exit takes the modules apart, the kernel closes.
-        if getattr(self, "_held", None) and os is not None:
-            self._drop()
+        elif self._space is not None:
+            self._drop(only_ours=True)
 
     def __repr__(self) -> str:
-        state = "deleted" if self._deleted else self._name or self._path
-        return f"<NetNS {state}>"
+        known = f"{self._name} " if self._name else ""
+        state = "" if self._is_held() else " closed" if self._let_go else " deleted"
+        return f"<NetNS {known}net:[{self.inode}]{state}>"
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str) -> str:
     """Refuse what cannot be the name of a file under /run/netns."""
     expect(name, str, "the name of a network namespace")
     if not name or name in {".", ".."} or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
         raise ValueError(
             f"{name!r} cannot be the name of a network namespace: it must be the name of a file, at most 255 bytes"
         )
+    return name
 
 
 def expect_netns(netns: NetNS | None, argument: str) -> NetNS:
@@ -294,26 +300,16 @@ def expect_netns(netns: NetNS | None, argument: str) -> NetNS:
     return expect(netns, NetNS, argument, "NetNS.open() takes a name, a path or a process id")
 
 
-def find_netns(netns: NetNS, nsid: int) -> NetNS | None:
-    """The namespace that `netns` knows by the number `nsid`: a named one, a process's, or one held open here."""
+def find_netns(is_it: Callable[[Namespace], bool]) -> NetNS | None:
+    """The namespace that is asked for: a named one, one that is held open here, or a process's."""
     names = sorted(_DIRECTORY.iterdir()) if _DIRECTORY.is_dir() else []
     processes = [path / "ns" / "net" for path in Path("/proc").iterdir() if path.name.isdigit()]
-    held = [path for path in Path("/proc/self/fd").iterdir() if _is_namespace(path)]
-    netlink = netns._netlink()
+    held = sorted(Path("/proc/thread-self/fd").iterdir())
     for path in [*names, *held, *processes]:
         try:
-            if netns_id(netlink, str(path)) != nsid:
-                continue
-            if path.parent == _DIRECTORY:
-                return NetNS(str(path), name=path.name)
-            return NetNS._from_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            continue  # a name without a namespace, a process that ended, somebody else's
+            space = Namespace.open(os.fsencode(path), os.fsencode(path))
+            if is_it(space):  # what is taken, whatever becomes of the path
+                return NetNS(space, name=path.name if path.parent == _DIRECTORY else None)
+        except (OSError, ValueError):
+            continue  # something else, a process that ended, somebody else's
     return None
-
-
-def _is_namespace(path: Path) -> bool:
-    try:
-        return os.readlink(path).startswith("net:[")
-    except OSError:
-        return False  # closed meanwhile

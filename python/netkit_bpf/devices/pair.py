@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from netkit_bpf._core import DeviceInfo, PairSpec, device_list, group_delete, pair_set_policy, pairs_create
+from netkit_bpf._core import (
+    DeviceInfo,
+    PairSpec,
+    device_list,
+    group_delete,
+    netns_id,
+    pair_set_policy,
+    pairs_create,
+)
 from netkit_bpf.bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.bpf.variable import Variable
@@ -141,9 +149,9 @@ class NetkitPair:
     def _from_info(cls, info: DeviceInfo, netns: NetNS) -> NetkitPair | None:
         """The pair of an end; None if this end is the peer and the primary cannot be found."""
         near = Device(info.ifindex, info.name, netns)
+        if info.primary:  # a peer elsewhere is looked for when it is asked for, as that holds its namespace
+            return cls(near, _other_end(info, netns) if info.link_netnsid is None else None, owned=False)
         far = _other_end(info, netns)
-        if info.primary:
-            return cls(near, far, owned=False)
         return None if far is None else cls(far, near, owned=False)
 
     @property
@@ -153,12 +161,26 @@ class NetkitPair:
 
     @property
     def peer(self) -> Device:
-        """The peer. LookupError if the pair was opened and the peer's namespace cannot be found."""
+        """The peer.
+
+        Of a pair that was opened it is looked for when it is first asked for. From then on the pair holds the peer's
+        namespace, which lives as long.
+
+        Raises:
+            LookupError: the peer's namespace cannot be found: it has no name and no process here.
+            OSError: ENODEV, the pair is gone.
+        """
+        if self._peer is None:
+            self._peer = self._find_peer()
         if self._peer is None:
             raise LookupError(
                 f"the peer of {self._primary!r} lives in a network namespace that has no name and no process here"
             )
         return self._peer
+
+    def _find_peer(self) -> Device | None:
+        """The peer, without holding its namespace for longer than the caller does; None where it cannot be found."""
+        return self._peer or _other_end(self._read(), self._primary.netns)
 
     @property
     def mode(self) -> Mode:
@@ -342,12 +364,13 @@ class NetkitPair:
         ...     for change in watch:
         ...         print(change)  # [peer] nk0p down
         """
-        return Watch(self._primary, self._peer, timeout)
+        return Watch(self._primary, self._find_peer(), timeout)
 
     def delete(self) -> None:
         """Delete both ends. Idempotent: a pair that is gone already is no error.
 
-        A primary that somebody else moved away is deleted with its peer.
+        A primary that somebody else moved away is deleted with its peer, if this pair was created here or its `peer`
+        was asked for before.
         """
         if not delete_device(self._primary) and self._peer is not None and self._peer_remains():
             delete_device(self._peer)
@@ -395,7 +418,7 @@ def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list
         orders: for each pair what it shall be (`spec.pair_spec`), and where its peer shall live.
     """
     for spec, peer_netns in orders:
-        spec.peer_netns = peer_netns.path
+        spec.peer_netns = peer_netns._open()
     netlink = netns._netlink()
     sockets = {each: each._netlink() for each in {peer_netns for _, peer_netns in orders} - {netns}}
     made = pairs_create(netlink, [(spec, sockets.get(peer_netns, netlink)) for spec, peer_netns in orders])
@@ -442,7 +465,8 @@ def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
 
 def _other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
     if info.link_netnsid is not None:
-        found = find_netns(netns, info.link_netnsid)
+        netlink = netns._netlink()
+        found = find_netns(lambda space: netns_id(netlink, space) == info.link_netnsid)
         if found is None:
             return None
         netns = found

@@ -26,7 +26,7 @@ def wait_ready(device: Device, timeout: float | None) -> None:
     """Wait as `Device.wait_ready` says."""
     timeout = expect_timeout(timeout)
     end = None if timeout is None else time.monotonic() + timeout
-    changes = Subscription(device.netns.path)
+    changes = Subscription(device.netns._open())
     while reason := _why_not(device):
         left = _SLICE if end is None else min(_SLICE, end - time.monotonic())
         if left <= 0:

@@ -90,11 +90,11 @@ def _in(netns: NetNS) -> list[Orphan]:
 
 
 def _named(but: NetNS) -> Iterator[NetNS]:
-    inode = Path(but.path).stat().st_ino
     directory = Path("/run/netns")
     for path in sorted(directory.iterdir()) if directory.is_dir() else []:
         try:
-            if path.stat().st_ino != inode:
-                yield NetNS.open(path.name)
-        except OSError:
-            continue  # deleted meanwhile
+            found = NetNS.open(path.name)
+        except (OSError, ValueError):
+            continue  # deleted meanwhile, or an empty file
+        if found != but:
+            yield found

@@ -48,15 +48,15 @@ class Watch(Closing):
 
     Made by `NetkitPair.watch`. Iterating gives `DeviceChange`s and ends after `timeout` seconds of silence, on
     `close`, and once both ends are deleted; it can be begun anew. A moved end is followed if its new namespace can be
-    found. One thread at a time may read; any may close, which wakes the reader. A forked child cannot use it.
+    found. The watch keeps no namespace alive in which an end lives. One thread at a time may read; any may close,
+    which wakes the reader. A forked child cannot use it.
     """
 
     def __init__(self, primary: Device, peer: Device | None, timeout: float | None) -> None:
         """Not for callers: use `NetkitPair.watch`."""
         self._timeout = expect_timeout(timeout)
-        ends = (primary, peer)
-        self._spaces = [None if end is None else end.netns for end in ends]
-        core: PairWatch | None = PairWatch(*(None if end is None else (end.netns.path, end._ref()) for end in ends))
+        ends = (None if end is None else (end.netns._open(), end._ref()) for end in (primary, peer))
+        core: PairWatch | None = PairWatch(*ends)
         self._core = core
         self._process = os.getpid()
 
@@ -109,15 +109,10 @@ class Watch(Closing):
         return DeviceChange(_SIDES[change.side], _KINDS[change.kind], change.name, change.ifindex, netns)
 
     def _follow(self, core: PairWatch, side: int, nsid: int) -> NetNS | None:
-        left = self._spaces[side]
-        self._spaces[side] = None
-        if left is None:
-            return None
-        with contextlib.suppress(OSError, ValueError):  # what is gone meanwhile, and what we may not look into
-            netns = find_netns(left, nsid)
+        with contextlib.suppress(OSError):  # what is gone meanwhile, and what we may not look into
+            netns = find_netns(lambda space: core.is_destination(side, nsid, space))
             if netns is not None:
-                core.follow(side, netns.path)
-                self._spaces[side] = netns
+                core.follow(side, netns._open())
             return netns
         return None
 

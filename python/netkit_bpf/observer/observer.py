@@ -60,11 +60,12 @@ class Observation(Closing):
             primary = primary and self._filtering.before(primary, 0, cells, offset)
             peer = peer and self._filtering.before(peer, 1, cells, offset + _VERDICT_SIZE)
         device = pair.primary
+        space = device.netns._open()
         self._pair = weakref.ref(pair)  # a pair that is dropped is deleted
         self._device = device.name
         self._sides = tuple(side for side in Side if side in by_side)
         self._start_ns = time.time_ns()
-        attachment = CoreObserver(name, device.netns.path, self._device, device.ifindex, primary, peer, cells, offset)
+        attachment = CoreObserver(name, space, self._device, device.ifindex, primary, peer, cells, offset)
         self._held = [attachment]  # until it is closed
         self._closer = weakref.finalize(self, _close, self._held, self._filtering, os.getpid())
 
@@ -124,9 +125,10 @@ class Observation(Closing):
         """What the pair's peer is called now, if that can be told."""
         pair = self._pair()
         try:
-            return None if pair is None else pair.peer.name
-        except (OSError, LookupError):
-            return None  # its namespace is gone, or nobody here can name it
+            peer = None if pair is None else pair._find_peer()
+        except (OSError, ValueError):
+            return None  # its namespace is gone
+        return None if peer is None else peer._known_name
 
 
 def _by_side(programs: Mapping[Side | str, Program]) -> dict[Side, CoreProgram]:

@@ -68,21 +68,21 @@ Hook make_hook(int kind, int ifindex, const std::string& device) {
   return {static_cast<Hook::Kind>(kind), ifindex, device};
 }
 
-std::unique_ptr<PyLink> attach(const Program& program, const std::string& netns, const std::string& device, int ifindex,
-                               int hook, int where, std::optional<std::pair<bool, uint32_t>> anchor,
+std::unique_ptr<PyLink> attach(const Program& program, const netns::Namespace& space, const std::string& device,
+                               int ifindex, int hook, int where, std::optional<std::pair<bool, uint32_t>> anchor,
                                uint64_t expected_revision) {
   Placement placement{static_cast<Placement::Where>(where), false, 0, expected_revision};
   if (anchor) std::tie(placement.is_link, placement.id) = *anchor;
   std::shared_ptr<Link> link;
-  netns::run_inside(netns,
+  netns::run_inside(space,
                     [&] { link = std::make_shared<Link>(make_hook(hook, ifindex, device), program, placement); });
   return std::make_unique<PyLink>(std::move(link));
 }
 
-std::pair<std::optional<uint64_t>, std::vector<Entry>> query(const std::string& netns, const std::string& device,
+std::pair<std::optional<uint64_t>, std::vector<Entry>> query(const netns::Namespace& space, const std::string& device,
                                                              int ifindex, int hook) {
   std::pair<std::optional<uint64_t>, std::vector<Entry>> answer;
-  netns::run_inside(netns, [&] {
+  netns::run_inside(space, [&] {
     const hook::Programs found = hook::query(make_hook(hook, ifindex, device));
     answer.first = found.revision;
     for (const hook::Entry& entry : found.entries)
@@ -99,19 +99,19 @@ void bind_link(py::module_& module) {
   module.def("hook_of_side", [](int side, const std::string& kind) {
     return static_cast<int>(hook::of_side(static_cast<Side>(side), kind));
   });
-  module.def("hook_query", &query, py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), no_gil());
+  module.def("hook_query", &query, py::arg("space"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), no_gil());
   module.def(
       "hook_detach",
-      [](const std::string& netns, const std::string& device, int ifindex, int hook, const Program& program) {
-        netns::run_inside(netns, [&] { hook::detach(make_hook(hook, ifindex, device), program); });
+      [](const netns::Namespace& space, const std::string& device, int ifindex, int hook, const Program& program) {
+        netns::run_inside(space, [&] { hook::detach(make_hook(hook, ifindex, device), program); });
       },
-      py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), py::arg("program"), no_gil());
+      py::arg("space"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), py::arg("program"), no_gil());
   module.def(
       "program_open", [](uint32_t id) { return std::make_shared<Program>(program::open(id)); }, py::arg("id"),
       no_gil());
 
   py::class_<PyLink>(module, "Link")
-      .def(py::init(&attach), py::arg("program"), py::arg("netns"), py::arg("device"), py::arg("ifindex"),
+      .def(py::init(&attach), py::arg("program"), py::arg("space"), py::arg("device"), py::arg("ifindex"),
            py::arg("hook"), py::arg("where"), py::arg("anchor"), py::arg("expected_revision"), no_gil())
       .def_static(
           "open_pinned", [](const std::string& path) { return std::make_unique<PyLink>(std::make_shared<Link>(path)); },
@@ -137,12 +137,13 @@ void bind_link(py::module_& module) {
       .def_property_readonly("closed", &PyLink::closed);
 
   py::class_<Observer, std::shared_ptr<Observer>>(module, "Observer")
-      .def(py::init([](const std::string& observer, const std::string& netns, const std::string& device, int ifindex,
-                       const Program* primary, const Program* peer, int verdict_map, size_t verdict_offset) {
-             return std::make_shared<Observer>(observer, Observer::Place{device, ifindex, netns},
+      .def(py::init([](const std::string& observer, const netns::Namespace& space, const std::string& device,
+                       int ifindex, const Program* primary, const Program* peer, int verdict_map,
+                       size_t verdict_offset) {
+             return std::make_shared<Observer>(observer, Observer::Place{device, ifindex, space},
                                                std::array{primary, peer}, VerdictCells(verdict_map, verdict_offset));
            }),
-           py::arg("observer"), py::arg("netns"), py::arg("device"), py::arg("ifindex"), py::arg("primary"),
+           py::arg("observer"), py::arg("space"), py::arg("device"), py::arg("ifindex"), py::arg("primary"),
            py::arg("peer"), py::arg("verdict_map"), py::arg("verdict_offset"), no_gil())
       .def("check", &Observer::check, no_gil())
       .def("close", &Observer::close, no_gil());

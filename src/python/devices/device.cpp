@@ -90,11 +90,10 @@ void bind_devices(py::module_& module) {
       py::arg("netlink"), py::arg("device"), py::arg("name"), no_gil());
   module.def(
       "device_move",
-      [](NetlinkSocket& netlink, const Ref& ref, NetlinkSocket& to, const std::string& to_path) {
-        const Fd to_fd = netns::open_path(to_path);
-        return device::move(netlink, device_of(ref), to, to_fd.get());
+      [](NetlinkSocket& netlink, const Ref& ref, NetlinkSocket& to, const netns::Namespace& to_space) {
+        return device::move(netlink, device_of(ref), to, to_space);
       },
-      py::arg("netlink"), py::arg("device"), py::arg("to"), py::arg("to_path"), no_gil());
+      py::arg("netlink"), py::arg("device"), py::arg("to"), py::arg("to_space"), no_gil());
   module.def(
       "device_delete", [](NetlinkSocket& netlink, const Ref& ref) { return device::remove(netlink, device_of(ref)); },
       py::arg("netlink"), py::arg("device"), no_gil());

@@ -29,7 +29,7 @@ void bind_pairs(py::module_& module) {
       .def_property("peer_scrub", nullptr, [](Spec& spec, uint32_t value) { spec.peer_scrub = netkit::Scrub{value}; })
       .def_readwrite("headroom", &Spec::headroom)
       .def_readwrite("tailroom", &Spec::tailroom)
-      .def_readwrite("peer_netns", &Spec::peer_netns)
+      .def_property("peer_netns", nullptr, [](Spec& spec, const netns::Namespace& space) { spec.peer_netns = space; })
       .def_readwrite("up", &Spec::up)
       .def(
           "add_address",

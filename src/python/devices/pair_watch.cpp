@@ -24,7 +24,7 @@ std::chrono::nanoseconds seconds(double value) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(limited);
 }
 
-using EndOf = std::pair<std::string, std::pair<int, std::string>>;  // path of the namespace; ifindex and name
+using EndOf = std::pair<netns::Namespace, std::pair<int, std::string>>;  // and ifindex and name
 
 std::optional<Watch::End> to_end(const std::optional<EndOf>& end) {
   if (!end) return std::nullopt;
@@ -54,17 +54,23 @@ void bind_watch(py::module_& module) {
           "wait", [](const Watch& watch, double value) { watch.wait(seconds(value)); }, py::arg("seconds"), no_gil())
       .def("wake", &Watch::wake)
       .def(
+          "is_destination",
+          [](Watch& watch, int side, int nsid, const netns::Namespace& space) {
+            return watch.is_destination(static_cast<Side>(side), nsid, space);
+          },
+          py::arg("side"), py::arg("nsid"), py::arg("space"), no_gil())
+      .def(
           "follow",
-          [](Watch& watch, int side, const std::string& netns) { watch.follow(static_cast<Side>(side), netns); },
-          py::arg("side"), py::arg("netns"), no_gil());
+          [](Watch& watch, int side, const netns::Namespace& space) { watch.follow(static_cast<Side>(side), space); },
+          py::arg("side"), py::arg("space"), no_gil());
   // What may make a device ready: its state, and its IPv6 addresses.
   py::class_<Subscription>(module, "Subscription")
-      .def(py::init([](const std::string& netns) {
+      .def(py::init([](const netns::Namespace& space) {
              std::unique_ptr<Subscription> made;
-             netns::run_inside(netns, [&] { made = std::make_unique<Subscription>(settled); });
+             netns::run_inside(space, [&] { made = std::make_unique<Subscription>(settled); });
              return made;
            }),
-           py::arg("netns"), no_gil())
+           py::arg("space"), no_gil())
       .def(
           "wait",
           [](Subscription& subscription, double value) {

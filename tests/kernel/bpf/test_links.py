@@ -243,8 +243,8 @@ def test_a_device_that_is_gone_is_named_with_the_namespace_looked_in(pair: Netki
         device.attach(first, "ingress")
     assert caught.value.errno == errno.ENODEV
     for ask in (
-        lambda: _core.hook_query(netns.path, "ve0", ifindex, 2),
-        lambda: _core.Link(first._open(), netns.path, "ve0", ifindex, 2, 0, None, 0),
+        lambda: _core.hook_query(netns._open(), "ve0", ifindex, 2),
+        lambda: _core.Link(first._open(), netns._open(), "ve0", ifindex, 2, 0, None, 0),
     ):
         with pytest.raises(
             OSError, match=rf"ve0 \(ingress\): .*no device with ifindex {ifindex} in .* net:\[\d+\]"

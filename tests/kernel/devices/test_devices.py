@@ -226,7 +226,7 @@ def test_a_namespace_is_opened_by_the_path_of_a_process() -> None:
 
 
 def test_a_pair_is_not_thought_gone_because_its_namespace_was_let_go(pair: NetkitPair) -> None:
-    with NetNS.open(pair.primary.netns.path) as opened:
+    with NetNS.open(f"/proc/self/fd/{pair.primary.netns.fileno()}") as opened:
         same = NetkitPair(Device.open(pair.primary.ifindex, opened), None, owned=True)
     with pytest.raises(ValueError, match="let go of its network namespace"):
         same.delete()

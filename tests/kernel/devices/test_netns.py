@@ -89,15 +89,6 @@ def test_a_thread_that_lives_elsewhere_stays_there() -> None:
         assert there == f"net:[{other.inode}]"
 
 
-def test_a_namespace_that_cannot_be_entered_leaves_the_thread_where_it_is() -> None:
-    with NetNS.create(NAME) as netns:
-        before = own()
-        ip("netns", "delete", NAME)
-        with pytest.raises(FileNotFoundError, match=f"open network namespace /run/netns/{NAME}"):
-            netns.call(own)
-        assert own() == before
-
-
 def test_what_held_a_socket_of_a_closed_namespace_holds_no_descriptor() -> None:
     before = Resources.now().fds
     netns = NetNS.create()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf import Device, DeviceChange, NetkitPair, NetNS
+from netkit_bpf import Device, DeviceChange, NetkitPair, NetNS, Watch
 from unprivileged import unprivileged
 from veth import veth_pair
 
@@ -95,7 +95,9 @@ def test_an_end_moved_out_of_sight_is_told_without_its_namespace(pair: NetkitPai
     subprocess.run(["unshare", f"--net={hidden}", "true"], check=True)
     try:
         with pair.watch() as watch:
-            pair.peer.move(NetNS.open(hidden))
+            with NetNS.open(hidden) as netns, netns.popen(["sleep", "60"]) as process:
+                pair.peer.netns.run(["ip", "link", "set", "ve1", "netns", str(process.pid)], check=True)
+                process.kill()
             assert told(watch.read(PATIENCE)) == ("peer", "down", "ve1")
             moved = watch.read(PATIENCE)
             assert told(moved) == ("peer", "moved", "ve1")
@@ -124,9 +126,8 @@ def test_the_end_of_a_namespace_is_told_and_not_delayed(spaces: tuple[NetNS, Net
 def test_both_ends_in_a_namespace_that_ends_are_told() -> None:
     gone = NetNS.create("nk-test-watch")
     with veth_pair(gone, gone) as pair, pair.watch(timeout=PATIENCE) as watch:
-        subprocess.run(["ip", "netns", "delete", "nk-test-watch"], check=True)
+        gone.delete()
         assert of_kind(watch, "deleted") == ["[primary] ve0 deleted", "[peer] ve1 deleted"]
-    gone.delete()
 
 
 def test_a_flood_of_changes_ends_in_the_truth(pair: NetkitPair) -> None:
@@ -182,7 +183,7 @@ def test_a_forked_child_cannot_use_a_watch(pair: NetkitPair) -> None:
 
 
 def test_an_end_that_is_out_of_reach_is_not_watched(pair: NetkitPair) -> None:
-    with NetkitPair(pair.primary, None, owned=False).watch() as watch:
+    with Watch(pair.primary, None, timeout=None) as watch:
         pair.peer.rename("other")
         pair.primary.down()
         assert told(watch.read(PATIENCE)) == ("primary", "down", "ve0")
