@@ -5,6 +5,7 @@
 
 #include "base/error.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -13,24 +14,27 @@ namespace netkit_bpf::python {
 namespace {
 
 // The classes are Python's own (netkit_bpf/errors.py); imported when an error is raised, not before.
-void raise(const char* name, const py::args& arguments) {
-  const py::object type = py::module_::import("netkit_bpf.errors").attr(name);
-  const py::object error = type(*arguments);
-  PyErr_SetObject(type.ptr(), error.ptr());
+void raise(Imported& type, const py::tuple& arguments) {
+  PyObject* const found = type.get();
+  if (found == nullptr) return;
+  PyObject* const error = call_python([&] { return PyObject_CallObject(found, arguments.ptr()); });
+  if (error == nullptr) return;
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);  // OSError itself picks the subclass
+  Py_DECREF(error);
 }
 
 void translate(std::exception_ptr thrown) {  // NOLINT(performance-unnecessary-value-param): pybind11's signature
   try {
     if (thrown) std::rethrow_exception(thrown);
   } catch (const VerifierError& error) {
-    raise("VerifierError", py::make_tuple(error.number(), to_text(error.what()), to_text(error.log)));
+    static Imported type("netkit_bpf.errors", "VerifierError");
+    raise(type, py::make_tuple(error.number(), to_text(error.what()), to_text(error.log)));
   } catch (const NotSupported& error) {
-    raise("NotSupportedError",
-          py::make_tuple(error.number(), to_text(error.what()), error.feature, error.needs, error.running));
+    static Imported type("netkit_bpf.errors", "NotSupportedError");
+    raise(type, py::make_tuple(error.number(), to_text(error.what()), error.feature, error.needs, error.running));
   } catch (const Error& error) {
-    // OSError itself picks the subclass: EPERM makes a PermissionError.
-    const py::object built = py::reinterpret_borrow<py::object>(PyExc_OSError)(error.number(), to_text(error.what()));
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(built.ptr())), built.ptr());
+    static Imported type("builtins", "OSError");  // EPERM makes a PermissionError
+    raise(type, py::make_tuple(error.number(), to_text(error.what())));
   }
 }
 

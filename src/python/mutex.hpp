@@ -4,6 +4,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include "python/gil.hpp"
+
 namespace netkit_bpf::python {
 
 // Held for moments: no Python code runs and nothing waits meanwhile. So it may be empty where there is a GIL, which is
@@ -16,7 +18,11 @@ class Mutex {
   Mutex& operator=(const Mutex&) = delete;
 
 #ifdef Py_GIL_DISABLED
-  void lock() { PyMutex_Lock(&mutex_); }
+  [[gnu::noinline]] void lock() {
+    Anchor anchor;  // a thread that waits is detached meanwhile
+    PyMutex_Lock(&mutex_);
+    anchor.weigh();
+  }
   void unlock() { PyMutex_Unlock(&mutex_); }
 
  private:

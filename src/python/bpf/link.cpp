@@ -13,6 +13,7 @@
 #include "bpf/program.hpp"
 #include "observer/observer.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 #include "python/mutex.hpp"
 
 namespace py = pybind11;
@@ -36,7 +37,7 @@ class PyLink {
   auto call(Function&& f) {
     const std::shared_ptr<Link> link = held();
     if (!link) throw py::value_error("the link is closed");
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     return f(*link);
   }
 
@@ -47,9 +48,8 @@ class PyLink {
       closing = std::move(link_);
     }
     if (!closing) return;
-    PyThreadState* const thread = PyEval_SaveThread();  // detaching waits for the packets under way
+    const WithoutGil release;  // detaching waits for the packets under way
     closing.reset();
-    PyEval_RestoreThread(thread);
   }
 
   [[nodiscard]] bool closed() const { return !held(); }
@@ -94,7 +94,7 @@ std::pair<std::optional<uint64_t>, std::vector<Entry>> query(const netns::Namesp
 }  // namespace
 
 void bind_link(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
+  using no_gil = py::call_guard<WithoutGil>;
 
   module.def("hook_of_side", [](int side, const std::string& kind) {
     return static_cast<int>(hook::of_side(static_cast<Side>(side), kind));

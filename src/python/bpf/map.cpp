@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -14,7 +15,7 @@ namespace {
 // Runs what asks the kernel without the GIL. Its arguments are bytes that the caller holds, and immutable.
 template <typename F>
 auto without_gil(F ask) {
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   return ask();
 }
 
@@ -28,7 +29,7 @@ py::tuple to_tuple(const MapInfo& info) {
 }
 
 void bind_map(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
+  using no_gil = py::call_guard<WithoutGil>;
   // A lookup is some hundred nanoseconds, and takes no lock that is held for long: the GIL stays.
   py::class_<Map, std::shared_ptr<Map>>(module, "Map")
       .def_static(

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -17,7 +18,16 @@ namespace {
 void log_messages(Object& object) {
   const std::string messages = object.take_messages();
   if (messages.empty()) return;
-  py::module_::import("logging").attr("getLogger")("netkit_bpf.libbpf").attr("warning")("%s", messages);
+  static Imported get_logger("logging", "getLogger");
+  PyObject* const found = get_logger.get();
+  if (found == nullptr) throw py::error_already_set();
+  const auto logger = py::reinterpret_steal<py::object>(
+      call_python([&] { return PyObject_CallFunction(found, "s", "netkit_bpf.libbpf"); }));
+  if (!logger) throw py::error_already_set();
+  const py::str text = to_text(messages);
+  const auto done = py::reinterpret_steal<py::object>(
+      call_python([&] { return PyObject_CallMethod(logger.ptr(), "warning", "sO", "%s", text.ptr()); }));
+  if (!done) throw py::error_already_set();
 }
 
 py::list programs(const Object& object) {
@@ -74,7 +84,7 @@ void bind_object(py::module_& module) {
       .def("load",
            [](Object& object) {
              {
-               const py::gil_scoped_release release;  // takes nothing of Python
+               const WithoutGil release;  // takes nothing of Python
                object.load();
              }
              log_messages(object);
@@ -103,7 +113,7 @@ void bind_object(py::module_& module) {
             TestRun run;
             {
               const auto data = view(packet);  // held by the caller and immutable
-              const py::gil_scoped_release release;
+              const WithoutGil release;
               run = object.test_run(program, data, repeat);
             }
             return py::make_tuple(static_cast<int32_t>(run.retval), to_bytes(run.data), run.duration_ns);

@@ -7,6 +7,7 @@
 
 #include "base/error.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -26,11 +27,11 @@ py::tuple test_run(const Program& program, const py::bytes& packet, uint32_t rep
   try {
     const auto data = view(packet);  // both are held by the caller and immutable
     const auto given = view(context);
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     run = program.test_run(data, repeat, given);
   } catch (const Error& error) {
     // A signal ends a long run; if its handler raises, that is what the caller gets.
-    if (error.number() == EINTR && PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (error.number() == EINTR && call_python(PyErr_CheckSignals) != 0) throw py::error_already_set();
     throw;
   }
   return py::make_tuple(static_cast<int32_t>(run.retval), to_bytes(run.data), run.duration_ns, to_bytes(run.context));

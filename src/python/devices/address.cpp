@@ -9,6 +9,7 @@
 
 #include "devices/route.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -31,7 +32,7 @@ Route to_route(const std::string& dst, uint8_t prefix_len, const std::optional<s
 template <typename Found>
 std::vector<Found> unlocked(std::vector<Found> (*list)(NetlinkSocket&, const DeviceRef&), NetlinkSocket& netlink,
                             const Ref& ref) {
-  const py::gil_scoped_release release;  // the reference is a copy, and the caller holds the socket
+  const WithoutGil release;  // the reference is a copy, and the caller holds the socket
   return list(netlink, {ref.first, ref.second});
 }
 
@@ -43,7 +44,7 @@ void bind_addresses(py::module_& module) {
         name,
         [change](NetlinkSocket& netlink, const Ref& ref, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
           const Address address = to_address(ip, prefix_len, flags);
-          const py::gil_scoped_release release;  // the address is a copy
+          const WithoutGil release;  // the address is a copy
           change(netlink, {ref.first, ref.second}, address);
         },
         py::arg("netlink"), py::arg("device"), py::arg("ip"), py::arg("prefix_len"), py::arg("flags"));
@@ -66,7 +67,7 @@ void bind_addresses(py::module_& module) {
         [change](NetlinkSocket& netlink, const Ref& ref, const py::bytes& dst, uint8_t prefix_len,
                  const std::optional<py::bytes>& via) {
           const Route route = to_route(dst, prefix_len, via ? std::optional<std::string>(*via) : std::nullopt);
-          const py::gil_scoped_release release;  // the route is a copy
+          const WithoutGil release;  // the route is a copy
           change(netlink, {ref.first, ref.second}, route);
         },
         py::arg("netlink"), py::arg("device"), py::arg("dst"), py::arg("prefix_len"), py::arg("via"));

@@ -8,6 +8,7 @@
 
 #include "base/netns.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -15,7 +16,7 @@ namespace netkit_bpf::python {
 
 namespace {
 
-using no_gil = py::call_guard<py::gil_scoped_release>;
+using no_gil = py::call_guard<WithoutGil>;
 using Ref = std::pair<int, std::string>;  // DeviceRef as Python writes it: ifindex and last known name
 
 DeviceRef device_of(const Ref& ref) { return {ref.first, ref.second}; }

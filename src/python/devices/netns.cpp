@@ -9,6 +9,7 @@
 #include "devices/nsid.hpp"
 #include "netlink/socket.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -29,7 +30,7 @@ std::pair<Namespace, std::unique_ptr<NetlinkSocket>> with_socket(const Create& c
 }  // namespace
 
 void bind_netns(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
+  using no_gil = py::call_guard<WithoutGil>;
   py::class_<Namespace>(module, "Namespace")
       .def_static("open", &Namespace::open, py::arg("path"), py::arg("name"), no_gil())
       .def_static("current", &Namespace::current, no_gil())

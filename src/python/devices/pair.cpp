@@ -7,13 +7,14 @@
 
 #include "python/bindings.hpp"
 #include "python/devices/address.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
 namespace netkit_bpf::python {
 
 void bind_pairs(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
+  using no_gil = py::call_guard<WithoutGil>;
   using netkit::Spec;
 
   py::class_<Spec>(module, "PairSpec")

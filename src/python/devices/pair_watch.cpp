@@ -10,6 +10,7 @@
 
 #include "base/netns.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -36,7 +37,7 @@ constexpr std::array settled{int{RTNLGRP_LINK}, int{RTNLGRP_IPV6_IFADDR}};
 }  // namespace
 
 void bind_watch(py::module_& module) {
-  using no_gil = py::call_guard<py::gil_scoped_release>;
+  using no_gil = py::call_guard<WithoutGil>;
   py::class_<Change>(module, "Change")
       .def_property_readonly("side", [](const Change& change) { return static_cast<int>(change.side); })
       .def_property_readonly("kind", [](const Change& change) { return static_cast<int>(change.kind); })

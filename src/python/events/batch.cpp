@@ -19,6 +19,7 @@
 #include "events/arrow_table.hpp"
 #include "python/bindings.hpp"
 #include "python/events/event.hpp"
+#include "python/gil.hpp"
 #include "python/mutex.hpp"
 
 namespace py = pybind11;
@@ -141,7 +142,7 @@ py::bytes data(const PyBatch& batch, size_t index) {
 // Calls what needs nothing of Python without the GIL.
 template <typename F>
 Batch without_gil(F&& f) {
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   return std::forward<F>(f)();
 }
 
@@ -232,7 +233,7 @@ void bind_batch(py::module_& module) {
       .def("arrow_array",
            [](const PyBatch& batch) {
              return capsule<ArrowArray>("arrow_array", [&](ArrowArray* out) {
-               const py::gil_scoped_release release;
+               const WithoutGil release;
                table::export_array(batch.batch(), out);
              });
            })

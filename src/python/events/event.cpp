@@ -14,6 +14,7 @@
 #include "events/summary_line.hpp"
 #include "python/bindings.hpp"
 #include "python/events/event_fields.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -104,13 +105,9 @@ PyObject* event_asdict(PyObject* self, PyObject*) {
 }
 
 PyObject* event_to_json(PyObject* self, PyObject*) {
-  static py::gil_safe_call_once_and_store<py::object> to_json;
-  try {
-    return PyObject_CallOneArg(imported(to_json, "netkit_bpf.events.event", "_to_json"), self);
-  } catch (py::error_already_set& error) {
-    error.restore();
-    return nullptr;
-  }
+  static Imported to_json("netkit_bpf.events.event", "_to_json");
+  PyObject* const function = to_json.get();
+  return function == nullptr ? nullptr : call_python([&] { return PyObject_CallOneArg(function, self); });
 }
 
 // For pickling, and for tests that need no kernel: an event from the bytes of its record.
@@ -203,12 +200,6 @@ PyObject* make_event(const Stream::View& record, PyObject* names) {
     return nullptr;
   }
   return copy_record(record.data, record.clock_offset_ns, PyTuple_GET_ITEM(names, pair));
-}
-
-PyObject* imported(py::gil_safe_call_once_and_store<py::object>& store, const char* module, const char* name) {
-  return store.call_once_and_store_result([&] { return py::object(py::module_::import(module).attr(name)); })
-      .get_stored()
-      .ptr();
 }
 
 void bind_event(py::module_& module) {

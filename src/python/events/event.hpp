@@ -26,8 +26,4 @@ inline const char* data_of(PyObject* self) { return reinterpret_cast<const char*
 // of each pair. Null with an exception set, ValueError if the record is no nk_event.
 PyObject* make_event(const Stream::View& record, PyObject* names);
 
-// The named member of a module, imported when it is first needed. Borrowed; throws error_already_set.
-PyObject* imported(pybind11::gil_safe_call_once_and_store<pybind11::object>& store, const char* module,
-                   const char* name);
-
 }  // namespace netkit_bpf::python

@@ -3,12 +3,12 @@
 #include "python/events/event_fields.hpp"
 
 #include <array>
-#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 
 #include "python/events/event.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -61,15 +61,11 @@ PyObject* number_if(bool applies, unsigned long value) {
 }
 
 PyObject* make_address(const char* bytes, bool is_ipv4) {
-  static py::gil_safe_call_once_and_store<py::object> ipv4;
-  static py::gil_safe_call_once_and_store<py::object> ipv6;
-  try {
-    PyObject* type = is_ipv4 ? imported(ipv4, "ipaddress", "IPv4Address") : imported(ipv6, "ipaddress", "IPv6Address");
-    return PyObject_CallFunction(type, "y#", bytes, Py_ssize_t{is_ipv4 ? 4 : 16});
-  } catch (py::error_already_set& error) {
-    error.restore();
-    return nullptr;
-  }
+  static Imported ipv4("ipaddress", "IPv4Address");
+  static Imported ipv6("ipaddress", "IPv6Address");
+  PyObject* const type = (is_ipv4 ? ipv4 : ipv6).get();
+  if (type == nullptr) return nullptr;
+  return call_python([&] { return PyObject_CallFunction(type, "y#", bytes, Py_ssize_t{is_ipv4 ? 4 : 16}); });
 }
 
 PyObject* address(PyObject* self, const __u8 (&bytes)[16]) {
@@ -90,20 +86,9 @@ PyObject* address(PyObject* self, const __u8 (&bytes)[16]) {
 PyObject* get_timestamp_ns(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(record_of(self).timestamp); }
 PyObject* get_pair_name(PyObject* self, void*) { return Py_NewRef(reinterpret_cast<PacketEvent*>(self)->pair); }
 PyObject* get_side(PyObject* self, void*) {
-  static std::array<std::atomic<PyObject*>, NK_SIDES> sides;
-  std::atomic<PyObject*>& side = sides.at(record_of(self).side & (NK_SIDES - 1));
-  PyObject* member = side.load(std::memory_order_acquire);
-  if (member == nullptr) {
-    try {
-      const char* name = record_of(self).side == NK_PRIMARY ? "PRIMARY" : "PEER";
-      member = py::object(py::module_::import("netkit_bpf.enums").attr("Side").attr(name)).release().ptr();
-    } catch (py::error_already_set& error) {
-      error.restore();
-      return nullptr;
-    }
-    side.store(member, std::memory_order_release);
-  }
-  return Py_NewRef(member);
+  static Imported primary("netkit_bpf.enums", "Side", "PRIMARY");
+  static Imported peer("netkit_bpf.enums", "Side", "PEER");
+  return Py_XNewRef((record_of(self).side == NK_PRIMARY ? primary : peer).get());
 }
 PyObject* get_family(PyObject* self, void*) { return number_if(has(self, NK_IP), record_of(self).ip_word >> 28); }
 PyObject* get_src(PyObject* self, void*) { return address(self, record_of(self).src); }
@@ -125,15 +110,11 @@ PyObject* get_flow_label(PyObject* self, void*) {
 }
 PyObject* get_fragment(PyObject* self, void*) {
   if (!has(self, NK_FRAGMENT)) Py_RETURN_NONE;
-  static py::gil_safe_call_once_and_store<py::object> type;
+  static Imported fragment_type("netkit_bpf.events.event", "Fragment");
+  PyObject* const type = fragment_type.get();
+  if (type == nullptr) return nullptr;
   const unsigned fragment = record_of(self).fragment;
-  try {
-    return PyObject_CallFunction(imported(type, "netkit_bpf.events.event", "Fragment"), "IN", fragment & ~7U,
-                                 PyBool_FromLong(fragment & 1));
-  } catch (py::error_already_set& error) {
-    error.restore();
-    return nullptr;
-  }
+  return call_python([&] { return PyObject_CallFunction(type, "IN", fragment & ~7U, PyBool_FromLong(fragment & 1)); });
 }
 PyObject* get_length(PyObject* self, void*) { return number(record_of(self).length); }
 PyObject* get_gso_segs(PyObject* self, void*) {

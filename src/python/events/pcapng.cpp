@@ -13,6 +13,7 @@
 #include "python/bindings.hpp"
 #include "python/events/batch.hpp"
 #include "python/events/stream.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -48,7 +49,7 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
   std::string out;
   std::vector<size_t> counts(dropped.size());
   if (slice) {
-    const py::gil_scoped_release release;  // the slice is ours
+    const WithoutGil release;  // the slice is ours
     out.reserve(slice->run.size() + slice->run.size() / 2);
     counts = append_packets(out, *slice, interfaces, dropped);
   }
@@ -59,7 +60,7 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
 py::bytes rows(const PyBatch& made, size_t first, size_t most) {
   std::string out;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     const Batch& batch = made.batch();
     for (size_t i = first; i < std::min(batch.size(), first + most); ++i) {
       const pcapng::Packet packet(to_event(batch[i]), batch.data(i));

@@ -2,7 +2,6 @@
 // Iteration without a thread change or a pybind11 call per event, and under a GIL without a lock.
 #include "python/events/stream.hpp"
 
-#include <cxxabi.h>
 #include <fcntl.h>
 #include <pybind11/stl.h>
 #include <unistd.h>
@@ -24,6 +23,7 @@
 #include "observer/observer.hpp"
 #include "python/bindings.hpp"
 #include "python/events/batch.hpp"
+#include "python/gil.hpp"
 #include "ring/reader_thread.hpp"
 
 namespace py = pybind11;
@@ -40,12 +40,16 @@ constexpr std::chrono::nanoseconds slice = 50ms;
 
 // The thread that streams share, as long as there is one that uses it. A forked child has none of its parent's.
 std::shared_ptr<ReaderThread> shared_reader() {
-  static std::atomic<std::weak_ptr<ReaderThread>> shared;
-  std::shared_ptr<ReaderThread> reader = shared.load().lock();
-  if (!reader || !reader->is_here()) {
-    reader = std::make_shared<ReaderThread>();
-    shared.store(reader);  // of two threads that come here at once each has one of its own: no harm
+  static Mutex mutex;
+  static std::weak_ptr<ReaderThread> shared;
+  {
+    const std::lock_guard lock(mutex);
+    std::shared_ptr<ReaderThread> reader = shared.lock();
+    if (reader && reader->is_here()) return reader;
   }
+  auto reader = std::make_shared<ReaderThread>();
+  const std::lock_guard lock(mutex);
+  shared = reader;  // of two threads that come here at once each has one of its own: no harm
   return reader;
 }
 
@@ -89,7 +93,7 @@ PyObject* PyStream::to_bytes(const Stream::View& record) {
 
 // Takes the bytes.
 PyObject* PyStream::call_decoder(PyObject* bytes) {
-  PyObject* object = PyObject_CallOneArg(decode_.ptr(), bytes);
+  PyObject* object = call_python([&] { return PyObject_CallOneArg(decode_.ptr(), bytes); });
   Py_DECREF(bytes);
   return object;
 }
@@ -101,12 +105,11 @@ bool PyStream::wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& 
   auto timeout = slice;
   if (deadline) timeout = std::clamp(std::chrono::nanoseconds(*deadline - Clock::now()), 0ns, slice);
   if (timeout == 0ns && std::exchange(looked, true)) return false;
-  // wait() touches nothing of Python. By hand: a thread that the interpreter's exit ends in here is
-  // unwound by force, which the noexcept destructor of gil_scoped_release would turn into an abort.
-  PyThreadState* const thread = PyEval_SaveThread();
-  waiting->stream.wait(timeout);
-  PyEval_RestoreThread(thread);
-  return PyErr_CheckSignals() == 0;
+  {
+    const WithoutGil release;
+    waiting->stream.wait(timeout);
+  }
+  return call_python(PyErr_CheckSignals) == 0;
 }
 
 // Warns if it is time to. False with an exception set where warnings are errors.
@@ -117,7 +120,8 @@ bool PyStream::tell_loss(int depth) {
     if (stream_ == nullptr || !stream_->has_lost()) return true;
     advice = std::exchange(loss_advice_, {});
   }
-  return advice.empty() || PyErr_WarnEx(PyExc_RuntimeWarning, advice.c_str(), depth + 1) == 0;
+  if (advice.empty()) return true;
+  return call_python([&] { return PyErr_WarnEx(PyExc_RuntimeWarning, advice.c_str(), depth + 1); }) == 0;
 }
 
 // Waits until `look`, which has the stream to itself, finds something. Nothing on time-out and at the end.
@@ -195,7 +199,7 @@ void PyStream::close() {
   }
   if (!closing) return;
   {
-    const py::gil_scoped_release release;  // waits for the reader's thread, which never takes the GIL
+    const WithoutGil release;  // waits for the reader's thread, which never takes the GIL
     closing->stream.close();
   }
   const std::lock_guard lock(mutex_);
@@ -217,8 +221,7 @@ struct EventIterator {
 
 PyTypeObject* iterator_type = nullptr;  // made once with the module, never changed
 
-// What ends a thread by force is no C++ object: the reference that catches it is to nothing, which is no fault here.
-[[gnu::no_sanitize("null")]] PyObject* iterator_next(PyObject* self) {
+PyObject* iterator_next(PyObject* self) {
   auto* iterator = reinterpret_cast<EventIterator*>(self);
   if (iterator->ended.load(std::memory_order_relaxed)) return nullptr;
   PyObject* event = nullptr;
@@ -227,8 +230,6 @@ PyTypeObject* iterator_type = nullptr;  // made once with the module, never chan
     if (event == nullptr && PyErr_Occurred() == nullptr)
       event = iterator->stream->next(
           deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)), 0);
-  } catch (abi::__forced_unwind&) {
-    throw;  // the interpreter's exit ends this thread
   } catch (...) {
     py::detail::try_translate_exceptions();
   }

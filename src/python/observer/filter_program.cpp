@@ -8,6 +8,7 @@
 
 #include "observer/pcap_expression.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 
@@ -19,7 +20,7 @@ void bind_filter(py::module_& module) {
       [](const std::string& text) {
         std::vector<sock_filter> program;
         {
-          const py::gil_scoped_release release;  // may look up names; takes nothing of Python
+          const WithoutGil release;  // may look up names; takes nothing of Python
           program = expression::compile(text);
         }
         return py::bytes(reinterpret_cast<const char*>(program.data()), program.size() * sizeof(sock_filter));
@@ -32,7 +33,7 @@ void bind_filter(py::module_& module) {
              std::vector<sock_filter> instructions(bytes.size() / sizeof(sock_filter));
              if (!instructions.empty())
                std::memcpy(instructions.data(), bytes.data(), instructions.size() * sizeof(sock_filter));
-             const py::gil_scoped_release release;  // what it needs is copied
+             const WithoutGil release;  // what it needs is copied
              return std::make_unique<FilterProgram>(
                  instructions, FilterProgram::Observer{program, static_cast<Side>(side), verdict_map, verdict_offset});
            }),
