@@ -13,6 +13,7 @@ Importing this package asks nothing of the kernel.
 from __future__ import annotations
 
 try:
+    from netkit_bpf.internal import main_interpreter as _main_interpreter  # noqa: F401, I001 - first: see there
     from netkit_bpf import _core as _core
 except ImportError as error:  # say which interpreter could not load what, for a wheel in the wrong place
     import sys as _sys

@@ -16,10 +16,10 @@
 #include <cerrno>
 #include <exception>
 #include <stdexcept>
-#include <thread>
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "base/thread.hpp"
 
 namespace netkit_bpf::netns {
 
@@ -30,7 +30,7 @@ constexpr const char* directory = "/run/netns";
 
 void on_new_thread(const std::function<void()>& f) {
   std::exception_ptr failure;
-  std::thread([&] {
+  start_thread("start a thread for a network namespace", [&] {
     try {
       f();
     } catch (...) {

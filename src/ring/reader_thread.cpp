@@ -9,6 +9,8 @@
 #include <new>
 #include <utility>
 
+#include "base/thread.hpp"
+
 namespace netkit_bpf {
 
 namespace {
@@ -33,9 +35,9 @@ class SignalsBlocked {
 
 ReaderThread::ReaderThread() : owner_(::getpid()) {
   const SignalsBlocked blocked;
-  thread_ = std::make_unique<std::thread>([this] {
+  thread_ = std::make_unique<std::thread>(start_thread("start the reader's thread", [this] {
     while (!stopping_) poller_.turn(std::chrono::hours(1));
-  });
+  }));
   pthread_setname_np(thread_->native_handle(), "netkit-reader");
 }
 

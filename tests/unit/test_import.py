@@ -31,6 +31,36 @@ def test_import_brings_along_nothing_that_takes_long() -> None:
     assert set(done.stdout.split()) & long == set()
 
 
+def test_a_sub_interpreter_is_refused_at_once() -> None:
+    """Loading pybind11's module there waits for ever before Python 3.12."""
+    code = """
+import sys
+interpreters = __import__("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+inside = "try: import netkit_bpf\\nexcept ImportError as error: print(error)"
+interpreters.run_string(interpreters.create(), inside)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "this is a sub-interpreter" in done.stdout
+
+
+def test_what_is_offered_is_what_is_public() -> None:
+    """In IPython too, which looks into the module by itself: neither modules nor what they import."""
+    assert dir(nk) == sorted(nk.__all__)
+    code = """
+import os, sys, tempfile
+os.environ["IPYTHONDIR"] = tempfile.mkdtemp()
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("import netkit_bpf as nk")
+with provisionalcompleter():
+    print(*sorted(each.text for each in shell.Completer.completions("nk.", 3)))
+    print(*sorted(each.text for each in shell.Completer.completions("nk.mon", 6)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [" ".join(sorted(nk.__all__)), ""]
+
+
 def test_a_python_without_gil_stays_one() -> None:
     """An extension that does not say that it can do without has Python turn the GIL on, and warn."""
     code = "import sys, netkit_bpf; print(getattr(sys, '_is_gil_enabled', lambda: True)())"

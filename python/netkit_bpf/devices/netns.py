@@ -216,6 +216,8 @@ class NetNS:
         """
         import threading
 
+        from netkit_bpf.internal.threads import start
+
         space = self._open()
         outcome: list[tuple[_T | None, BaseException | None]] = []
 
@@ -227,7 +229,7 @@ class NetNS:
                 outcome.append((None, error))
 
         thread = threading.Thread(target=inside, name=f"netns-{self._name or 'unnamed'}")
-        thread.start()
+        start(thread, f"call a function in network namespace {self._name or f'net:[{self.inode}]'}")
         while thread.is_alive():  # in slices: a library's signal handler may let an endless wait go on (polars does)
             thread.join(_SLICE)
         result, error = outcome.pop()
