@@ -42,13 +42,13 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   const nk::Program primary = object->open_program("monitor_primary");
   const nk::Program peer = object->open_program("monitor_peer");
   const nk::Variable& verdict = object->variable("verdict");
-  const auto attachment =
+  const auto observer =
       std::make_shared<nk::Observer>("monitor", nk::Observer::Place{name, ifindex, nk::netns::Namespace::current()},
                                      std::array<const nk::Program*, 2>{&primary, &peer},
                                      nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::StreamOptions options;
   options.rings = {{object->map("events"), ring_size}};
-  options.check = [attachment] { attachment->check(); };
+  options.check = [observer] { observer->check(); };
   nk::Stream stream(options);
   std::puts("attached");
   std::fflush(stdout);

@@ -37,17 +37,8 @@ MOST_NOUNS = 15  # in a folder
 # What is known and on its way out: lines as they are printed. One that no longer holds is a fault too.
 KNOWN = frozenset(
     {
-        "bpf/hook -> devices/device: upward",
-        "bpf/hook -> netlink/socket: upward",
-        "netkit_bpf.bpf.link -> netkit_bpf.devices.device -> netkit_bpf.bpf.link: a circle",
-        "netkit_bpf.bpf.link -> netkit_bpf.devices.device: upward",
-        "netkit_bpf.devices.device -> netkit_bpf.devices.ready -> netkit_bpf.devices.device: a circle",
-        "netkit_bpf.devices.pair -> netkit_bpf.observer.filter: upward",
-        "netkit_bpf.devices.pair -> netkit_bpf.observer.observer -> netkit_bpf.devices.pair: a circle",
-        "netkit_bpf.devices.pair -> netkit_bpf.observer.observer: upward",
         "netkit_bpf.functions.monitor -> netkit_bpf.enums parse: not public",
         "netkit_bpf.functions.monitor -> netkit_bpf.events.reader Reading: not public",
-        "netkit_bpf.observer.observer -> netkit_bpf.events.stats: upward",
         "pytest_netkit_bpf.leaks -> netkit_bpf._core device_list: private",
         "pytest_netkit_bpf.leaks: uses the private here._netlink",
         "python/events/batch -> python/events/stream -> python/events/batch: a circle",

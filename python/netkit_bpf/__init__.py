@@ -22,7 +22,8 @@ except ImportError as error:  # say which interpreter could not load what, for a
         f"netkit_bpf's extension module does not load in Python {_sys.version.split()[0]} ({_sys.executable}): {error}"
     ) from error
 
-from netkit_bpf.bpf.link import AttachedProgram, HookPrograms, Link
+from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
+from netkit_bpf.bpf.hook import Hook, Link
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.bpf.object import BPFObject
 from netkit_bpf.bpf.program import PacketContext, Program, TestRun
@@ -38,7 +39,7 @@ from netkit_bpf.devices.route import Route
 from netkit_bpf.devices.statistics import Statistics
 from netkit_bpf.devices.watch import DeviceChange, Watch
 from netkit_bpf.enums import AddrGenMode, ChangeKind, Direction, Mode, Policy, Scrub, Side, Verdict
-from netkit_bpf.errors import CompileError, NotSupportedError, VerifierError
+from netkit_bpf.errors import CompileError, NotAPairError, NotSupportedError, VerifierError
 from netkit_bpf.events.batch import EventBatch
 from netkit_bpf.events.event import Fragment, PacketEvent
 from netkit_bpf.events.packet_reader import PacketReader
@@ -46,7 +47,7 @@ from netkit_bpf.events.ring_buffer import RingBuffer, RingStats
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.functions.monitor import Monitor
 from netkit_bpf.observer.filter import Filter
-from netkit_bpf.observer.observer import Observation
+from netkit_bpf.observer.observer import Observer
 
 
 def __getattr__(name: str) -> str:
@@ -75,6 +76,7 @@ __all__ = [
     "EventBatch",
     "Filter",
     "Fragment",
+    "Hook",
     "HookPrograms",
     "Lab",
     "Link",
@@ -86,8 +88,9 @@ __all__ = [
     "NetkitDevice",
     "NetkitPair",
     "Node",
+    "NotAPairError",
     "NotSupportedError",
-    "Observation",
+    "Observer",
     "Orphan",
     "PacketContext",
     "PacketEvent",

@@ -270,23 +270,16 @@ class PacketEvent:
     def _from_record(record: bytes, pair_name: str) -> PacketEvent: ...
 
 def hook_of_side(side: int, kind: str) -> int: ...
-def hook_query(
-    space: Namespace, device: str, ifindex: int, hook: int
-) -> tuple[int | None, list[tuple[int, int, str | None]]]: ...
-def hook_detach(space: Namespace, device: str, ifindex: int, hook: int, program: Program) -> None: ...
+
+_Hook = tuple[Namespace, str, int, str, int]  # of the device: namespace, name, ifindex, kind; which hook
+
+def hook_query(hook: _Hook) -> tuple[int | None, list[tuple[int, int, str | None]]]: ...
+def hook_detach(hook: _Hook, program: Program) -> None: ...
 def program_open(id: int) -> Program: ...
 
 class Link:
     def __init__(
-        self,
-        program: Program,
-        space: Namespace,
-        device: str,
-        ifindex: int,
-        hook: int,
-        where: int,
-        anchor: tuple[bool, int] | None,
-        expected_revision: int,
+        self, program: Program, hook: _Hook, where: int, anchor: tuple[bool, int] | None, expected_revision: int
     ) -> None: ...
     @staticmethod
     def open_pinned(path: str) -> Link: ...
@@ -354,7 +347,7 @@ class Stream(Generic[_T]):
         counts: int = -1,
         sources: int = 1,
         source_offset: int = 0,
-        attachments: list[Observer] = ...,
+        observers: list[Observer] = ...,
         threaded: bool = True,
         share_thread: bool = True,
         loss_advice: str | None = None,
@@ -371,7 +364,7 @@ class Stream(Generic[_T]):
         counts: int = -1,
         sources: int = 1,
         source_offset: int = 0,
-        attachments: list[Observer] = ...,
+        observers: list[Observer] = ...,
         threaded: bool = True,
         share_thread: bool = True,
         loss_advice: str | None = None,

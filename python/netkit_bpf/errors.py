@@ -28,6 +28,13 @@ class NotSupportedError(OSError):
         return type(self), (self.errno, self.strerror, self.feature, self.needs, self.running)
 
 
+class NotAPairError(LookupError):
+    """The device is not an end of a netkit pair that can be opened.
+
+    It is of another kind, or a single netkit device, or the peer of a primary whose namespace cannot be found.
+    """
+
+
 class CompileError(ValueError):
     """The C compiler refused the source of a BPF program; the text is what the compiler says."""
 

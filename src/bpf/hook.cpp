@@ -10,8 +10,6 @@
 #include "base/error.hpp"
 #include "base/netns.hpp"
 #include "bpf/program.hpp"
-#include "devices/device.hpp"
-#include "netlink/socket.hpp"
 
 namespace netkit_bpf {
 
@@ -36,9 +34,8 @@ constexpr std::array<Known, 4> known{{{Hook::Kind::netkit_primary, 54, "primary"
 const Known& entry_of(Hook::Kind kind) { return known.at(static_cast<size_t>(kind)); }
 
 std::string not_netkit(const Hook& hook) {
-  NetlinkSocket netlink;
-  const DeviceInfo device = device::get(netlink, hook.ifindex);
-  return device.name + " is a " + (device.kind.empty() ? "plain" : device.kind) + " device, not a netkit device";
+  const std::string kind = hook.device_kind.empty() ? "plain" : hook.device_kind;
+  return hook.device + " is a " + kind + " device, not a netkit device";
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ struct Hook {
 
   Kind kind;
   int ifindex;
-  std::string device;  // its name, for errors
+  std::string device;       // its name, for errors
+  std::string device_kind;  // IFLA_INFO_KIND, for errors; empty of loopback and hardware
 };
 
 namespace hook {

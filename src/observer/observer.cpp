@@ -72,7 +72,7 @@ Observer::Observer(std::string observer, Place place, const std::array<const Pro
   });
 }
 
-Hook Observer::hook(Side side) const { return {hook::of_side(side, kind_), place_.ifindex, place_.device}; }
+Hook Observer::hook(Side side) const { return {hook::of_side(side, kind_), place_.ifindex, place_.device, kind_}; }
 
 // Each program is on its hook, or about to be its first.
 void Observer::set_verdicts() {

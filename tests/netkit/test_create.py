@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from netkit_bpf import Mode, NetkitDevice, NetkitPair, NetNS, NotSupportedError, pairs
+from netkit_bpf import Mode, NetkitDevice, NetkitPair, NetNS, NotAPairError, NotSupportedError, pairs
 from netkit_bpf.devices.pair import create_pairs, delete_group
 from netkit_bpf.devices.pair_options import pair_spec
 from netkit_bpf.internal import kernel_release
@@ -96,7 +96,7 @@ def test_a_single_device_is_made_or_refused_by_name(here: NetNS) -> None:
     ) as device:  # fmt: skip
         assert names(here) == {"lo", "nk0"}
         assert pairs(here) == []
-        with pytest.raises(LookupError, match="nk0 is a single netkit device: it has no peer"):
+        with pytest.raises(NotAPairError, match="nk0 is a single netkit device: it has no peer"):
             NetkitPair.open("nk0", here)
         assert (device.mode, device.headroom, device.tailroom) == (Mode.L2, 32, 8)
         assert (device.mac, device.mtu, device.group, device.alias) == ("02:00:00:00:00:01", 9000, 3, "alone")

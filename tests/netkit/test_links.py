@@ -91,7 +91,7 @@ def test_hooks_are_reached_through_the_primary_alone(wire: Wire, obj: BPFObject)
 def test_a_device_that_is_no_netkit_device_is_named_with_its_kind(obj: BPFObject) -> None:
     with NetNS.create() as netns:
         with pytest.raises(OSError, match="lo is a plain device, not a netkit device") as caught:
-            _core.Link(obj.programs["first"]._open(), netns._open(), "lo", 1, 0, 0, None, 0)
+            _core.Link(obj.programs["first"]._open(), (netns._open(), "lo", 1, "", 0), 0, None, 0)
         assert caught.value.errno == errno.ENXIO
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netkit_bpf import AddrGenMode, Mode, NetkitPair, NetNS, NotSupportedError, Policy, Scrub, pairs
+from netkit_bpf import AddrGenMode, Mode, NetkitPair, NetNS, NotAPairError, NotSupportedError, Policy, Scrub, pairs
 from netkit_bpf.devices.pair_options import PairOptions
 from netkit_bpf.internal import kernel_release
 
@@ -128,7 +128,7 @@ def test_open_finds_the_other_end_in_a_named_namespace(here: NetNS) -> None:
 
 
 def test_open_refuses_what_is_no_netkit_device(here: NetNS) -> None:
-    with pytest.raises(ValueError, match="lo is a plain device, not a netkit device"):
+    with pytest.raises(NotAPairError, match="lo is a plain device, not a netkit device"):
         NetkitPair.open("lo", here)
     with pytest.raises(OSError, match="No such device"):
         NetkitPair.open("nk0", here)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from netkit_bpf import Device, Monitor, NetkitPair, NetNS, Policy, Side
+from netkit_bpf import Device, Monitor, NetkitPair, NetNS, Observer, Policy, Side
 from programs import OBSERVER, load
 from traffic import End, Wire, collect, ping, send_datagrams
 
@@ -71,10 +71,10 @@ def test_verdicts_stand_where_the_pair_was_moved_and_another_got_its_number(wire
     number = pair.primary.ifindex
     with load(OBSERVER) as obj, NetNS.create("nk-test-moved") as other:
         programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
-        with pair.observe(programs, verdict=obj.variables["verdict"]) as observation:
+        with Observer(pair, programs, verdict=obj.variables["verdict"]) as observer:
             here.run(["ip", "link", "set", "nk0", "netns", "nk-test-moved"], check=True)
             with NetkitPair.create("nk0", netns=here, ifindex=number, policy="blackhole"):
-                observation.check()
+                observer.check()
                 assert obj.variables["verdict"].value == (-1, 2)
             Device.open("nk0", other)
 
@@ -95,18 +95,18 @@ def test_an_observer_of_ones_own_keeps_a_blackhole_and_leaves_the_word_to_who_fo
     pair.set_policy("blackhole", side="peer")
     with load(OBSERVER) as obj, load() as others:
         programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
-        with pair.observe(programs, verdict=obj.variables["verdict"]) as observation:
+        with Observer(pair, programs, verdict=obj.variables["verdict"]) as observer:
             assert obj.variables["verdict"].value == (-1, 2)
             assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
             assert min(obj.variables["counts"].value) > 0
             with pair.attach(others.programs["pass"], "peer"):
-                observation.check()
+                observer.check()
                 assert obj.variables["verdict"].value == (-1, -1)
                 assert ping(wire.left, wire.right, [56]) == 1
-            observation.check()
+            observer.check()
             assert obj.variables["verdict"].value == (-1, 2)
             pair.set_policy("forward", side="peer")
-            observation.check()
+            observer.check()
             assert ping(wire.left, wire.right, [56]) == 1
 
 

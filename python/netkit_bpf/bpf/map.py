@@ -32,7 +32,7 @@ _U32 = Integer("__u32", 4, signed=False)
 class Map(MapBase, MutableMapping[Any, Any]):
     """A map, as a dict of values that are typed by BTF.
 
-    Got from `BPFObject.maps`, opened where it is pinned, or made by `create`. Integers are int, structures named
+    Made by `BPFObject.maps`, opened where it is pinned, or made by `create`. Integers are int, structures named
     tuples, arrays of unsigned bytes bytes; without BTF keys and values are bytes. A per-CPU map has a tuple of values,
     one for each possible CPU. Values of an array or hash of maps are maps, of a program array programs; reading them
     needs CAP_SYS_ADMIN.

@@ -23,7 +23,6 @@ class MapBase(Closing):
     """A map without its elements: what `Map` is built on."""
 
     def __init__(self, info: MapInfo, types: Types | None, *, pinned_at: str = "") -> None:
-        """Not for callers: maps come from an object, or from `Map.open_pinned`."""
         self._core: CoreMap | None = None
         self._object: CoreObject | None = None  # until it is loaded
         self._closed = False

@@ -34,7 +34,6 @@ class BPFObject(Closing):
     """
 
     def __init__(self, core: CoreObject, name: str) -> None:
-        """Not for callers: use `open` or `compile`."""
         self._core: CoreObject | None = core
         self._name = name
         self._loaded = False

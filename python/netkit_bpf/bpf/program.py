@@ -93,11 +93,10 @@ TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name 
 class Program:
     """A program of a BPF object.
 
-    Got from `BPFObject.programs`. Any thread may use it.
+    Made by `BPFObject.programs`. Any thread may use it.
     """
 
     def __init__(self, name: str, section: str, kind: int) -> None:
-        """Not for callers: programs come from an object."""
         self._name = name
         self._section = section
         self._kind = kind

@@ -40,7 +40,7 @@ class TraceLine(NamedTuple):
 class TraceLog(EventStream[TraceLine]):
     """What programs print with bpf_printk(), from the moment the log is opened: `TraceLine`s.
 
-    `trace_log` makes one. `read`, `events` and `async for` are those of a `Monitor`. Any thread may read, and each line
+    Made by `trace_log`. `read`, `events` and `async for` are those of a `Monitor`. Any thread may read, and each line
     goes to one reader. Any thread or signal handler may close it, which wakes the readers. A forked child cannot use
     it.
     """

@@ -14,7 +14,7 @@ from netkit_bpf.btf.codec import Codec
 class Variable:
     """A global variable of a BPF object, typed by the object's BTF.
 
-    Got from `BPFObject.variables`. A constant (section .rodata) is set before load, others (.data, .bss) at any time:
+    Made by `BPFObject.variables`. A constant (section .rodata) is set before load, others (.data, .bss) at any time:
     then the program sees it at once. Any thread may use it; a value of 1, 2, 4 or 8 bytes is read and written as a
     whole, of a larger one parts may be older than others.
 
@@ -25,7 +25,7 @@ class Variable:
     def __init__(
         self, core: CoreObject, index: int, name: str, section: str, codec: Callable[[], Codec], constant: bool
     ) -> None:
-        """Not for callers: variables come from an object. The codec is made when it is first needed."""
+        # The codec is made when it is first needed.
         self._core: CoreObject | None = core
         self._index = index
         self._name = name

@@ -18,6 +18,7 @@ from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.devices.reap import orphans
 from netkit_bpf.enums import Mode
+from netkit_bpf.errors import NotAPairError
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.monitor import Monitor
 
@@ -74,7 +75,7 @@ def _pair(arguments: argparse.Namespace) -> NetkitPair:
 def _is_netkit(name: str) -> bool:
     try:
         NetkitPair.open(name)
-    except (OSError, ValueError, LookupError):
+    except (OSError, NotAPairError):
         return False
     return True
 

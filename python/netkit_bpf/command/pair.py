@@ -13,6 +13,7 @@ from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.netkit_device import NetkitDevice
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, Side
+from netkit_bpf.errors import NotAPairError
 
 # ip-link(8)'s word, the argument of NetkitPair.create(), what it is.
 _NUMBERS = (
@@ -160,7 +161,7 @@ def _set(arguments: argparse.Namespace) -> int:
     found = open_named(arguments.name, arguments)
     changes = [each for each in _changes(arguments) if each[2] is not None]
     if isinstance(found, NetkitDevice) and any(side is Side.PEER or change == "policy" for side, change, _ in changes):
-        raise LookupError(f"{arguments.name} is a single netkit device: it has no peer and no policy")
+        raise NotAPairError(f"{arguments.name} is a single netkit device: it has no peer and no policy")
     for side, change, value in changes:
         if isinstance(found, NetkitDevice):
             _DEVICE_CHANGES[change](found, value)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 
 from netkit_bpf._core import (
     DeviceInfo,
     DeviceOptions,
+    Namespace,
     NetlinkSocket,
+    Subscription,
     address_add,
     address_list,
     address_remove,
@@ -23,17 +26,19 @@ from netkit_bpf._core import (
     route_list,
     route_remove,
 )
-from netkit_bpf.bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
+from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
+from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.devices.netns import NetNS, expect_netns
 from netkit_bpf.devices.pair_options import ADDRGENMODES, IFINDEX, fill_option, word_of
-from netkit_bpf.devices.ready import wait_ready
+from netkit_bpf.devices.ready import unusable_address, wait_until_ready
 from netkit_bpf.devices.route import Address, Network, Route, parse_route
 from netkit_bpf.devices.statistics import Statistics
 from netkit_bpf.enums import AddrGenMode, Direction, parse
-from netkit_bpf.internal.arguments import check_device_name, expect, expect_in
+from netkit_bpf.internal.arguments import check_device_name, expect, expect_in, expect_timeout
 
-_IFF_UP = 1
+_IFF_UP = 0x01
+_IFF_RUNNING = 0x40
 _IFA_F_NODAD = 0x02
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -50,7 +55,6 @@ class Device:
     """
 
     def __init__(self, ifindex: int, name: str, netns: NetNS) -> None:
-        """Not for callers: use `open`, or the ends of a `NetkitPair`."""
         self._place = (netns, ifindex)  # together: another thread may move it
         self._known_name = name
 
@@ -205,7 +209,9 @@ class Device:
 
         >>> pair.peer.wait_ready(timeout=5)  # doctest: +SKIP
         """
-        wait_ready(self, timeout)
+        timeout = expect_timeout(timeout)  # before anything is opened
+        changes = Subscription(self.netns._open())
+        wait_until_ready(self._why_not_ready, changes, self._known_name, timeout)
 
     def set_mtu(self, mtu: int) -> None:
         """Set the largest packet, 68 to 65535 bytes; of a pair each end has its own."""
@@ -290,6 +296,13 @@ class Device:
         netlink, device = self._target()
         route_remove(netlink, device, *_packed(parse_route(dst, via)))
 
+    def hook(self, direction: Direction | str) -> Hook:
+        """A tcx hook of the device (6.6): "ingress" sees what it receives, "egress" what it sends.
+
+        >>> device.hook("ingress").programs  # doctest: +SKIP
+        """
+        return Hook(self, parse(Direction, direction, "direction"))
+
     def attach(
         self,
         program: Program,
@@ -299,26 +312,20 @@ class Device:
         after: Anchor | None = None,
         expected_revision: int | None = None,
     ) -> Link:
-        """Attach a program to a tcx hook; arguments and errors are those of `NetkitPair.attach`.
-
-        Args:
-            direction: "ingress", what the device receives, or "egress", what it sends.
-
-        Raises:
-            NotSupportedError: the kernel is older than 6.6.
+        """Attach a program to a tcx hook: short for `hook(direction).attach(program, …)`.
 
         >>> link = device.attach(program, "ingress")  # doctest: +SKIP
         """
-        place = Place(self, parse(Direction, direction, "direction"))
-        return place.attach(program, before=before, after=after, expected_revision=expected_revision)
+        hook = self.hook(direction)
+        return hook.attach(program, before=before, after=after, expected_revision=expected_revision)
 
     def programs(self, direction: Direction | str) -> HookPrograms:
         """The programs on a tcx hook, in the order in which they run, and the hook's revision."""
-        return Place(self, parse(Direction, direction, "direction")).programs()
+        return self.hook(direction).query()
 
     def detach(self, program: Program | AttachedProgram, direction: Direction | str) -> None:
-        """Take a program off a tcx hook that no link holds; errors are those of `NetkitPair.detach`."""
-        Place(self, parse(Direction, direction, "direction")).detach(program)
+        """Take a program off a tcx hook that no link holds; errors are those of `Hook.detach`."""
+        self.hook(direction).detach(program)
 
     def _change(self, key: str, value: object) -> None:
         options = DeviceOptions()
@@ -330,6 +337,12 @@ class Device:
         netns, ifindex = self._place
         return netns._netlink(), (ifindex, self._known_name)
 
+    def _reach(self) -> tuple[Namespace, str, int, str]:
+        """What a `Hook` goes by: the namespace, and the name, number and kind that the device has there now."""
+        netns, ifindex = self._place
+        info = device_get(netns._netlink(), (ifindex, self._known_name))
+        return netns._open(), info.name, info.ifindex, info.kind
+
     def _ref(self) -> tuple[int, str]:
         return self.ifindex, self._known_name
 
@@ -338,11 +351,30 @@ class Device:
         self._known_name = info.name
         return info
 
+    def _why_not_ready(self) -> str:
+        """What the device waits for before it can be used; empty if nothing."""
+        flags = self._read().flags
+        if not flags & _IFF_UP:
+            return "it is down"
+        if not flags & _IFF_RUNNING:
+            return "it has no carrier: is the other end up?"
+        return unusable_address(address_list(*self._target()), self._known_name)
+
     def _number(self, name: str) -> int:
         return self._read().number(name) or 0
 
     def __repr__(self) -> str:
-        return f"<Device {self._known_name} ifindex={self.ifindex}>"
+        return f"<Device {self._known_name} ifindex={self.ifindex} in {self.netns._label}{self._state()}>"
+
+    def _state(self) -> str:
+        """What a repr says behind the rest: nothing of a device that is there, or where that cannot be told."""
+        try:
+            self._read()
+        except OSError as error:
+            return " deleted or moved" if error.errno == errno.ENODEV else ""
+        except ValueError:
+            return ""  # its namespace says so
+        return ""
 
 
 def delete_device(device: Device) -> bool:

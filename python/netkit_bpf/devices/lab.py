@@ -29,10 +29,9 @@ _T = TypeVar("_T")
 
 
 class Node:
-    """A node of a `Lab`: a namespace, and the pair that joins it to the hub. Any thread may use it."""
+    """A node of a `Lab`: a namespace, and the pair that joins it to the hub. Made by `Lab`. Any thread may use it."""
 
     def __init__(self, name: str, netns: NetNS, pair: NetkitPair, number: int) -> None:
-        """Not for callers: nodes are made by `Lab`."""
         self._name = name
         self._netns = netns
         self._pair = pair
@@ -108,7 +107,8 @@ class Node:
             process.wait()
 
     def __repr__(self) -> str:
-        return f"<Node {self._name} {self.address} {self.ipv4_address}>"
+        state = "" if self._netns._is_held() else " closed"
+        return f"<Node {self._name} {self.address} {self.ipv4_address}{state}>"
 
 
 class Lab(Closing):
@@ -195,7 +195,7 @@ class Lab(Closing):
             self._cleanup.close()
 
     def __repr__(self) -> str:
-        return f"<Lab {', '.join(self._nodes)}>"
+        return f"<Lab {', '.join(self._nodes)}{'' if self._hub._is_held() else ' closed'}>"
 
     def _delete_pairs(self) -> None:
         delete_group(_GROUP, self._hub)

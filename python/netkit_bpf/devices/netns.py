@@ -279,10 +279,15 @@ class NetNS:
         elif self._space is not None:
             self._drop(only_ours=True)
 
-    def __repr__(self) -> str:
+    @property
+    def _label(self) -> str:
+        """How reprs call it: its name and its number, and whether it is held."""
         known = f"{self._name} " if self._name else ""
         state = "" if self._is_held() else " closed" if self._let_go else " deleted"
-        return f"<NetNS {known}net:[{self.inode}]{state}>"
+        return f"{known}net:[{self.inode}]{state}"
+
+    def __repr__(self) -> str:
+        return f"<NetNS {self._label}>"
 
 
 def _check_name(name: str) -> str:

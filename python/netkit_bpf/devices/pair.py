@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,16 @@ from netkit_bpf._core import (
     pair_set_policy,
     pairs_create,
 )
-from netkit_bpf.bpf.link import Anchor, AttachedProgram, HookPrograms, Link, Place
+from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
+from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
-from netkit_bpf.bpf.variable import Variable
 from netkit_bpf.devices.device import Device, delete_device, find_device
 from netkit_bpf.devices.netns import NetNS, expect_netns, find_netns
 from netkit_bpf.devices.pair_options import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
 from netkit_bpf.devices.watch import Watch
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
+from netkit_bpf.errors import NotAPairError
 from netkit_bpf.internal.arguments import expect_in
-from netkit_bpf.observer.filter import Filter
-from netkit_bpf.observer.observer import Observation
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,7 +45,6 @@ class NetkitPair:
     """
 
     def __init__(self, primary: Device, peer: Device | None, *, owned: bool) -> None:
-        """Not for callers: use `create` or `open`."""
         self._primary = primary
         self._peer = peer
         self._owned = owned
@@ -127,19 +125,19 @@ class NetkitPair:
             netns: where that end lives; the calling thread's namespace if not given.
 
         Raises:
-            ValueError: the device is not a netkit device.
-            LookupError: it is a single one, or the peer of a primary whose namespace cannot be found.
+            NotAPairError: the device is not a netkit device, or a single one, or the peer of a primary whose namespace
+                cannot be found.
             OSError: ENODEV, there is no such device.
         """
         netns = expect_netns(netns, "netns")
         info = find_device(name, netns)
         if info.kind != "netkit":
-            raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
+            raise NotAPairError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
         if info.link == 0:
-            raise LookupError(f"{info.name} is a single netkit device: it has no peer")
+            raise NotAPairError(f"{info.name} is a single netkit device: it has no peer")
         pair = cls._from_info(info, netns)
         if pair is None:
-            raise LookupError(
+            raise NotAPairError(
                 f"{info.name} is the peer of a pair whose primary lives in a network namespace that has no name and"
                 " no process here; open the pair by its primary, from inside that namespace"
             )
@@ -233,6 +231,13 @@ class NetkitPair:
         of_peer = parse(Side, side, "side") is Side.PEER
         pair_set_policy(*self._primary._target(), number, of_peer)
 
+    def hook(self, side: Side | str) -> Hook:
+        """The hook that sees what one side sends: "primary" or "peer".
+
+        >>> pair.hook("peer").programs  # doctest: +SKIP
+        """
+        return Hook(self._primary, parse(Side, side, "side"))
+
     def attach(
         self,
         program: Program,
@@ -242,30 +247,13 @@ class NetkitPair:
         after: Anchor | None = None,
         expected_revision: int | None = None,
     ) -> Link:
-        """Attach a program to the hook that sees what one side sends; by default behind those that are there.
+        """Attach a program to the hook that sees what one side sends: short for `hook(side).attach(program, …)`.
 
-        The programs of a hook run in order until one says something else than NEXT. A side's policy holds only
-        while no program is attached.
-
-        Args:
-            program: loaded, not on this hook yet. A hook takes 63.
-            side: "primary" or "peer".
-            before: attach in front of this one: a `Link`, a `Program`, an entry of `programs`, or "all".
-            after: attach behind this one, likewise.
-            expected_revision: attach only if this is the hook's revision now, as `programs` tells it.
-
-        Raises:
-            ValueError: an argument is not possible, whatever the kernel; the program is not loaded.
-            FileExistsError: the program is on this hook already.
-            FileNotFoundError: `before` or `after` is not on this hook.
-            OSError: ESTALE, the revision is another one; ERANGE, the hook is full; ENODEV, the pair is gone;
-                EINVAL, the program is none for a hook.
-            PermissionError: CAP_NET_ADMIN is missing.
+        A side's policy holds only while no program is attached.
 
         >>> link = pair.attach(obj.programs["drop"], "peer", before="all")  # doctest: +SKIP
         """
-        place = Place(self._primary, parse(Side, side, "side"))
-        return place.attach(program, before=before, after=after, expected_revision=expected_revision)
+        return self.hook(side).attach(program, before=before, after=after, expected_revision=expected_revision)
 
     def programs(self, side: Side | str) -> HookPrograms:
         """The programs on a side's hook, in the order in which they run, and the hook's revision.
@@ -276,59 +264,11 @@ class NetkitPair:
 
         >>> revision, programs = pair.programs("peer")  # doctest: +SKIP
         """
-        return Place(self._primary, parse(Side, side, "side")).programs()
-
-    def observe(
-        self,
-        programs: Mapping[Side | str, Program],
-        *,
-        verdict: Variable,
-        name: str = "observer",
-        filter: str | Filter | None = None,  # noqa: A002 - tcpdump's and libpcap's word
-    ) -> Observation:
-        """Attach programs that see every packet and alter nothing, each before all others of its hook.
-
-        A policy holds only while no program is attached, so an observer on a blackhole would open it. Therefore its
-        programs return what stands for their side in a variable, `volatile __s32 verdict[2] SEC(".data") = { -1, -1 }`:
-        NEXT, or DROP where the policy is blackhole and no other program follows. The observation sets it when it is
-        made and at each `Observation.check`; a reader that it is given to checks five times a second.
-
-        Args:
-            programs: the program of each side that is to be seen.
-            verdict: that variable, of the object of the programs: first the primary's verdict, then the peer's.
-            name: what the observer is called in errors.
-            filter: a pcap-filter(7) expression, or a `Filter` made of one: the programs see only what matches it.
-
-        Raises:
-            ValueError: a program or the variable's object is not loaded, or the variable is none of that kind; of a
-                filter, in libpcap's words.
-            FileNotFoundError: a filter needs libpcap, and there is none.
-            OSError: what `attach` raises. Then nothing is attached.
-
-        >>> obj = BPFObject.compile('''  # doctest: +SKIP
-        ... #include <netkit.h>
-        ... volatile __s32 verdict[2] SEC(".data") = { NETKIT_NEXT, NETKIT_NEXT };
-        ... __u64 packets;
-        ... SEC("netkit/primary") int count(struct __sk_buff *skb)
-        ... {
-        ...     __sync_fetch_and_add(&packets, 1);
-        ...     return verdict[0];
-        ... }
-        ... ''')
-        >>> obj.load()  # doctest: +SKIP
-        >>> with pair.observe({"primary": obj.programs["count"]}, verdict=obj.variables["verdict"]):  # doctest: +SKIP
-        ...     print(obj.variables["packets"].value)
-        """
-        return Observation(self, programs, verdict, name, filter)
+        return self.hook(side).query()
 
     def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
-        """Take a program off a side's hook that another tool attached there without a link.
-
-        Raises:
-            OSError: EBUSY, a link holds it, whose number the text names: detach that.
-            FileNotFoundError: it is not on this hook.
-        """
-        Place(self._primary, parse(Side, side, "side")).detach(program)
+        """Take a program off a side's hook that no link holds; errors are those of `Hook.detach`."""
+        self.hook(side).detach(program)
 
     def add_link_local(self) -> tuple[ipaddress.IPv6Interface, ipaddress.IPv6Interface]:
         """Give each end a link-local address with a random interface identifier, usable at once.
@@ -407,7 +347,24 @@ class NetkitPair:
             self.delete()
 
     def __repr__(self) -> str:
-        return f"<NetkitPair {self._primary!r} {self._peer!r}>"
+        primary, peer = self._primary, self._peer
+        near = primary._known_name
+        if peer is None or peer.netns != primary.netns:
+            near += f" in {primary.netns._label}"
+        far = "its peer elsewhere" if peer is None else f"{peer._known_name} in {peer.netns._label}"
+        return f"<NetkitPair {near}, {far}{self._state()}>"
+
+    def _state(self) -> str:
+        """What a repr says at its end: the mode, or what became of the pair."""
+        try:
+            number = self._primary._read().mode
+        except ValueError:
+            return ""  # its namespace says so
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                return ""
+            return ", whose primary was moved away" if self._peer_remains() else " deleted"
+        return "".join(f" mode={mode}" for mode, known in MODES.items() if known == number)
 
 
 def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list[NetkitPair]:

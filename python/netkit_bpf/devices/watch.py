@@ -53,7 +53,6 @@ class Watch(Closing):
     """
 
     def __init__(self, primary: Device, peer: Device | None, timeout: float | None) -> None:
-        """Not for callers: use `NetkitPair.watch`."""
         self._timeout = expect_timeout(timeout)
         ends = (None if end is None else (end.netns._open(), end._ref()) for end in (primary, peer))
         core: PairWatch | None = PairWatch(*ends)

@@ -14,9 +14,10 @@ from netkit_bpf.events.batch import ANY_NUMBER, BatchReader, EventBatch
 from netkit_bpf.events.capture import Capture, Counts, Interface, interfaces_of
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.events.reader import MIB, Reading, RecordReader, check_ring, counts_of
-from netkit_bpf.events.stats import Filtered, MonitorStats, ReadingStats, SideStats
+from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.internal.arguments import expect, expect_in, expect_timeout
-from netkit_bpf.observer.observer import Observation
+from netkit_bpf.observer.filter import Filtered
+from netkit_bpf.observer.observer import Observer
 
 _SIDES = tuple(Side)  # by number: enum nk_side, bpf/include/netkit_bpf/event.h
 _SIDE_OFFSET = 68  # of nk_event.side there
@@ -38,9 +39,9 @@ class PacketReader(RecordReader[PacketEvent]):
             of the first are those of all.
         ordered: whether events of several rings come in the order of their times. That needs rings that one CPU each
             fills, and times that the program reads once a record has its place: `nk_stamp` of bpf/monitor.bpf.c tells.
-        observations: those whose programs write into it, in the order of `nk_event.pair`. The reader checks them five
+        observers: those whose programs write into it, in the order of `nk_event.pair`. The reader checks them five
             times a second; once a pair is gone the reading ends. They are not closed with it.
-        pairs: the names of the pairs by `nk_event.pair`; None takes those of the observations.
+        pairs: the names of the pairs by `nk_event.pair`; None takes those of the observers.
         snaplen: how many bytes of each packet lie behind its event; with 0 the events have no data.
         name: what the reader is called in errors.
         queue_size: bytes of events that may wait for Python behind the ring.
@@ -49,11 +50,11 @@ class PacketReader(RecordReader[PacketEvent]):
         share_thread: whether that thread is the one that all readers share.
 
     Raises:
-        ValueError: the map is closed, not loaded, read already, or comes without counts; an observation is closed.
+        ValueError: the map is closed, not loaded, read already, or comes without counts; an observer is closed.
         TypeError: a map is no ring buffer.
 
-    >>> observation = pair.observe({"peer": obj.programs["watch"]}, verdict=obj.variables["verdict"])  # doctest: +SKIP
-    >>> with PacketReader(obj.maps["events"], observations=[observation]) as reader:  # doctest: +SKIP
+    >>> observer = Observer(pair, {"peer": obj.programs["watch"]}, verdict=obj.variables["verdict"])  # doctest: +SKIP
+    >>> with PacketReader(obj.maps["events"], observers=[observer]) as reader:  # doctest: +SKIP
     ...     for event in reader.events(timeout=1.0):
     ...         print(event)
     """
@@ -63,7 +64,7 @@ class PacketReader(RecordReader[PacketEvent]):
         map: Map | Sequence[Map],  # noqa: A002 - as everywhere else
         *,
         ordered: bool = False,
-        observations: Sequence[Observation] = (),
+        observers: Sequence[Observer] = (),
         pairs: Sequence[str] | None = None,
         snaplen: int = 0,
         name: str = "packet reader",
@@ -77,12 +78,12 @@ class PacketReader(RecordReader[PacketEvent]):
         if not rings or len({id(ring) for ring in rings}) < len(rings):
             raise ValueError("map must be a ring buffer, or several of which each is named once")
         expect(ordered, bool, "ordered")
-        reading = Reading(queue_size, threaded, share_thread, observations)
+        reading = Reading(queue_size, threaded, share_thread, observers)
         reading.check()
-        self._names = _names_of(observations, pairs)
+        self._names = _names_of(observers, pairs)
         self._snaplen = expect_in(snaplen, range(1 << 31), "snaplen")
         self._ring_size, self._queue_size = sum(ring.max_entries for ring in rings), queue_size
-        self._start_ns = min((each.start_ns for each in observations), default=time.time_ns())
+        self._start_ns = min((each.start_ns for each in observers), default=time.time_ns())
         rings[0]._open()
         if counts_of(rings[0], len(_SIDES)) is None:
             raise ValueError(
@@ -168,7 +169,7 @@ class PacketReader(RecordReader[PacketEvent]):
         interfaces = self._interfaces()
         one_pair = {each.pair for each in interfaces} == {0}
         counts = (lambda: self._counts(interfaces)) if one_pair else None
-        filters = [each.filter for each in self._observations]
+        filters = [each.filter for each in self._observers]
         expression = filters[0].expression if filters and filters[0] and len(set(filters)) == 1 else ""
         made = Capture(self._stream, interfaces, expression, self._snaplen, self._start_ns, counts)
         return made.write(target, count, expect_timeout(timeout), expect_timeout(duration, "duration"))
@@ -185,7 +186,7 @@ class PacketReader(RecordReader[PacketEvent]):
     def filtered(self) -> Filtered:
         """How many packets did not match the filter; `stats` does not see them. After `close`, the final counts."""
         self._check_process()
-        counts = [each.filtered for each in self._observations]
+        counts = [each.filtered for each in self._observers]
         return Filtered(sum(each.primary for each in counts), sum(each.peer for each in counts))
 
     def __repr__(self) -> str:
@@ -193,8 +194,8 @@ class PacketReader(RecordReader[PacketEvent]):
 
     def _interfaces(self) -> list[Interface]:
         """A side of a pair each, named after the device that sends."""
-        sides = [each.sides for each in self._observations] or [_SIDES] * len(self._names)
-        peers = [each._peer_name() for each in self._observations] or [None] * len(self._names)
+        sides = [each.sides for each in self._observers] or [_SIDES] * len(self._names)
+        peers = [each._peer_name() for each in self._observers] or [None] * len(self._names)
         numbers = [[_SIDES.index(side) for side in watched] for watched in sides]
         return interfaces_of(self._names, peers, numbers)
 
@@ -204,18 +205,18 @@ class PacketReader(RecordReader[PacketEvent]):
         return [Counts(stats[each.side].seen, stats[each.side].lost, filtered[each.side]) for each in interfaces]
 
 
-def _names_of(observations: Sequence[Observation], pairs: Sequence[str] | None) -> tuple[str, ...]:
+def _names_of(observers: Sequence[Observer], pairs: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the pairs, by number."""
     if pairs is None:
-        names = tuple(each.device for each in observations)
+        names = tuple(each.device for each in observers)
     elif isinstance(pairs, str):
         raise TypeError("pairs must be a sequence of names, not a str")
     else:
         names = tuple(expect(each, str, "each of pairs") for each in pairs)
-        if observations and len(names) != len(observations):
-            raise ValueError(f"there are {len(observations)} observations and the names of {len(names)} pairs")
+        if observers and len(names) != len(observers):
+            raise ValueError(f"there are {len(observers)} observers and the names of {len(names)} pairs")
     if not names:
-        raise ValueError("a packet event is of a pair: give the observations, or the names of the pairs")
+        raise ValueError("a packet event is of a pair: give the observers, or the names of the pairs")
     return names
 
 

@@ -15,7 +15,7 @@ from netkit_bpf.bpf.map import Map
 from netkit_bpf.bpf.map_types import Kind
 from netkit_bpf.internal.arguments import expect, expect_timeout
 from netkit_bpf.internal.resource import Closing
-from netkit_bpf.observer.observer import Observation
+from netkit_bpf.observer.observer import Observer
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound="RecordReader[Any]")
@@ -29,7 +29,7 @@ class Reading(NamedTuple):
     queue_size: int
     threaded: bool
     share_thread: bool
-    observations: Sequence[Observation] = ()
+    observers: Sequence[Observer] = ()
 
     def check(self) -> None:
         """Refuse what is not possible, whatever the kernel."""
@@ -37,9 +37,9 @@ class Reading(NamedTuple):
             raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {self.queue_size}")
         expect(self.threaded, bool, "threaded")
         expect(self.share_thread, bool, "share_thread")
-        expect(self.observations, Sequence, "observations")  # type: ignore[type-abstract]
-        for each in self.observations:
-            expect(each, Observation, "each of observations")
+        expect(self.observers, Sequence, "observers")  # type: ignore[type-abstract]
+        for each in self.observers:
+            expect(each, Observer, "each of observers")
 
 
 class RecordReader(Closing, Generic[_T]):
@@ -62,16 +62,13 @@ class RecordReader(Closing, Generic[_T]):
         source_offset: int = 0,
         ordered: bool = False,
     ) -> None:
-        """Not for callers: use `RingBuffer` or `PacketReader`.
-
-        The first ring's counts are those of all. `decoder`, `sources`, `source_offset`, `loss_advice` and `ordered` are
-        `Stream`'s; errors call the reader `called`.
-        """
+        # The first ring's counts are those of all. `decoder`, `sources`, `source_offset`, `loss_advice` and `ordered`
+        # are `Stream`'s; errors call the reader `called`.
         cores, counts = [ring._open() for ring in rings], counts_of(rings[0], sources)
         self._called = called
         self._counted = counts is not None
         self._process = os.getpid()
-        self._observations = tuple(reading.observations)
+        self._observers = tuple(reading.observers)
         taken = _take(rings)
         try:
             self._stream: Stream[Any] = Stream(
@@ -82,7 +79,7 @@ class RecordReader(Closing, Generic[_T]):
                 counts=-1 if counts is None else counts.fileno(),
                 sources=sources,
                 source_offset=source_offset,
-                attachments=[each._open() for each in self._observations],
+                observers=[each._open() for each in self._observers],
                 threaded=reading.threaded,
                 share_thread=reading.share_thread,
                 loss_advice=loss_advice,
@@ -138,9 +135,9 @@ class RecordReader(Closing, Generic[_T]):
         return self._stream.fileno()
 
     @property
-    def observations(self) -> tuple[Observation, ...]:
+    def observers(self) -> tuple[Observer, ...]:
         """Those that it was given."""
-        return self._observations
+        return self._observers
 
     @property
     def closed(self) -> bool:

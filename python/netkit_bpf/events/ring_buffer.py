@@ -14,7 +14,7 @@ from netkit_bpf.btf.codec import Codec
 from netkit_bpf.btf.structure import Structure
 from netkit_bpf.events.reader import MIB, Reading, RecordReader, check_ring
 from netkit_bpf.internal.arguments import expect, expect_timeout
-from netkit_bpf.observer.observer import Observation
+from netkit_bpf.observer.observer import Observer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class RingBuffer(RecordReader[Any]):
         threaded: whether a thread empties the ring while Python does something else; without one records stay in the
             ring until they are read.
         share_thread: whether that thread is the one that all readers share.
-        observations: those whose programs write into it, for the reader to check: five times a second their verdicts
+        observers: those whose programs write into it, for the reader to check: five times a second their verdicts
             are brought in accord with their pairs' policies, and once a pair is gone the reading ends.
 
     Raises:
@@ -84,10 +84,10 @@ class RingBuffer(RecordReader[Any]):
         queue_size: int = 16 * MIB,
         threaded: bool = True,
         share_thread: bool = True,
-        observations: Sequence[Observation] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
         check_ring(map, "RingBuffer")
-        reading = Reading(queue_size, threaded, share_thread, observations)
+        reading = Reading(queue_size, threaded, share_thread, observers)
         reading.check()
         self._type = _type_of(map, type)
         self._name = map.name

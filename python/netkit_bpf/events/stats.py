@@ -25,13 +25,6 @@ class SideStats(NamedTuple):
         return " ".join(f"{name}={value}" for name, value in self._asdict().items())
 
 
-class Filtered(NamedTuple):
-    """How many packets did not match a monitor's filter, a side each."""
-
-    primary: int
-    peer: int
-
-
 class ReadingStats(NamedTuple):
     """How near the reading is to its limits. Packets are lost while the ring is full.
 

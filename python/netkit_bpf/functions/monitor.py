@@ -18,7 +18,7 @@ from netkit_bpf.events.reader import Reading
 from netkit_bpf.functions.cpu_rings import make_cpu_rings, possible_cpus
 from netkit_bpf.internal.arguments import expect, expect_in
 from netkit_bpf.observer.filter import Filter
-from netkit_bpf.observer.observer import Observation
+from netkit_bpf.observer.observer import Observer
 
 _MIB = 1 << 20
 _LARGEST_RING = 1 << 30
@@ -110,7 +110,7 @@ class Monitor(PacketReader):
 
         chosen = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
         objects: list[BPFObject] = []
-        observations: list[Observation] = []
+        observers: list[Observer] = []
         with contextlib.ExitStack() as undo:  # unless all of it succeeds
             for index, each in enumerate(chosen_pairs):
                 shared = objects[0] if objects else None
@@ -120,13 +120,13 @@ class Monitor(PacketReader):
                 if shared is None:
                     maps = make_cpu_rings(obj, ring_size) if percpu else [obj.maps["events"]]
                 programs: dict[Side | str, Program] = {side: obj.programs[f"monitor_{side}"] for side in watched}
-                observation = each.observe(programs, verdict=obj.variables["verdict"], name="monitor", filter=chosen)
-                undo.callback(observation.close)
-                observations.append(observation)
+                observer = Observer(each, programs, verdict=obj.variables["verdict"], name="monitor", filter=chosen)
+                undo.callback(observer.close)
+                observers.append(observer)
             super().__init__(
                 maps,
                 ordered=ordered,
-                observations=observations,
+                observers=observers,
                 snaplen=snaplen,
                 name="monitor",
                 queue_size=queue_size,
@@ -151,8 +151,8 @@ class Monitor(PacketReader):
             for obj in self._objects:
                 last_first.callback(obj.close)
             last_first.callback(super().close)
-            for observation in self.observations:
-                last_first.callback(observation.close)
+            for observer in self.observers:
+                last_first.callback(observer.close)
 
 
 def load_programs(

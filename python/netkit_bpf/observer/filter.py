@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from netkit_bpf._core import FilterProgram, compile_filter
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.internal.arguments import expect
@@ -20,7 +22,7 @@ class Filter:
         FileNotFoundError: there is no libpcap.
 
     >>> web = Filter("tcp port 443")
-    >>> with first.observe(..., filter=web), second.observe(..., filter=web):  # doctest: +SKIP
+    >>> with Monitor(first, filter=web), Monitor(second, filter=web):  # doctest: +SKIP
     ...     ...
     """
 
@@ -39,8 +41,15 @@ class Filter:
         return f"<Filter {self._expression!r}>"
 
 
+class Filtered(NamedTuple):
+    """How many packets did not match a monitor's filter, a side each."""
+
+    primary: int
+    peer: int
+
+
 class Filtering:
-    """A filter before the programs of one observer. Not for callers."""
+    """A filter before the programs of one observer."""
 
     def __init__(self, chosen: Filter) -> None:
         self._classic = chosen._classic

@@ -7,42 +7,72 @@ import os
 import time
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from netkit_bpf._core import Observer as CoreObserver
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.bpf.variable import Variable
+from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side, parse
-from netkit_bpf.events.stats import Filtered
 from netkit_bpf.internal.arguments import expect
 from netkit_bpf.internal.resource import Closing
-from netkit_bpf.observer.filter import Filter, Filtering
-
-if TYPE_CHECKING:  # which imports this module
-    from netkit_bpf.devices.pair import NetkitPair
+from netkit_bpf.observer.filter import Filter, Filtered, Filtering
 
 _VERDICT_SIZE = 4  # __s32
 
 
-class Observation(Closing):
-    """Keeps an observer's programs on the hooks of a pair, and what they return in accord with the pair's policies.
+class Observer(Closing):
+    """Programs on the hooks of a pair that see every packet and alter nothing, each before all others of its hook.
 
-    Made by `NetkitPair.observe`. As a context manager it is closed on exit. Any thread may use it. The pair may be
-    renamed; once its primary is moved to another namespace, changes of policy are not followed any more. The object of
-    the programs may be closed before, unless they call each other by way of a program array: its last holder empties
-    it.
+    A policy holds only while no program is attached, so an observer on a blackhole would open it. Therefore its
+    programs return what stands for their side in a variable, `volatile __s32 verdict[2] SEC(".data") = { -1, -1 }`:
+    NEXT, or DROP where the policy is blackhole and no other program follows. The observer sets it when it is made and
+    at each `check`; a reader that it is given to checks five times a second.
+
+    The programs are attached from its construction until `close`; as a context manager it is closed on exit. Any thread
+    may use it. The pair may be renamed; once its primary is moved to another namespace, changes of policy are not
+    followed any more. It holds the primary's namespace, as long as nobody calls `NetNS.delete` on the object that the
+    pair was made with. The object of the programs may be closed before, unless they call each other by way of a program
+    array: its last holder empties it.
+
+    Args:
+        pair: whose packets are to be seen.
+        programs: the program of each side that is to be seen.
+        verdict: that variable, of the object of the programs: first the primary's verdict, then the peer's.
+        name: what the observer is called in errors.
+        filter: a pcap-filter(7) expression, or a `Filter` made of one: the programs see only what matches it.
+
+    Raises:
+        ValueError: a program or the variable's object is not loaded, or the variable is none of that kind; of a
+            filter, in libpcap's words.
+        FileNotFoundError: a filter needs libpcap, and there is none.
+        OSError: what `Hook.attach` raises. Then nothing is attached.
+
+    >>> obj = BPFObject.compile('''  # doctest: +SKIP
+    ... #include <netkit.h>
+    ... volatile __s32 verdict[2] SEC(".data") = { NETKIT_NEXT, NETKIT_NEXT };
+    ... __u64 packets;
+    ... SEC("netkit/primary") int count(struct __sk_buff *skb)
+    ... {
+    ...     __sync_fetch_and_add(&packets, 1);
+    ...     return verdict[0];
+    ... }
+    ... ''')
+    >>> obj.load()  # doctest: +SKIP
+    >>> with Observer(pair, {"primary": obj.programs["count"]}, verdict=obj.variables["verdict"]):  # doctest: +SKIP
+    ...     print(obj.variables["packets"].value)
     """
 
     def __init__(
         self,
         pair: NetkitPair,
         programs: Mapping[Side | str, Program],
+        *,
         verdict: Variable,
-        name: str,
-        filter: str | Filter | None,  # noqa: A002 - tcpdump's and libpcap's word
+        name: str = "observer",
+        filter: str | Filter | None = None,  # noqa: A002 - tcpdump's and libpcap's word
     ) -> None:
-        """Not for callers: use `NetkitPair.observe`."""
+        expect(pair, NetkitPair, "pair", "NetkitPair.open() takes a name")
         by_side = _by_side(programs)
         expect(verdict, Variable, "verdict")
         core = verdict._open()
@@ -65,8 +95,8 @@ class Observation(Closing):
         self._device = device.name
         self._sides = tuple(side for side in Side if side in by_side)
         self._start_ns = time.time_ns()
-        attachment = CoreObserver(name, space, self._device, device.ifindex, primary, peer, cells, offset)
-        self._held = [attachment]  # until it is closed
+        core_observer = CoreObserver(name, space, self._device, device.ifindex, primary, peer, cells, offset)
+        self._held = [core_observer]  # until it is closed
         self._closer = weakref.finalize(self, _close, self._held, self._filtering, os.getpid())
 
     @property
@@ -98,7 +128,7 @@ class Observation(Closing):
         """Look again at the policies and at what else is attached, and set the verdicts.
 
         Raises:
-            ValueError: the observation is closed.
+            ValueError: the observer is closed.
             OSError: ENODEV, the pair was deleted, or somebody detached a program.
         """
         self._open().check()
@@ -113,12 +143,14 @@ class Observation(Closing):
         self._closer()
 
     def __repr__(self) -> str:
-        return f"<Observation {self._name} of {self._device} {'closed' if self.closed else 'open'}>"
+        sides = ", ".join(self._sides)
+        matching = f" filter={self._filter.expression!r}" if self._filter else ""
+        return f"<Observer {self._name} of {self._device} ({sides}){matching} {'closed' if self.closed else 'open'}>"
 
     def _open(self) -> CoreObserver:
         held = self._held[:]  # another thread may be closing
         if self.closed or not held:
-            raise ValueError(f"the observation of {self._device} is closed")
+            raise ValueError(f"the {self._name} of {self._device} is closed")
         return held[0]
 
     def _peer_name(self) -> str | None:

@@ -64,31 +64,45 @@ class PyLink {
   std::shared_ptr<Link> link_;
 };
 
-Hook make_hook(int kind, int ifindex, const std::string& device) {
-  return {static_cast<Hook::Kind>(kind), ifindex, device};
+// A hook, and the namespace of its device.
+struct Place {
+  netns::Namespace space;
+  Hook hook;
+};
+
+// As Python writes it: namespace, name, number and kind of the device, and which hook.
+using Address = std::tuple<netns::Namespace, std::string, int, std::string, int>;
+
+Place to_place(const Address& address) {
+  const auto& [space, device, ifindex, device_kind, hook] = address;
+  return {space, {static_cast<Hook::Kind>(hook), ifindex, device, device_kind}};
 }
 
-std::unique_ptr<PyLink> attach(const Program& program, const netns::Namespace& space, const std::string& device,
-                               int ifindex, int hook, int where, std::optional<std::pair<bool, uint32_t>> anchor,
-                               uint64_t expected_revision) {
+std::unique_ptr<PyLink> attach(const Program& program, const Address& address, int where,
+                               std::optional<std::pair<bool, uint32_t>> anchor, uint64_t expected_revision) {
   Placement placement{static_cast<Placement::Where>(where), false, 0, expected_revision};
   if (anchor) std::tie(placement.is_link, placement.id) = *anchor;
+  const Place place = to_place(address);
   std::shared_ptr<Link> link;
-  netns::run_inside(space,
-                    [&] { link = std::make_shared<Link>(make_hook(hook, ifindex, device), program, placement); });
+  netns::run_inside(place.space, [&] { link = std::make_shared<Link>(place.hook, program, placement); });
   return std::make_unique<PyLink>(std::move(link));
 }
 
-std::pair<std::optional<uint64_t>, std::vector<Entry>> query(const netns::Namespace& space, const std::string& device,
-                                                             int ifindex, int hook) {
+std::pair<std::optional<uint64_t>, std::vector<Entry>> query(const Address& address) {
+  const Place place = to_place(address);
   std::pair<std::optional<uint64_t>, std::vector<Entry>> answer;
-  netns::run_inside(space, [&] {
-    const hook::Programs found = hook::query(make_hook(hook, ifindex, device));
+  netns::run_inside(place.space, [&] {
+    const hook::Programs found = hook::query(place.hook);
     answer.first = found.revision;
     for (const hook::Entry& entry : found.entries)
       answer.second.emplace_back(entry.program_id, entry.link_id, program::name_of(entry.program_id));
   });
   return answer;
+}
+
+void detach(const Address& address, const Program& program) {
+  const Place place = to_place(address);
+  netns::run_inside(place.space, [&] { hook::detach(place.hook, program); });
 }
 
 }  // namespace
@@ -99,20 +113,15 @@ void bind_link(py::module_& module) {
   module.def("hook_of_side", [](int side, const std::string& kind) {
     return static_cast<int>(hook::of_side(static_cast<Side>(side), kind));
   });
-  module.def("hook_query", &query, py::arg("space"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), no_gil());
-  module.def(
-      "hook_detach",
-      [](const netns::Namespace& space, const std::string& device, int ifindex, int hook, const Program& program) {
-        netns::run_inside(space, [&] { hook::detach(make_hook(hook, ifindex, device), program); });
-      },
-      py::arg("space"), py::arg("device"), py::arg("ifindex"), py::arg("hook"), py::arg("program"), no_gil());
+  module.def("hook_query", &query, py::arg("hook"), no_gil());
+  module.def("hook_detach", &detach, py::arg("hook"), py::arg("program"), no_gil());
   module.def(
       "program_open", [](uint32_t id) { return std::make_shared<Program>(program::open(id)); }, py::arg("id"),
       no_gil());
 
   py::class_<PyLink>(module, "Link")
-      .def(py::init(&attach), py::arg("program"), py::arg("space"), py::arg("device"), py::arg("ifindex"),
-           py::arg("hook"), py::arg("where"), py::arg("anchor"), py::arg("expected_revision"), no_gil())
+      .def(py::init(&attach), py::arg("program"), py::arg("hook"), py::arg("where"), py::arg("anchor"),
+           py::arg("expected_revision"), no_gil())
       .def_static(
           "open_pinned", [](const std::string& path) { return std::make_unique<PyLink>(std::make_shared<Link>(path)); },
           py::arg("path"), no_gil())

@@ -259,7 +259,7 @@ using Observers = std::vector<std::shared_ptr<Observer>>;
 
 std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::pair<int, size_t>>& rings,
                                       size_t queue_size, const py::object& decoder, int counts, size_t sources,
-                                      size_t source_offset, const Observers& attachments, bool threaded,
+                                      size_t source_offset, const Observers& observers, bool threaded,
                                       bool share_thread, const std::optional<std::string>& loss_advice, bool ordered) {
   StreamOptions options;
   options.ordered = ordered;
@@ -268,8 +268,8 @@ std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::p
   if (threaded) options.reader = share_thread ? shared_reader() : std::make_shared<ReaderThread>();
   options.counts_map = counts;
   options.field = {sources, source_offset};
-  options.check = [attachments] {
-    for (const auto& attachment : attachments) attachment->check();
+  options.check = [observers] {
+    for (const auto& observer : observers) observer->check();
   };
   return std::make_unique<PyStream>(std::move(owner), options, decoder, loss_advice.value_or(""));
 }
@@ -311,7 +311,7 @@ void bind_stream(py::module_& module) {
   py::class_<PyStream>(module, "Stream")
       .def(py::init(&make_stream), py::arg("owner"), py::arg("rings"), py::arg("queue_size"), py::arg("decoder"),
            py::kw_only(), py::arg("counts") = -1, py::arg("sources") = 1, py::arg("source_offset") = 0,
-           py::arg("attachments") = Observers(), py::arg("threaded") = true, py::arg("share_thread") = true,
+           py::arg("observers") = Observers(), py::arg("threaded") = true, py::arg("share_thread") = true,
            py::arg("loss_advice") = std::nullopt, py::arg("ordered") = false)
       .def("read", &read, py::arg("timeout"))
       .def("events", &make_iterator, py::arg("timeout"))

@@ -243,8 +243,8 @@ def test_a_device_that_is_gone_is_named_with_the_namespace_looked_in(pair: Netki
         device.attach(first, "ingress")
     assert caught.value.errno == errno.ENODEV
     for ask in (
-        lambda: _core.hook_query(netns._open(), "ve0", ifindex, 2),
-        lambda: _core.Link(first._open(), netns._open(), "ve0", ifindex, 2, 0, None, 0),
+        lambda: _core.hook_query((netns._open(), "ve0", ifindex, "veth", 2)),
+        lambda: _core.Link(first._open(), (netns._open(), "ve0", ifindex, "veth", 2), 0, None, 0),
     ):
         with pytest.raises(
             OSError, match=rf"ve0 \(ingress\): .*no device with ifindex {ifindex} in .* net:\[\d+\]"
@@ -288,11 +288,11 @@ def test_a_swap_can_expect_what_it_replaces(device: Device, first: Program, seco
 def test_a_detached_link_holds_nothing_and_takes_nothing(device: Device, first: Program, second: Program) -> None:
     with device.attach(first, "ingress") as link:
         assert link.is_attached
-        assert repr(link) == f"<Link {link.id} (ingress) attached>"
+        assert repr(link) == f"<Link {link.id} on ve0 (ingress) attached>"
         link.detach()
         link.detach()
         assert not link.is_attached
-        assert repr(link) == f"<Link {link.id} (ingress) detached>"
+        assert repr(link) == f"<Link {link.id} on ve0 (ingress) detached>"
         assert device.programs("ingress").programs == ()
         with pytest.raises(OSError, match="the device is gone, or the link was detached") as caught:
             link.update(second)
@@ -335,7 +335,7 @@ def test_closing_a_link_detaches_and_what_is_closed_says_so(device: Device, firs
     link.close()
     assert link.closed
     assert device.programs("ingress").programs == ()
-    assert repr(link) == f"<Link {number} (ingress) closed>"
+    assert repr(link) == f"<Link {number} on ve0 (ingress) closed>"
     uses: list[Callable[[], object]] = [
         lambda: link.id,
         lambda: link.program,
@@ -480,7 +480,6 @@ COMPETE = """
 import sys
 sys.path[:0] = {path!r}
 from netkit_bpf import Link, NetNS, NetkitPair, _core
-from netkit_bpf.bpf.link import Place
 from netkit_bpf.devices.device import Device
 from netkit_bpf.enums import Direction
 from programs import JUDGES, OBSERVER, ONE, VERDICTS, WITNESSES, build, load

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf import BPFObject, Device, NetkitPair, NetNS, Observation, orphans, pairs
+from netkit_bpf import BPFObject, Device, NetkitPair, NetNS, Observer, orphans, pairs
 from netkit_bpf._core import hook_query
 from programs import OBSERVER, load
 from veth import has_tcx, veth_pair
@@ -153,7 +153,7 @@ def test_a_hook_is_asked_for_in_its_own_namespace_or_not_at_all() -> None:
     space = netns._open()
     netns.delete()
     with NetNS.create(), pytest.raises(ValueError, match="this network namespace is deleted"):
-        hook_query(space, "lo", 1, 2)  # there is one of that number in every namespace
+        hook_query((space, "lo", 1, "", 2))  # there is one of that number in every namespace
 
 
 @pytest.fixture
@@ -162,9 +162,9 @@ def obj() -> Iterator[BPFObject]:
         yield loaded
 
 
-def observe(pair: NetkitPair, obj: BPFObject) -> Observation:
+def observe(pair: NetkitPair, obj: BPFObject) -> Observer:
     programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
-    return pair.observe(programs, verdict=obj.variables["verdict"])
+    return Observer(pair, programs, verdict=obj.variables["verdict"])
 
 
 @needs_tcx
@@ -172,12 +172,12 @@ def test_an_observer_looks_after_its_own_pair_when_all_else_is_let_go(obj: BPFOb
     with NetNS.create() as here, NetNS.create() as there, veth_pair(here, there) as pair:
         opened = NetNS.open(f"/proc/self/fd/{here.fileno()}")
         again = NetkitPair(Device.open(pair.primary.ifindex, opened), None, owned=False)
-        with observe(again, obj) as observation:
+        with observe(again, obj) as observer:
             del again, opened
             gc.collect()
             with NetNS.create(), NetNS.create():  # have the numbers of the descriptors now
                 obj.variables["verdict"].value = (2, 2)
-                observation.check()
+                observer.check()
                 assert obj.variables["verdict"].value == (-1, -1)
 
 
@@ -185,25 +185,25 @@ def test_an_observer_looks_after_its_own_pair_when_all_else_is_let_go(obj: BPFOb
 def test_an_observer_holds_nothing_back_when_its_namespace_is_deleted(obj: BPFObject) -> None:
     with NetNS.create() as there:
         here = NetNS.create()
-        with veth_pair(here, there) as pair, observe(pair, obj) as observation:
+        with veth_pair(here, there) as pair, observe(pair, obj) as observer:
             here.delete()
             while "ve1" in names(there):  # pytest's time-out ends it
                 pass
             with pytest.raises(OSError, match="the device or its network namespace was deleted"):
-                observation.check()
+                observer.check()
 
 
 @needs_tcx
 def test_an_observer_leaves_the_device_alone_that_got_its_devices_number(obj: BPFObject) -> None:
     with NetNS.create() as here, NetNS.create() as there, veth_pair(here, there) as pair:
         number = pair.primary.ifindex
-        with observe(pair, obj) as observation, there.popen(["sleep", "60"]) as holder:
+        with observe(pair, obj) as observer, there.popen(["sleep", "60"]) as holder:
             here.run(["ip", "link", "set", "ve0", "netns", str(holder.pid)], check=True)
             holder.kill()
             new = ["ip", "link", "add", "stranger", "index", str(number), "type", "veth", "peer", "name", "x"]
             here.run(new, check=True)
             obj.variables["verdict"].value = (2, 2)
-            observation.check()
+            observer.check()
             assert obj.variables["verdict"].value == (2, 2)  # the last ones stand
             assert names(there) == {"lo", "ve0", "ve1"}
         Device.open("ve0", there)

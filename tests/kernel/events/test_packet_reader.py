@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf import BPFObject, EventBatch, Filter, NetkitPair, PacketReader, Side
+from netkit_bpf import BPFObject, EventBatch, Filter, NetkitPair, Observer, PacketReader, Side
 from netkit_bpf.functions import monitor
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
 from packets import ipv6, udp
@@ -130,11 +130,11 @@ def test_an_observer_of_ones_own_is_read_until_its_pair_is_gone(obj: BPFObject, 
     only = Filter("udp port 2")
     programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
     with (
-        pair.observe(programs, verdict=obj.variables["verdict"], name="witness", filter=only) as observation,
-        PacketReader(obj.maps["events"], observations=[observation], snaplen=SNAPLEN) as reader,
+        Observer(pair, programs, verdict=obj.variables["verdict"], name="witness", filter=only) as observer,
+        PacketReader(obj.maps["events"], observers=[observer], snaplen=SNAPLEN) as reader,
         Sender(pair) as send,
     ):
-        assert (observation.device, observation.sides, observation.filter) == ("ve0", (Side.PRIMARY, Side.PEER), only)
+        assert (observer.device, observer.sides, observer.filter) == ("ve0", (Side.PRIMARY, Side.PEER), only)
         send(3)
         event = reader.read(10.0)
         assert event is not None
@@ -156,8 +156,8 @@ def test_an_observer_of_ones_own_is_read_until_its_pair_is_gone(obj: BPFObject, 
 @needs_tcx
 def test_a_capture_names_the_devices(obj: BPFObject, pair: NetkitPair, tmp_path: Path) -> None:
     with (
-        pair.observe({"primary": obj.programs["of_primary"]}, verdict=obj.variables["verdict"]) as observation,
-        PacketReader(obj.maps["events"], observations=[observation], snaplen=SNAPLEN) as reader,
+        Observer(pair, {"primary": obj.programs["of_primary"]}, verdict=obj.variables["verdict"]) as observer,
+        PacketReader(obj.maps["events"], observers=[observer], snaplen=SNAPLEN) as reader,
         Sender(pair) as send,
     ):
         send(2)
@@ -173,12 +173,12 @@ def test_wrong_arguments_are_refused(obj: BPFObject) -> None:
         PacketReader(obj.maps["counts"], pairs=["one"])
     with pytest.raises(ValueError, match="map 'silent' comes without counts: a per-CPU array with a struct nk_counts"):
         PacketReader(obj.maps["silent"], pairs=["one"])
-    with pytest.raises(ValueError, match="give the observations, or the names of the pairs"):
+    with pytest.raises(ValueError, match="give the observers, or the names of the pairs"):
         PacketReader(events)
     with pytest.raises(TypeError, match="pairs must be a sequence of names, not a str"):
         PacketReader(events, pairs="one")
-    with pytest.raises(TypeError, match="each of observations must be an Observation, not str"):
-        PacketReader(events, observations=["one"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="each of observers must be an Observer, not str"):
+        PacketReader(events, observers=["one"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="snaplen must be 0 to"):
         PacketReader(events, pairs=["one"], snaplen=-1)
     with pytest.raises(ValueError, match="queue_size must be at least 4096 bytes"):
@@ -193,24 +193,24 @@ def test_wrong_arguments_are_refused(obj: BPFObject) -> None:
 
 
 @needs_tcx
-def test_a_closed_observation_is_not_read(obj: BPFObject, pair: NetkitPair) -> None:
-    observation = pair.observe({"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"])
-    observation.close()
-    with pytest.raises(ValueError, match="the observation of ve0 is closed"):
-        PacketReader(obj.maps["events"], observations=[observation])
+def test_a_closed_observer_is_not_read(obj: BPFObject, pair: NetkitPair) -> None:
+    observer = Observer(pair, {"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"])
+    observer.close()
+    with pytest.raises(ValueError, match="the observer of ve0 is closed"):
+        PacketReader(obj.maps["events"], observers=[observer])
 
 
 @needs_tcx
-def test_a_closed_observation_holds_nothing(pair: NetkitPair) -> None:
+def test_a_closed_observer_holds_nothing(pair: NetkitPair) -> None:
     before = Resources.now()
     obj = BPFObject.open(build(SOURCE))
     obj.load()
-    observation = pair.observe({"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"], filter="udp")
-    reader = PacketReader(obj.maps["events"], observations=[observation])
-    for each in (observation, reader, obj):
+    observer = Observer(pair, {"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"], filter="udp")
+    reader = PacketReader(obj.maps["events"], observers=[observer])
+    for each in (observer, reader, obj):
         each.close()
     assert before.wait_until_back() == []
-    assert observation.filtered == reader.filtered == (0, 0)
+    assert observer.filtered == reader.filtered == (0, 0)
 
 
 def test_a_filter_is_made_once() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netkit_bpf import BPFObject, NetkitPair, Observation
+from netkit_bpf import BPFObject, NetkitPair, Observer
 from programs import OBSERVER, build, load
 from traffic import Wire, ping, send_datagrams
 from veth import has_tcx, veth_wire
@@ -29,9 +29,9 @@ def obj() -> Iterator[BPFObject]:
         yield loaded
 
 
-def observe(pair: NetkitPair, obj: BPFObject) -> Observation:
+def observe(pair: NetkitPair, obj: BPFObject) -> Observer:
     programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
-    return pair.observe(programs, verdict=obj.variables["verdict"])
+    return Observer(pair, programs, verdict=obj.variables["verdict"])
 
 
 def names(pair: NetkitPair, side: str) -> list[str | None]:
@@ -40,51 +40,51 @@ def names(pair: NetkitPair, side: str) -> list[str | None]:
 
 def test_an_observer_comes_before_the_others_and_sees_what_they_drop(wire: Wire, obj: BPFObject) -> None:
     with load() as others, wire.pair.attach(others.programs["drop"], "peer"):
-        with observe(wire.pair, obj) as observation:
+        with observe(wire.pair, obj) as observer:
             assert names(wire.pair, "peer") == ["of_peer", "drop"]
             assert names(wire.pair, "primary") == ["of_primary"]
             assert ping(wire.left, wire.right, [56], timeout=0.2) == 0
             assert min(obj.variables["counts"].value) > 0
-            observation.check()
+            observer.check()
             assert obj.variables["verdict"].value == (-1, -1)
-            assert repr(observation) == "<Observation observer of ve0 open>"
+            assert repr(observer) == "<Observer observer of ve0 (primary, peer) open>"
         assert names(wire.pair, "peer") == ["drop"]
         assert names(wire.pair, "primary") == []
-        assert repr(observation) == "<Observation observer of ve0 closed>"
-        observation.close()
-        with pytest.raises(ValueError, match="the observation of ve0 is closed"):
-            observation.check()
+        assert repr(observer) == "<Observer observer of ve0 (primary, peer) closed>"
+        observer.close()
+        with pytest.raises(ValueError, match="the observer of ve0 is closed"):
+            observer.check()
 
 
 def test_one_side_is_enough(wire: Wire, obj: BPFObject) -> None:
-    with wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"]):
+    with Observer(wire.pair, {"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"]):
         assert names(wire.pair, "primary") == []
         assert ping(wire.left, wire.right, [56]) == 1
     assert obj.variables["counts"].value[0] == 0
 
 
 def test_check_sets_the_verdicts_and_leaves_the_section_alone_otherwise(wire: Wire, obj: BPFObject) -> None:
-    with observe(wire.pair, obj) as observation:
+    with observe(wire.pair, obj) as observer:
         obj.variables["verdict"].value = (2, 2)
         obj.variables["one_verdict"].value = 12345
-        observation.check()
+        observer.check()
         assert obj.variables["verdict"].value == (-1, -1)
         assert obj.variables["one_verdict"].value == 12345
 
 
 def test_check_says_when_the_pair_is_gone(wire: Wire, obj: BPFObject) -> None:
-    with observe(wire.pair, obj) as observation:
+    with observe(wire.pair, obj) as observer:
         wire.pair.delete()
         with pytest.raises(OSError, match=r"observer ve0: No such device .*was deleted") as caught:
-            observation.check()
+            observer.check()
         assert caught.value.errno == errno.ENODEV
 
 
 def test_the_object_may_be_closed_before(wire: Wire) -> None:
     obj = load(OBSERVER)
-    with observe(wire.pair, obj) as observation:
+    with observe(wire.pair, obj) as observer:
         obj.close()
-        observation.check()
+        observer.check()
         assert ping(wire.left, wire.right, [56]) == 1
 
 
@@ -96,23 +96,23 @@ def test_what_cannot_be_attached_leaves_nothing(wire: Wire, obj: BPFObject) -> N
         assert names(wire.pair, "peer") == ["of_peer"]
 
 
-def test_an_observation_that_is_let_go_is_closed(wire: Wire, obj: BPFObject) -> None:
-    observation = observe(wire.pair, obj)
+def test_an_observer_that_is_let_go_is_closed(wire: Wire, obj: BPFObject) -> None:
+    observer = observe(wire.pair, obj)
     assert names(wire.pair, "peer") == ["of_peer"]
-    del observation
+    del observer
     gc.collect()
     assert names(wire.pair, "peer") == []
 
 
 def test_a_forked_child_closes_nothing_of_its_parents(wire: Wire, obj: BPFObject) -> None:
-    with observe(wire.pair, obj) as observation:
+    with observe(wire.pair, obj) as observer:
         child = os.fork()
         if child == 0:
-            observation.close()
+            observer.close()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert names(wire.pair, "peer") == ["of_peer"]
-        observation.check()
+        observer.check()
 
 
 @pytest.mark.parametrize(
@@ -126,36 +126,38 @@ def test_a_variable_that_is_no_pair_of_verdicts_is_refused(
     wire: Wire, obj: BPFObject, variable: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=obj.variables[variable])
+        Observer(wire.pair, {"peer": obj.programs["of_peer"]}, verdict=obj.variables[variable])
     assert names(wire.pair, "peer") == []
 
 
 def test_bad_arguments_are_refused_first(wire: Wire, obj: BPFObject) -> None:
     verdict = obj.variables["verdict"]
     with pytest.raises(ValueError, match="programs must have a program for one side or both"):
-        wire.pair.observe({}, verdict=verdict)
+        Observer(wire.pair, {}, verdict=verdict)
     with pytest.raises(ValueError, match="programs must be 'primary' or 'peer', not 'ingress'"):
-        wire.pair.observe({"ingress": obj.programs["of_peer"]}, verdict=verdict)
+        Observer(wire.pair, {"ingress": obj.programs["of_peer"]}, verdict=verdict)
     with pytest.raises(TypeError, match="programs must be a Program, not str"):
-        wire.pair.observe({"peer": "of_peer"}, verdict=verdict)  # type: ignore[dict-item]
+        Observer(wire.pair, {"peer": "of_peer"}, verdict=verdict)  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="verdict must be a Variable, not int"):
-        wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=-1)  # type: ignore[arg-type]
+        Observer(wire.pair, {"peer": obj.programs["of_peer"]}, verdict=-1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pair must be a NetkitPair, not str: NetkitPair.open\(\) takes a name"):
+        Observer("ve0", {"peer": obj.programs["of_peer"]}, verdict=verdict)  # type: ignore[arg-type]
     not_loaded = BPFObject.open(build(OBSERVER))
     with pytest.raises(ValueError, match="is not loaded"):
-        wire.pair.observe({"peer": obj.programs["of_peer"]}, verdict=not_loaded.variables["verdict"])
+        Observer(wire.pair, {"peer": obj.programs["of_peer"]}, verdict=not_loaded.variables["verdict"])
     with pytest.raises(ValueError, match="is not loaded"):
         observe(wire.pair, not_loaded)
 
 
 def test_with_a_filter_the_programs_see_only_what_matches(wire: Wire, obj: BPFObject) -> None:
     programs = {"primary": obj.programs["of_primary"], "peer": obj.programs["of_peer"]}
-    with wire.pair.observe(programs, verdict=obj.variables["verdict"], filter="udp") as observation:
+    with Observer(wire.pair, programs, verdict=obj.variables["verdict"], filter="udp") as observer:
         assert ping(wire.left, wire.right, [56]) == 1
         assert sum(obj.variables["counts"].value) == 0
-        assert min(observation.filtered) > 0
+        assert min(observer.filtered) > 0
         send_datagrams(wire.left, wire.right, [10])
         assert obj.variables["counts"].value == (1, 0)
-    assert min(observation.filtered) > 0  # still known
+    assert min(observer.filtered) > 0  # still known
     with pytest.raises(ValueError, match="syntax error"):
-        wire.pair.observe(programs, verdict=obj.variables["verdict"], filter="udp and and")
+        Observer(wire.pair, programs, verdict=obj.variables["verdict"], filter="udp and and")
     assert names(wire.pair, "peer") == []

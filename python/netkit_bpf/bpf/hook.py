@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Links: what holds a program on a hook (bpf(2), BPF_LINK_CREATE; kernel/bpf/mprog.c for their order)."""
+"""Hooks, and the links that hold programs on them (bpf(2), BPF_LINK_CREATE; kernel/bpf/mprog.c for the order)."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, Protocol
 
 from netkit_bpf._core import Link as CoreLink
 from netkit_bpf._core import Namespace, hook_detach, hook_of_side, hook_query, program_open
+from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.enums import Direction, Side
 from netkit_bpf.internal.arguments import expect, expect_in
 from netkit_bpf.internal.resource import Closing
-
-if TYPE_CHECKING:  # which import this module
-    from netkit_bpf.devices.device import Device
 
 _HOOKS: dict[Side | Direction, int] = {
     Side.PRIMARY: 0,
@@ -33,48 +31,23 @@ _LAST, _FIRST, _BEFORE, _AFTER = range(4)
 _REVISION = range(1, 1 << 64)
 
 
-class AttachedProgram(NamedTuple):
-    """A program on a hook, whoever attached it.
-
-    Attributes:
-        id: the program's number.
-        name: its name, at most 15 bytes; None without CAP_SYS_ADMIN.
-        link_id: the number of the link that holds it; None if it was attached without a link.
-    """
-
-    id: int
-    name: str | None
-    link_id: int | None
-
-
-class HookPrograms(NamedTuple):
-    """The programs on a hook.
-
-    Attributes:
-        revision: counts the changes of the hook. None while the hook is empty: the kernel does not tell it then.
-        programs: in the order in which they run.
-    """
-
-    revision: int | None
-    programs: tuple[AttachedProgram, ...]
-
-
 class Link(Closing):
     """Holds a program on a hook.
 
-    Made by `NetkitPair.attach`, `Device.attach` or `open_pinned`. The device may be moved and renamed; once it is
-    deleted the link holds nothing. As a context manager the link is closed on exit; it also is when nobody refers to it
-    any more, so keep it for as long as the program is to stay, or `pin` it. Any thread may use it.
+    Made by `Hook.attach`, which `NetkitPair.attach` and `Device.attach` are short for, or by `open_pinned`. The device
+    may be moved and renamed; once it is deleted the link holds nothing. As a context manager the link is closed on
+    exit; it also is when nobody refers to it any more, so keep it for as long as the program is to stay, or `pin` it.
+    Any thread may use it.
 
     >>> with pair.attach(program, "peer") as link:  # doctest: +SKIP
     ...     link.update(other)
     """
 
-    def __init__(self, core: CoreLink, side: Side | Direction, program: Program | None) -> None:
-        """Not for callers: attach a program, or use `open_pinned`."""
+    def __init__(self, core: CoreLink, hook: Hook | None, program: Program | None) -> None:
         self._core = core
-        self._side = side
-        self._id, program_id, *_ = core.info()
+        self._hook = hook
+        self._id, program_id, kind, _ = core.info()
+        self._side = _WORDS[kind] if hook is None else hook.side
         self._known = (program_id, program)
 
     @classmethod
@@ -86,8 +59,7 @@ class Link(Closing):
             ValueError: what is pinned there is no link, or one to something else than a netkit or tcx hook.
             PermissionError: CAP_BPF is missing.
         """
-        core = CoreLink.open_pinned(os.fspath(path))
-        return cls(core, _WORDS[core.info()[2]], None)
+        return cls(CoreLink.open_pinned(os.fspath(path)), None, None)
 
     @property
     def id(self) -> int:
@@ -96,8 +68,13 @@ class Link(Closing):
         return self._id
 
     @property
+    def hook(self) -> Hook | None:
+        """The hook; None of a link that was opened by its pin: the kernel does not tell in which namespace it is."""
+        return self._hook
+
+    @property
     def side(self) -> Side | Direction:
-        """The hook: "primary" or "peer" of a netkit pair, "ingress" or "egress" of a device."""
+        """Which hook of its device: "primary" or "peer" of a netkit pair, "ingress" or "egress" of a device."""
         return self._side
 
     @property
@@ -188,48 +165,151 @@ class Link(Closing):
         return self
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "attached" if self.is_attached else "detached"
-        return f"<Link {self._id} ({self._side}) {state}>"
+        place = f"({self._side})" if self._hook is None else f"on {self._hook.name}"
+        return f"<Link {self._id} {place} {self._state()}>"
+
+    def _state(self) -> str:
+        try:
+            return "attached" if self._core.info()[3] else "detached"
+        except (OSError, ValueError):
+            return "closed"  # perhaps just now, by another thread
 
 
 Anchor = Link | Program | AttachedProgram | Literal["all"]
 
 
-class Place(NamedTuple):
-    """A hook of a device; what pairs and devices hand on."""
+class HookDevice(Protocol):
+    """What a hook needs of its device."""
 
-    device: Device
-    word: Side | Direction
+    _known_name: str  # the last one
+
+    def _reach(self) -> tuple[Namespace, str, int, str]:
+        """The device's namespace, and its name, number and kind there, read now."""
+
+
+class Hook:
+    """A place of a device where programs run on its packets, in order.
+
+    Made by `NetkitPair.hook` and `Device.hook`. The programs run one after the other until one says something else than
+    NEXT. It follows the device as that is renamed and moved. Any thread may use it.
+
+    >>> hook = pair.hook("peer")  # doctest: +SKIP
+    >>> link = hook.attach(obj.programs["drop"], before="all")  # doctest: +SKIP
+    >>> hook.programs  # doctest: +SKIP
+    (AttachedProgram(id=41, name='drop', link_id=7),)
+    """
+
+    def __init__(self, device: HookDevice, side: Side | Direction) -> None:
+        self._device = device
+        self._side = side
+
+    @property
+    def device(self) -> HookDevice:
+        """The `Device` through which it is reached; both hooks of a netkit pair are through the primary."""
+        return self._device
+
+    @property
+    def side(self) -> Side | Direction:
+        """Which one: "primary" or "peer" of a netkit pair, "ingress" or "egress" of a device."""
+        return self._side
+
+    @property
+    def name(self) -> str:
+        """What errors call it, by the device's last known name: "nk0 (peer)"."""
+        return f"{self._device._known_name} ({self._side})"
+
+    @property
+    def programs(self) -> tuple[AttachedProgram, ...]:
+        """The programs on it, in the order in which they run.
+
+        Raises:
+            OSError: ENODEV, the device is gone.
+            PermissionError: CAP_NET_ADMIN is missing.
+        """
+        return self.query().programs
+
+    @property
+    def revision(self) -> int | None:
+        """The number of its changes, for `expected_revision`; None while it is empty: the kernel does not tell it."""
+        return self.query().revision
+
+    def query(self) -> HookPrograms:
+        """The revision and the programs of one moment; raises what `programs` raises."""
+        revision, found = hook_query(self._address())
+        return HookPrograms(revision, tuple(AttachedProgram(id_, name, link or None) for id_, link, name in found))
 
     def attach(
-        self, program: Program, *, before: Anchor | None, after: Anchor | None, expected_revision: int | None
+        self,
+        program: Program,
+        *,
+        before: Anchor | None = None,
+        after: Anchor | None = None,
+        expected_revision: int | None = None,
     ) -> Link:
-        """Attach a program; the arguments are those of `NetkitPair.attach`."""
+        """Attach a program, by default behind those that are there.
+
+        Args:
+            program: loaded, not on this hook yet. A hook takes 63.
+            before: attach in front of this one: a `Link`, a `Program`, an entry of `programs`, or "all".
+            after: attach behind this one, likewise.
+            expected_revision: attach only if this is the hook's revision now.
+
+        Raises:
+            ValueError: an argument is not possible, whatever the kernel; the program is not loaded.
+            FileExistsError: the program is on this hook already.
+            FileNotFoundError: `before` or `after` is not on this hook.
+            NotSupportedError: the kernel has no such hooks: netkit's came with 6.7, tcx hooks with 6.6.
+            OSError: ESTALE, the revision is another one; ERANGE, the hook is full; ENODEV, the device is gone;
+                EINVAL, the program is of a type that hooks do not take.
+            PermissionError: CAP_NET_ADMIN is missing.
+
+        >>> link = device.hook("ingress").attach(program)  # doctest: +SKIP
+        """
         core = expect(program, Program, "program")._open()
         where, anchor = _placement(before, after)
         revision = 0 if expected_revision is None else expect_in(expected_revision, _REVISION, "expected_revision")
-        netns, name, ifindex, hook = self._address()
-        return Link(CoreLink(core, netns, name, ifindex, hook, where, anchor, revision), self.word, program)
-
-    def programs(self) -> HookPrograms:
-        """The programs on the hook."""
-        revision, found = hook_query(*self._address())
-        return HookPrograms(revision, tuple(AttachedProgram(id_, name, link or None) for id_, link, name in found))
+        return Link(CoreLink(core, self._address(), where, anchor, revision), self, program)
 
     def detach(self, program: Program | AttachedProgram) -> None:
-        """Take off a program that no link holds."""
+        """Take a program off that another tool attached without a link.
+
+        Raises:
+            OSError: EBUSY, a link holds it, whose number the text names: detach that.
+            FileNotFoundError: it is not on this hook.
+        """
         if isinstance(program, AttachedProgram):
             core = program_open(program.id)
         else:
             core = expect(program, Program, "program")._open()
-        hook_detach(*self._address(), core)
+        hook_detach(self._address(), core)
 
-    def _address(self) -> tuple[Namespace, str, int, int]:
-        info = self.device._read()
-        hook = _HOOKS[self.word]
-        if isinstance(self.word, Side):
-            hook = hook_of_side(hook, info.kind)
-        return self.device.netns._open(), info.name, info.ifindex, hook
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same hook of the same device object."""
+        if not isinstance(other, Hook):
+            return NotImplemented
+        return (self._device, self._side) == (other._device, other._side)
+
+    def __hash__(self) -> int:
+        return hash((self._device, self._side))
+
+    def __repr__(self) -> str:
+        return f"<Hook {self.name} {self._state()}>"
+
+    def _state(self) -> str:
+        try:
+            revision, programs = self.query()
+        except PermissionError:
+            return "not to be read without CAP_NET_ADMIN"
+        except (OSError, ValueError) as error:
+            return f"not to be read: {getattr(error, 'strerror', None) or error}"
+        if not programs:
+            return "empty"
+        return f"revision={revision}: {', '.join(each.name or f'program {each.id}' for each in programs)}"
+
+    def _address(self) -> tuple[Namespace, str, int, str, int]:
+        space, name, ifindex, kind = self._device._reach()
+        hook = _HOOKS[self._side]
+        return space, name, ifindex, kind, hook_of_side(hook, kind) if isinstance(self._side, Side) else hook
 
 
 def _placement(before: Anchor | None, after: Anchor | None) -> tuple[int, tuple[bool, int] | None]:
