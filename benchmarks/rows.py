@@ -140,7 +140,7 @@ def export(build: Path) -> Figures:
     import numpy as np
 
     count = 10_000_000
-    source = np.ones(count * 80, dtype=np.uint8)
+    source = np.ones(count * Monitor.RECORD_SIZE, dtype=np.uint8)
     target = np.empty_like(source)
     np.copyto(target, source)
     yield "export: memcpy, ns", 1e9 * _seconds(lambda: np.copyto(target, source)) / count

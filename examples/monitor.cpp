@@ -54,8 +54,8 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   std::fflush(stdout);
   while (count > 0) {
     if (const auto record = stream.next()) {
-      nk::Line line;
-      nk::format_line(*reinterpret_cast<const nk_event*>(record->data.data()), line);
+      nk::SummaryLine line;
+      nk::write_summary(*reinterpret_cast<const nk_event*>(record->data.data()), line);
       line << '\n';
       std::fwrite(line.view().data(), 1, line.view().size(), stdout);
       --count;

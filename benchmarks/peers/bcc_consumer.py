@@ -28,9 +28,11 @@ class Event(ctypes.Structure):
         ("length", ctypes.c_uint32),
         ("payload_len", ctypes.c_uint32),
         ("ip_word", ctypes.c_uint32),
+        ("tcp_seq", ctypes.c_uint32),
+        ("tcp_ack", ctypes.c_uint32),
         ("src_port", ctypes.c_uint16),
         ("dst_port", ctypes.c_uint16),
-        ("rest", ctypes.c_uint8 * 16),
+        ("rest", ctypes.c_uint8 * 24),
     ]
 
 

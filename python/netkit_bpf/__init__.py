@@ -41,7 +41,7 @@ from netkit_bpf.devices.watch import DeviceChange, Watch
 from netkit_bpf.enums import AddrGenMode, ChangeKind, Direction, Mode, Policy, Scrub, Side, Verdict
 from netkit_bpf.errors import CompileError, NotAPairError, NotSupportedError, VerifierError
 from netkit_bpf.events.batch import EventBatch
-from netkit_bpf.events.event import Fragment, PacketEvent
+from netkit_bpf.events.event import Fragment, PacketEvent, Protocol, TCPFlags
 from netkit_bpf.events.packet_reader import PacketReader
 from netkit_bpf.events.ring_buffer import RingBuffer, RingStats
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
@@ -97,6 +97,7 @@ __all__ = [
     "PacketReader",
     "Policy",
     "Program",
+    "Protocol",
     "ReadingStats",
     "RingBuffer",
     "RingStats",
@@ -105,6 +106,7 @@ __all__ = [
     "Side",
     "SideStats",
     "Statistics",
+    "TCPFlags",
     "TestRun",
     "TraceLine",
     "TraceLog",

@@ -8,14 +8,16 @@
 #include <cstring>
 #include <exception>
 #include <span>
+#include <stdexcept>
 #include <string>
-#include <type_traits>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/memory.hpp"
 #include "bpf/hook.hpp"
 #include "events/address_index.hpp"
+#include "events/fields.hpp"
 #include "events/summary_line.hpp"
 
 namespace netkit_bpf::table {
@@ -31,69 +33,75 @@ using arrow::Memory;
 using arrow::move_out;
 using arrow::Schema;
 
-// Which rows have a value: the bit in the flags of a row; that of NK_TAG_BESIDE, for which there is no column, stands
-// for IPv6.
-enum Validity : uint8_t { if_ip, if_protocol, if_ports, if_tcp, if_icmp, if_fragment, if_vlan, if_ipv6, always };
-constexpr size_t bitmaps = always;
-static_assert(NK_IP == 1 << if_ip && NK_PROTOCOL == 1 << if_protocol && NK_PORTS == 1 << if_ports &&
-              NK_TCP == 1 << if_tcp && NK_ICMP == 1 << if_icmp && NK_FRAGMENT == 1 << if_fragment &&
-              NK_VLAN == 1 << if_vlan && NK_TAG_BESIDE == 1 << if_ipv6);
-
 struct Column {
   const char* name;
   const char* format;  // of the values, or of the indices into a dictionary
   size_t width;        // bytes of a value; 0: a bit
+  Field::Type type;
   Validity validity;
   void (*gather)(const Row* row, size_t rows, std::byte* to);  // null: not copied
 };
 
-// Copies a field of each row into a column. The compiler by itself would have counting take as long as copying.
-template <auto field, typename To>
+// Copies the field number i of each row into a column. The compiler by itself would have counting take as long as
+// copying.
+template <size_t i, typename From, typename To>
 void gather(const Row* row, size_t rows, std::byte* to) {
+  static_assert(sizeof(From) == fields::all[i].size);
   auto* const values = reinterpret_cast<To*>(to);
 #pragma GCC unroll 4
-  for (size_t i = 0; i < rows; ++i) values[i] = static_cast<To>(row[i].*field);
+  for (size_t k = 0; k < rows; ++k) {
+    From value;
+    std::memcpy(&value, reinterpret_cast<const std::byte*>(row + k) + fields::all[i].offset, sizeof(value));
+    values[k] = static_cast<To>(value);
+  }
 }
 
-template <auto field>
-constexpr Column number(const char* name, Validity validity) {
-  using Type = std::remove_cvref_t<decltype(std::declval<Row>().*field)>;
-  constexpr std::array formats{"C", "S", "", "I"};  // unsigned integers by their size
-  return {name, formats[sizeof(Type) - 1], sizeof(Type), validity, gather<field, Type>};
+template <size_t i>
+constexpr Column make_column() {
+  constexpr Field field = fields::all[i];
+  const auto column = [&](const char* format, size_t width, auto gather_it) {
+    return Column{field.name, format, width, field.type, field.validity, gather_it};
+  };
+  using Gather = void (*)(const Row*, size_t, std::byte*);
+  using Type = Field::Type;
+  if constexpr (field.type == Type::time) {
+    return column("tsn:UTC", 8, gather<i, int64_t, int64_t>);
+  } else if constexpr (field.type == Type::pair) {
+    return column("i", 4, gather<i, uint16_t, int32_t>);
+  } else if constexpr (field.type == Type::side) {
+    return column("c", 1, gather<i, uint8_t, int8_t>);
+  } else if constexpr (field.type == Type::address) {
+    return column("i", 4, Gather{});
+  } else if constexpr (field.type == Type::truth) {
+    return column("b", 0, Gather{});
+  } else if constexpr (field.size == sizeof(uint8_t)) {
+    return column("C", 1, gather<i, uint8_t, uint8_t>);
+  } else if constexpr (field.size == sizeof(uint16_t)) {
+    return column("S", 2, gather<i, uint16_t, uint16_t>);
+  } else {
+    return column("I", 4, gather<i, uint32_t, uint32_t>);
+  }
 }
 
-// Places in the list of columns.
-enum : size_t { pair_column = 1, side_column = 2, src_column = 4, dst_column = 5, more_column = 18 };
+constexpr auto columns = fields::for_each_of<Field::arrow>([]<size_t i> { return make_column<i>(); });
 
-constexpr std::array columns{
-    Column{"timestamp_ns", "tsn:UTC", 8, always, gather<&Row::timestamp_ns, int64_t>},
-    Column{"pair_name", "i", 4, always, gather<&Row::pair, int32_t>},
-    Column{"side", "c", 1, always, gather<&Row::side, int8_t>},
-    number<&Row::family>("family", if_ip),
-    Column{"src", "i", 4, if_ip, nullptr},
-    Column{"dst", "i", 4, if_ip, nullptr},
-    number<&Row::next_header>("next_header", if_ip),
-    number<&Row::protocol>("protocol", if_protocol),
-    number<&Row::src_port>("src_port", if_ports),
-    number<&Row::dst_port>("dst_port", if_ports),
-    number<&Row::tcp_flags>("tcp_flags", if_tcp),
-    number<&Row::icmp_type>("icmp_type", if_icmp),
-    number<&Row::icmp_code>("icmp_code", if_icmp),
-    number<&Row::payload_len>("payload_len", if_ip),
-    number<&Row::hop_limit>("hop_limit", if_ip),
-    number<&Row::traffic_class>("traffic_class", if_ip),
-    number<&Row::flow_label>("flow_label", if_ipv6),
-    number<&Row::fragment_offset>("fragment_offset", if_fragment),
-    Column{"fragment_more", "b", 0, if_fragment, nullptr},
-    number<&Row::length>("length", always),
-    number<&Row::gso_segs>("gso_segs", always),
-    number<&Row::ethertype>("ethertype", always),
-    number<&Row::vlan_id>("vlan_id", if_vlan),
-};
+// Where the column of a name is. The table has two of addresses and one of truths.
+consteval size_t column_of(std::string_view name) {
+  for (size_t i = 0; i < columns.size(); ++i)
+    if (columns.at(i).name == name) return i;
+  throw std::out_of_range("there is no such column");
+}
+constexpr size_t src_column = column_of("src");
+constexpr size_t dst_column = column_of("dst");
+constexpr size_t more_column = column_of("fragment_more");
 
 bool is_dictionary(size_t column) {
-  return column == pair_column || column == side_column || column == src_column || column == dst_column;
+  const Field::Type type = columns.at(column).type;
+  return type == Field::Type::pair || type == Field::Type::side || type == Field::Type::address;
 }
+
+constexpr auto bitmaps = static_cast<size_t>(Validity::always);
+constexpr size_t bitmaps_of_flags = 8;
 
 int64_t ones(const Memory& bitmap, size_t size) {
   int64_t sum = 0;
@@ -120,7 +128,7 @@ std::vector<std::string> texts_of(const AddressIndex& addresses) {
 // The table of a batch in the making. Rows are taken some at a time, so that all columns find them in the cache.
 class Table {
  public:
-  explicit Table(const Batch& batch) : batch_(batch) {
+  explicit Table(const EventBatch& batch) : batch_(batch) {
     for (size_t i = 0; i < columns.size(); ++i)
       values_[i] = allocate(columns[i].width == 0 ? bitmap_size() : columns[i].width * batch.size());
     for (Memory& bitmap : valid_) bitmap = allocate(bitmap_size());
@@ -134,9 +142,9 @@ class Table {
     for (size_t i = 0; i < bitmaps; ++i) nulls[i] = rows - ones(valid_[i], bitmap_size());
     std::vector<Array> children;
     for (size_t i = 0; i < columns.size(); ++i) {
-      const Validity validity = columns[i].validity;
-      const int64_t null_count = validity == always ? 0 : nulls[validity];
-      const Memory valid = null_count == 0 ? nullptr : valid_[validity];
+      const auto validity = static_cast<size_t>(columns[i].validity);
+      const int64_t null_count = validity == bitmaps ? 0 : nulls.at(validity);
+      const Memory valid = null_count == 0 ? nullptr : valid_.at(validity);
       children.push_back(make_array(rows, null_count, {valid, std::move(values_[i])}, dictionary(i)));
     }
     if (batch_.has_data()) children.push_back(make_binary(batch_.size(), [&](size_t i) { return batch_.data(i); }));
@@ -170,11 +178,16 @@ class Table {
   // Of up to eight rows: a bit each in every bitmap.
   void take_bits(size_t first, size_t rows) {
     uint64_t flags = 0;  // a byte for each row
+    uint64_t echo = 0;
     uint64_t more = 0;
+    constexpr auto ipv6_bit = static_cast<size_t>(Validity::ipv6);
+    constexpr auto echo_bit = static_cast<size_t>(Validity::echo);
+    static_assert(echo_bit == bitmaps_of_flags, "the one beyond a byte");
     for (size_t i = 0; i < rows; ++i) {
       const Row& row = batch_[first + i];
-      const auto own = static_cast<uint64_t>(row.flags & ~NK_TAG_BESIDE);
-      flags |= own << 8 * i | uint64_t{row.family == 6} << (8 * i + if_ipv6);
+      const auto own = static_cast<uint64_t>(row.flags & 0xff & ~NK_TAG_BESIDE);
+      flags |= own << 8 * i | uint64_t{row.family == 6} << (8 * i + ipv6_bit);
+      echo |= uint64_t{row.flags} >> echo_bit << i;
       more |= uint64_t{row.fragment_more} << i;
     }
     // Transposed as a matrix of bits, a byte is a flag and a bit a row: single bits, pairs and fours change places.
@@ -184,37 +197,37 @@ class Table {
     flags ^= swap ^ swap << 14;
     swap = (flags ^ flags >> 28) & 0x00000000f0f0f0f0U;
     flags ^= swap ^ swap << 28;
-    for (size_t i = 0; i < bitmaps; ++i) valid_[i].get()[first / 8] = std::byte(flags >> 8 * i & 0xff);
+    for (size_t i = 0; i < bitmaps_of_flags; ++i) valid_[i].get()[first / 8] = std::byte(flags >> 8 * i & 0xff);
+    valid_[echo_bit].get()[first / 8] = std::byte(echo & 0xff);
     values_[more_column].get()[first / 8] = std::byte(more);
   }
 
   Array dictionary(size_t column) {
-    switch (column) {
-      case pair_column:
+    switch (columns.at(column).type) {
+      case Field::Type::pair:
         return make_texts(*batch_.names());
-      case side_column:
+      case Field::Type::side:
         return make_texts({name_of(Side::primary), name_of(Side::peer)});
-      case src_column:
-        return make_texts(texts_of(src_));
-      case dst_column:
-        return make_texts(texts_of(dst_));
+      case Field::Type::address:
+        return make_texts(texts_of(column == src_column ? src_ : dst_));
       default:
         return {};
     }
   }
 
-  const Batch& batch_;
+  const EventBatch& batch_;
   std::array<Memory, columns.size()> values_;
   std::array<Memory, bitmaps> valid_;
   AddressIndex src_;
   AddressIndex dst_;
 };
 
-Schema table_schema(const Batch& batch) {
+Schema table_schema(const EventBatch& batch) {
   std::vector<Schema> fields;
   for (size_t i = 0; i < columns.size(); ++i) {
     const Column& column = columns.at(i);
-    fields.push_back(make_schema(column.format, column.name, column.validity == always ? 0 : ARROW_FLAG_NULLABLE,
+    fields.push_back(make_schema(column.format, column.name,
+                                 column.validity == Validity::always ? 0 : ARROW_FLAG_NULLABLE,
                                  is_dictionary(i) ? make_schema("U", "", 0) : Schema()));
   }
   if (batch.has_data()) fields.push_back(make_schema("Z", "data", 0));
@@ -222,7 +235,7 @@ Schema table_schema(const Batch& batch) {
 }
 
 struct Stream {
-  Batch batch;
+  EventBatch batch;
   bool done = false;
   std::string error;
 };
@@ -242,11 +255,11 @@ int guarded(ArrowArrayStream* stream, F f) noexcept {
 
 }  // namespace
 
-void export_schema(const Batch& batch, ArrowSchema* out) { move_out(table_schema(batch), out); }
+void export_schema(const EventBatch& batch, ArrowSchema* out) { move_out(table_schema(batch), out); }
 
-void export_array(const Batch& batch, ArrowArray* out) { move_out(Table(batch).finish(), out); }
+void export_array(const EventBatch& batch, ArrowArray* out) { move_out(Table(batch).finish(), out); }
 
-void export_stream(const Batch& batch, ArrowArrayStream* out) {
+void export_stream(const EventBatch& batch, ArrowArrayStream* out) {
   *out = {
       .get_schema =
           [](ArrowArrayStream* stream, ArrowSchema* schema) {

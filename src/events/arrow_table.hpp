@@ -12,9 +12,9 @@
 namespace netkit_bpf::table {
 
 // What is exported belongs to the consumer, who releases it; it needs nothing of the batch any more.
-void export_schema(const Batch& batch, ArrowSchema* out);
-void export_array(const Batch& batch, ArrowArray* out);
+void export_schema(const EventBatch& batch, ArrowSchema* out);
+void export_array(const EventBatch& batch, ArrowArray* out);
 // A stream of one array, made when it is asked for.
-void export_stream(const Batch& batch, ArrowArrayStream* out);
+void export_stream(const EventBatch& batch, ArrowArrayStream* out);
 
 }  // namespace netkit_bpf::table

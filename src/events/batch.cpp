@@ -12,30 +12,6 @@ namespace netkit_bpf {
 
 namespace {
 
-// A record behind the ring's header lies as it does in a row: only what a record packs together moves.
-static_assert(offsetof(Row, timestamp_ns) == Record::header_size + offsetof(nk_event, timestamp));
-static_assert(offsetof(Row, flow_label) == Record::header_size + offsetof(nk_event, ip_word));
-static_assert(offsetof(Row, fragment_offset) == Record::header_size + offsetof(nk_event, fragment));
-static_assert(offsetof(Row, pair) == Record::header_size + offsetof(nk_event, pair));
-
-void unpack(Row& row, int64_t clock_offset_ns) {
-  const uint32_t ip_word = row.flow_label;
-  const bool is_icmp = (row.flags & NK_ICMP) != 0;
-  row.family = static_cast<uint8_t>(ip_word >> 28);
-  row.traffic_class = static_cast<uint8_t>(ip_word >> 20);
-  row.icmp_type = static_cast<uint8_t>(is_icmp ? row.src_port : 0);
-  row.icmp_code = static_cast<uint8_t>(is_icmp ? row.dst_port : 0);
-  row.vlan_id = row.vlan_tci & 0xfff;
-  row.fragment_more = row.fragment_offset & 1;
-  row.unused = 0;
-  row.timestamp_ns += clock_offset_ns;
-  row.flow_label = row.family == 6 ? ip_word & 0xfffff : 0;
-  row.src_port = is_icmp ? 0 : row.src_port;
-  row.dst_port = is_icmp ? 0 : row.dst_port;
-  row.gso_segs = std::max(row.gso_segs, uint16_t{1});
-  row.fragment_offset &= static_cast<uint16_t>(~1U);
-}
-
 [[noreturn]] void refuse(size_t row) {
   throw std::invalid_argument("row " + std::to_string(row) + " is of a pair or a side that there is not");
 }
@@ -43,7 +19,7 @@ void unpack(Row& row, int64_t clock_offset_ns) {
 // Makes rows of a run of records and returns their number: discarded records are none. The rows may go where the run
 // lies. What follows the event in a record is for `keep`.
 template <typename Keep>
-size_t convert(const Batch::Run& run, std::byte* rows, size_t pairs, Keep&& keep) {
+size_t convert(const EventBatch::Run& run, std::byte* rows, size_t pairs, Keep&& keep) {
   auto* to = reinterpret_cast<Row*>(rows);
   const std::byte* const end = run.records.data() + run.records.size();
   for (const std::byte* from = run.records.data(); from < end;) {
@@ -54,7 +30,7 @@ size_t convert(const Batch::Run& run, std::byte* rows, size_t pairs, Keep&& keep
     if ((header & Record::discard_bit) != 0) continue;
     if (length < sizeof(nk_event) || from > end)
       throw std::invalid_argument("a record has " + std::to_string(length) + " bytes: it is no packet event");
-    keep(Batch::Data(record + sizeof(Row), length - sizeof(nk_event)));
+    keep(EventBatch::Data(record + sizeof(Row), length - sizeof(nk_event)));
     if (reinterpret_cast<const std::byte*>(to) != record) std::memmove(to, record, sizeof(Row));
     unpack(*to, run.clock_offset_ns);
     if (to->pair >= pairs || to->side >= NK_SIDES) refuse(static_cast<size_t>(to - reinterpret_cast<Row*>(rows)));
@@ -63,7 +39,7 @@ size_t convert(const Batch::Run& run, std::byte* rows, size_t pairs, Keep&& keep
   return static_cast<size_t>(to - reinterpret_cast<Row*>(rows));
 }
 
-void keep_none(Batch::Data data) {
+void keep_none(EventBatch::Data data) {
   if (!data.empty())
     throw std::invalid_argument("a record has " + std::to_string(sizeof(nk_event) + data.size()) + " bytes, not " +
                                 std::to_string(sizeof(nk_event)));
@@ -74,8 +50,8 @@ struct Need {
   size_t rows = 0;
   size_t data = 0;
 
-  explicit Need(std::span<const Batch::Run> runs) {
-    for (const Batch::Run& run : runs) {
+  explicit Need(std::span<const EventBatch::Run> runs) {
+    for (const EventBatch::Run& run : runs) {
       for (size_t at = 0; at < run.records.size();) {
         const uint32_t header = *reinterpret_cast<const uint32_t*>(run.records.data() + at);
         at += Record::stride(header);
@@ -89,8 +65,8 @@ struct Need {
 // Puts the data of packets end to end.
 class Appender {
  public:
-  Appender(std::byte* to, std::vector<Batch::Data>& data) : to_(to), data_(data) {}
-  void operator()(Batch::Data data) {
+  Appender(std::byte* to, std::vector<EventBatch::Data>& data) : to_(to), data_(data) {}
+  void operator()(EventBatch::Data data) {
     std::ranges::copy(data, to_);
     data_.emplace_back(to_, data.size());
     to_ += data.size();
@@ -98,7 +74,7 @@ class Appender {
 
  private:
   std::byte* to_;
-  std::vector<Batch::Data>& data_;
+  std::vector<EventBatch::Data>& data_;
 };
 
 // Adds the names that are not there; returns each one's number, or nothing if these are the first numbers.
@@ -115,25 +91,12 @@ std::vector<uint16_t> renumber(const std::vector<std::string>& names, std::vecto
 
 }  // namespace
 
-nk_event to_event(const Row& row) {
-  const bool is_icmp = (row.flags & NK_ICMP) != 0;
-  nk_event event{};
-  std::memcpy(&event, &row.timestamp_ns, sizeof(event));
-  event.ip_word = uint32_t{row.family} << 28 | uint32_t{row.traffic_class} << 20 | row.flow_label;
-  if (is_icmp) {
-    event.src_port = row.icmp_type;
-    event.dst_port = row.icmp_code;
-  }
-  event.fragment |= row.fragment_more;
-  return event;
-}
-
-Batch::Batch(Run run, const std::shared_ptr<const void>& owner, Names names)
+EventBatch::EventBatch(Run run, const std::shared_ptr<const void>& owner, Names names)
     : rows_(owner, run.records.data()),
       size_(convert(run, run.records.data(), names->size(), keep_none)),
       names_(std::move(names)) {}
 
-Batch::Batch(std::span<const Run> runs, bool with_data, Names names) : names_(std::move(names)) {
+EventBatch::EventBatch(std::span<const Run> runs, bool with_data, Names names) : names_(std::move(names)) {
   const Need need(runs);
   const std::shared_ptr<std::byte> rows = allocate(need.rows);
   const auto convert_all = [&](auto&& keep) {
@@ -152,8 +115,9 @@ Batch::Batch(std::span<const Run> runs, bool with_data, Names names) : names_(st
   rows_ = rows;
 }
 
-Batch Batch::from_rows(std::span<const std::byte> rows, std::optional<std::span<const Data>> data, Names names) {
-  Batch batch;
+EventBatch EventBatch::from_rows(std::span<const std::byte> rows, std::optional<std::span<const Data>> data,
+                                 Names names) {
+  EventBatch batch;
   batch.names_ = std::move(names);
   batch.size_ = rows.size() / sizeof(Row);
   if (rows.size() % sizeof(Row) != 0)
@@ -178,15 +142,15 @@ Batch Batch::from_rows(std::span<const std::byte> rows, std::optional<std::span<
   return batch;
 }
 
-Batch Batch::concat(std::span<const Batch> parts) {
-  Batch whole;
+EventBatch EventBatch::concat(std::span<const EventBatch> parts) {
+  EventBatch whole;
   auto names = std::make_shared<std::vector<std::string>>();
   const auto packets = std::make_shared<Packets>();
   if (!parts.empty()) *names = *parts[0].names_;
-  for (const Batch& part : parts) whole.size_ += part.size_;
+  for (const EventBatch& part : parts) whole.size_ += part.size_;
   const std::shared_ptr<std::byte> rows = allocate(whole.size_ * sizeof(Row));
   std::byte* to = rows.get();
-  for (const Batch& part : parts) {
+  for (const EventBatch& part : parts) {
     std::ranges::copy(part.bytes(), to);
     const std::vector<uint16_t> numbers = renumber(*part.names_, *names);
     for (size_t i = 0; !numbers.empty() && i < part.size_; ++i) {
@@ -199,13 +163,13 @@ Batch Batch::concat(std::span<const Batch> parts) {
   }
   whole.rows_ = rows;
   whole.names_ = std::move(names);
-  if (std::ranges::any_of(parts, &Batch::has_data)) whole.packets_ = packets;
+  if (std::ranges::any_of(parts, &EventBatch::has_data)) whole.packets_ = packets;
   return whole;
 }
 
 template <typename IndexOf>
-Batch Batch::copy(size_t size, IndexOf index_of) const {
-  Batch part;
+EventBatch EventBatch::copy(size_t size, IndexOf index_of) const {
+  EventBatch part;
   part.size_ = size;
   part.names_ = names_;
   const std::shared_ptr<std::byte> rows = allocate(size * sizeof(Row));
@@ -221,17 +185,17 @@ Batch Batch::copy(size_t size, IndexOf index_of) const {
   return part;
 }
 
-Batch Batch::slice(size_t first, ptrdiff_t step, size_t size) const {
+EventBatch EventBatch::slice(size_t first, ptrdiff_t step, size_t size) const {
   // Wraps as it must for a negative step.
   if (step != 1) return copy(size, [&](size_t i) { return first + i * static_cast<size_t>(step); });
-  Batch part = *this;
+  EventBatch part = *this;
   part.size_ = size;
   part.first_ += size == 0 ? 0 : first;
   part.rows_ = {rows_, rows_.get() + (size == 0 ? 0 : first * sizeof(Row))};
   return part;
 }
 
-Batch Batch::select(std::span<const std::byte> mask) const {
+EventBatch EventBatch::select(std::span<const std::byte> mask) const {
   size_t next = 0;
   return copy(size_ - static_cast<size_t>(std::ranges::count(mask, std::byte{0})), [&](size_t) {
     while (mask[next] == std::byte{0}) ++next;
@@ -239,7 +203,7 @@ Batch Batch::select(std::span<const std::byte> mask) const {
   });
 }
 
-bool Batch::operator==(const Batch& other) const {
+bool EventBatch::operator==(const EventBatch& other) const {
   if (size_ != other.size_ || has_data() != other.has_data() || *names_ != *other.names_) return false;
   for (size_t i = 0; i < size_; ++i)
     if (!std::ranges::equal(data(i), other.data(i))) return false;

@@ -12,12 +12,12 @@
 
 namespace netkit_bpf {
 
-Line& Line::decimal(uint32_t value) {
+SummaryLine& SummaryLine::decimal(uint32_t value) {
   end_ = std::to_chars(end_, buffer_.data() + buffer_.size(), value).ptr;
   return *this;
 }
 
-Line& Line::hex(uint16_t value) {
+SummaryLine& SummaryLine::hex(uint16_t value) {
   constexpr std::string_view digits = "0123456789abcdef";
   if (value > 0xfff) *end_++ = digits[value >> 12];
   if (value > 0xff) *end_++ = digits[value >> 8 & 0xf];
@@ -30,7 +30,7 @@ namespace {
 
 bool is_ipv4(const nk_event& event) { return event.ip_word >> 28 == 4; }
 
-void write_ipv4(Line& line, const __u8* bytes) {
+void write_ipv4(SummaryLine& line, const __u8* bytes) {
   line.decimal(bytes[0]) << '.';
   line.decimal(bytes[1]) << '.';
   line.decimal(bytes[2]) << '.';
@@ -55,7 +55,7 @@ ZeroRun longest_zero_run(const Words& words) {
 }
 
 // RFC 5952, and like inet_ntop() with a dotted end where the address holds one of IPv4.
-void write_ipv6(Line& line, const __u8* bytes) {
+void write_ipv6(SummaryLine& line, const __u8* bytes) {
   Words words;
   for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<uint16_t>(bytes[2 * i] << 8 | bytes[2 * i + 1]);
   const ZeroRun zeros = longest_zero_run(words);
@@ -75,7 +75,7 @@ void write_ipv6(Line& line, const __u8* bytes) {
   }
 }
 
-void write_address(Line& line, const nk_event& event, const __u8* bytes) {
+void write_address(SummaryLine& line, const nk_event& event, const __u8* bytes) {
   if (is_ipv4(event))
     write_ipv4(line, bytes);
   else
@@ -85,12 +85,12 @@ void write_address(Line& line, const nk_event& event, const __u8* bytes) {
 }  // namespace
 
 std::string format_address(const nk_event& event, const __u8 (&address)[16]) {
-  Line line;
+  SummaryLine line;
   write_address(line, event, &address[0]);
   return std::string(line.view());
 }
 
-void format_line(const nk_event& event, Line& line) {
+void write_summary(const nk_event& event, SummaryLine& line) {
   line << '[' << name_of(static_cast<Side>(event.side)) << "] ";
   if ((event.flags & NK_IP) != 0) {
     line << (is_ipv4(event) ? "IPv4: " : "IPv6: ");

@@ -13,25 +13,25 @@
 namespace netkit_bpf {
 
 // Text that grows in a buffer which is large enough for every line.
-class Line {
+class SummaryLine {
  public:
-  Line& operator<<(std::string_view text) {
+  SummaryLine& operator<<(std::string_view text) {
     std::memcpy(end_, text.data(), text.size());
     end_ += text.size();
     return *this;
   }
-  Line& operator<<(char character) {
+  SummaryLine& operator<<(char character) {
     *end_++ = character;
     return *this;
   }
-  Line& decimal(uint32_t value);
-  Line& hex(uint16_t value);  // without leading zeros
+  SummaryLine& decimal(uint32_t value);
+  SummaryLine& hex(uint16_t value);  // without leading zeros
 
   [[nodiscard]] std::string_view view() const { return {buffer_.data(), static_cast<size_t>(end_ - buffer_.data())}; }
 
-  Line() = default;
-  Line(const Line&) = delete;
-  Line& operator=(const Line&) = delete;
+  SummaryLine() = default;
+  SummaryLine(const SummaryLine&) = delete;
+  SummaryLine& operator=(const SummaryLine&) = delete;
 
  private:
   std::array<char, 192> buffer_;
@@ -43,6 +43,6 @@ std::string format_address(const nk_event& event, const __u8 (&address)[16]);
 
 // Adds "[peer] IPv6: fd00::2 -> fd00::1 | next=58 len=64 ttl=64", "[peer] Ethernet: ARP (0x0806) | len=42" or
 // "[peer] Ethernet: 0x88cc | len=60".
-void format_line(const nk_event& event, Line& line);
+void write_summary(const nk_event& event, SummaryLine& line);
 
 }  // namespace netkit_bpf

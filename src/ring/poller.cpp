@@ -29,7 +29,7 @@ constexpr size_t records_that_are_load = 4;
 // This long they gather then. A nap and the two changes of thread behind it take some 20 us of CPU: at 100,000 records
 // a second 200 us cost twice what 400 us do, and longer naps gain little more.
 constexpr std::chrono::nanoseconds longest_nap = 400us;
-// A nap must not cost records. This is above what a producer fills a ring with: 10 million records of 80 bytes a
+// A nap must not cost records. This is above what a producer fills a ring with: 10 million records of 96 bytes a
 // second.
 constexpr size_t bytes_per_microsecond = 800;
 

@@ -10,7 +10,7 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from netkit_bpf import Side
-from netkit_bpf.events.event import Fragment
+from netkit_bpf.events.event import Fragment, Protocol, TCPFlags
 
 IPV4, IPV6 = 0x0800, 0x86DD
 VLAN, SERVICE_VLAN = 0x8100, 0x88A8  # IEEE 802.1Q customer and service tags
@@ -26,6 +26,11 @@ Fields = dict[str, object]
 # Least length of the header of a protocol with ports: RFC 9293, 768, 3828, 9260, 4340.
 _PORTS = {TCP: 20, UDP: 8, UDPLITE: 8, SCTP: 12, DCCP: 12}
 
+# Echo replies and requests by family: RFC 792, RFC 4443 sections 4.1 and 4.2.
+_ECHOES = {(4, 0), (4, 8), (6, 128), (6, 129)}
+
+_NAMED = set(map(int, Protocol))
+
 _NOTHING: Fields = dict.fromkeys(
     [
         "family",
@@ -36,8 +41,13 @@ _NOTHING: Fields = dict.fromkeys(
         "src_port",
         "dst_port",
         "tcp_flags",
+        "tcp_seq",
+        "tcp_ack",
+        "tcp_window",
         "icmp_type",
         "icmp_code",
+        "icmp_id",
+        "icmp_seq",
         "payload_len",
         "hop_limit",
         "traffic_class",
@@ -55,6 +65,10 @@ def decode(frame: bytes, *, side: Side, pair: str) -> Fields:
         fields.update(_ipv6(packet))
     elif ethertype == IPV4:
         fields.update(_ipv4(packet))
+    for name in ("next_header", "protocol"):
+        number = fields[name]
+        if isinstance(number, int) and number in _NAMED:
+            fields[name] = Protocol(number)
     return {**fields, "length": len(frame), "gso_segs": 1, "ethertype": ethertype, "vlan_id": vlan_id, "data": None}
 
 
@@ -158,11 +172,17 @@ def _chain(next_header: int, there: bytes) -> tuple[int | None, Fragment | None,
 def _transport(family: int, protocol: int, there: bytes) -> Fields:
     """Read ports and flags, or type and code (RFC 792, RFC 4443), if their header is there."""
     if (family, protocol) in ((4, ICMP), (6, ICMPV6)):
-        return {"icmp_type": there[0], "icmp_code": there[1]} if len(there) >= 4 else {}
+        if len(there) < 4:
+            return {}
+        message: Fields = {"icmp_type": there[0], "icmp_code": there[1]}
+        if (family, there[0]) in _ECHOES and len(there) >= 8:
+            message["icmp_id"], message["icmp_seq"] = struct.unpack("!HH", there[4:8])
+        return message
     if protocol not in _PORTS or len(there) < _PORTS[protocol]:
         return {}
     src_port, dst_port = struct.unpack("!HH", there[:4])
     fields: Fields = {"src_port": src_port, "dst_port": dst_port}
     if protocol == TCP:
-        fields["tcp_flags"] = there[13]
+        seq, ack, _, flags, window = struct.unpack("!IIBBH", there[4:16])
+        fields |= {"tcp_flags": TCPFlags(flags), "tcp_seq": seq, "tcp_ack": ack, "tcp_window": window}
     return fields

@@ -22,7 +22,6 @@ RING = 4 << 20
 QUEUE = 16 << 20
 BATCH = 10_000  # events; they fit the ring even if the reader's thread never runs
 SHOWN = 5  # differences in a failure's message
-_SIDE_OFFSET = 68  # of nk_event.side, bpf/include/netkit_bpf/event.h
 _NEEDED = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}  # linux/capability.h
 
 
@@ -66,7 +65,7 @@ def open_stream(
         tuple(names),
         counts=program.map("counts"),
         sources=len(PROGRAMS),
-        source_offset=_SIDE_OFFSET,
+        source_offset=_core.SIDE_OFFSET,
         threaded=threaded,
         share_thread=share_thread,
         loss_advice=loss_advice,

@@ -122,7 +122,7 @@ def extension(number: int) -> Extension:
 
 def tcp(flags: int = 0x12, src_port: int = 40000, dst_port: int = 443) -> bytes:
     """Build a TCP segment."""
-    segment = dpkt.tcp.TCP(sport=src_port, dport=dst_port, seq=0x01020304, ack=0x05060708, data=PAYLOAD)
+    segment = dpkt.tcp.TCP(sport=src_port, dport=dst_port, seq=0x01020304, ack=0x05060708, win=0x9876, data=PAYLOAD)
     segment.flags = flags
     return bytes(segment)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netkit_bpf import Monitor, PacketEvent, Side
-from traffic import ACK, ECHO, FIN, SYN, Wire, collect, connect_and_send, ping, send_datagrams
+from traffic import ACK, ECHO, FIN, SYN, TIMEOUT, Wire, collect, connect_and_send, ping, send_datagrams
 
 SIZES = [0, 1, 56, 999, 1400]
 ICMP = {4: 1, 6: 58}
@@ -42,6 +42,11 @@ def echo_appears_exactly_once(wire: Wire) -> None:
             _check_frame(event, wire, 8 + size, 37 if kind == request else 64)
             assert event.icmp_code == 0
             assert event.src_port is None
+    sent = {(event.icmp_id, event.icmp_seq): event for event in events if event.icmp_type == request}
+    replies = [event for event in events if event.icmp_type == reply]
+    round_trips = [event.timestamp_ns - sent.pop((event.icmp_id, event.icmp_seq)).timestamp_ns for event in replies]
+    assert not sent
+    assert all(0 < nanoseconds < TIMEOUT * 10**9 for nanoseconds in round_trips)
 
 
 def datagrams_appear_exactly_once(wire: Wire) -> None:

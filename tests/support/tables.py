@@ -11,8 +11,8 @@ from netkit_bpf import EventBatch, PacketEvent
 
 KINDS: dict[int, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}
 SIDES = ("primary", "peer")
-# Of enum nk_flags, each with a field that applies where it is set.
-FLAGS = ("family", "protocol", "src_port", "tcp_flags", "icmp_type", "fragment", "vlan_id")
+# A field for each of enum nk_flags that applies where that is set.
+FLAGS = ("family", "protocol", "src_port", "tcp_flags", "icmp_type", "fragment_offset", "vlan_id", "icmp_id")
 
 
 def row(event: PacketEvent) -> dict[str, Any]:
@@ -39,8 +39,9 @@ def check_array(batch: EventBatch) -> None:
         for name in ("src", "dst"):
             assert address(said["family"], bytes(said[name])) == expected.pop(name)
         assert {name: said[name] for name in expected} == {name: value or 0 for name, value in expected.items()}
-        applies = [getattr(event, name) is not None for name in FLAGS]
-        assert [bool(said["flags"] >> bit & 1) for bit in range(len(FLAGS))] == applies
+        for name in FLAGS:
+            applies = getattr(event, name.removesuffix("_offset")) is not None
+            assert bool(said["flags"] & EventBatch.FLAGS[name]) == applies, name
 
 
 def address(family: int, raw: bytes) -> IPv4Address | IPv6Address | None:

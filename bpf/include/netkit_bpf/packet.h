@@ -32,14 +32,16 @@
 #define NK_MAX_VLAN_TAGS 2
 #define NK_MAX_EXTENSIONS 8	/* RFC 8200 section 4.1 names seven occurrences at most */
 #define NK_LEAST_TRANSPORT 8	/* bytes of a transport header that are linear in a plain packet */
-#define NK_TCP_FLAGS 13		/* where they are in TCP's */
+#define NK_ECHO_LENGTH 8	/* of an ICMP echo's header: RFC 792, RFC 4443 section 4.1 */
 
 /* What a protocol number says of the header that it announces. */
 struct nk_header {
 	__u8 length;		/* of a transport header: how much of it must be there for it to be read */
 	__u8 flags;		/* enum nk_flags: what is read of it */
 	bool extension;		/* an extension header that the kernel's own ipv6_ext_hdr() knows */
-	__u8 unused;		/* so that the verifier of older kernels can follow where an entry is */
+	__u8 echo_request;	/* types of ICMP messages with an identifier and a sequence number */
+	__u8 echo_reply;
+	__u8 unused[3];		/* so that the verifier of older kernels can follow where an entry is */
 };
 
 /* By protocol number, in IPv4 and then in IPv6. */
@@ -52,13 +54,13 @@ static const struct nk_header nk_headers[512] = {
 	[NK_IPV4_HEADERS + IPPROTO_UDPLITE] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
 	[NK_IPV4_HEADERS + IPPROTO_SCTP] = { .length = 12, .flags = NK_PORTS },
 	[NK_IPV4_HEADERS + IPPROTO_DCCP] = { .length = 12, .flags = NK_PORTS },
-	[NK_IPV4_HEADERS + IPPROTO_ICMP] = { .length = 4, .flags = NK_ICMP },
+	[NK_IPV4_HEADERS + IPPROTO_ICMP] = { .length = 4, .flags = NK_ICMP, .echo_request = 8, .echo_reply = 0 },
 	[NK_IPV6_HEADERS + IPPROTO_TCP] = { .length = sizeof(struct tcphdr), .flags = NK_PORTS | NK_TCP },
 	[NK_IPV6_HEADERS + IPPROTO_UDP] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
 	[NK_IPV6_HEADERS + IPPROTO_UDPLITE] = { .length = sizeof(struct udphdr), .flags = NK_PORTS },
 	[NK_IPV6_HEADERS + IPPROTO_SCTP] = { .length = 12, .flags = NK_PORTS },
 	[NK_IPV6_HEADERS + IPPROTO_DCCP] = { .length = 12, .flags = NK_PORTS },
-	[NK_IPV6_HEADERS + IPPROTO_ICMPV6] = { .length = 4, .flags = NK_ICMP },
+	[NK_IPV6_HEADERS + IPPROTO_ICMPV6] = { .length = 4, .flags = NK_ICMP, .echo_request = 128, .echo_reply = 129 },
 	[NK_IPV6_HEADERS + IPPROTO_HOPOPTS] = { .extension = true },
 	[NK_IPV6_HEADERS + IPPROTO_ROUTING] = { .extension = true },
 	[NK_IPV6_HEADERS + IPPROTO_FRAGMENT] = { .extension = true },
@@ -69,6 +71,16 @@ static const struct nk_header nk_headers[512] = {
 struct nk_vlan_tag {
 	__be16 tci;
 	__be16 ethertype;
+};
+
+#define NK_PORTS_LENGTH 4	/* of the part that all transport headers share: ports, or ICMP's type, code and checksum */
+
+struct nk_tcp {			/* what follows the ports in TCP's header (RFC 9293 section 3.1) */
+	__be32 seq;
+	__be32 ack;
+	__u8 data_offset;
+	__u8 flags;
+	__be16 window;
 };
 
 struct nk_extension {		/* the part that all IPv6 extension headers share */
@@ -102,14 +114,6 @@ static __always_inline void nk_set_ipv4(struct nk_event *event, const struct iph
 	__builtin_memcpy(event->dst, &ip->daddr, 4);
 }
 
-static __always_inline void nk_copy_tcp_flags(struct __sk_buff *skb, struct nk_event *event, __u32 offset)
-{
-	__u8 flags;
-
-	if (!bpf_skb_load_bytes(skb, offset + NK_TCP_FLAGS, &flags, sizeof(flags)))
-		event->tcp_flags = flags;
-}
-
 /* What the first four bytes of a transport header say. */
 static __always_inline void nk_set_ports(struct nk_event *event, const struct nk_header *kind, const __u8 *bytes)
 {
@@ -121,6 +125,36 @@ static __always_inline void nk_set_ports(struct nk_event *event, const struct nk
 		event->src_port = bpf_ntohs(((const __be16 *)bytes)[0]);
 		event->dst_port = bpf_ntohs(((const __be16 *)bytes)[1]);
 	}
+}
+
+static __always_inline void nk_set_tcp(struct nk_event *event, const struct nk_tcp *tcp)
+{
+	event->tcp_seq = bpf_ntohl(tcp->seq);
+	event->tcp_ack = bpf_ntohl(tcp->ack);
+	event->tcp_flags = tcp->flags;
+	event->tcp_window = bpf_ntohs(tcp->window);
+}
+
+static __always_inline void nk_copy_tcp(struct __sk_buff *skb, struct nk_event *event, __u32 offset)
+{
+	struct nk_tcp tcp;
+
+	if (!bpf_skb_load_bytes(skb, offset + NK_PORTS_LENGTH, &tcp, sizeof(tcp)))
+		nk_set_tcp(event, &tcp);
+}
+
+/* Whether an ICMP message whose header has @length bytes has an identifier and a sequence number. */
+static __always_inline bool nk_is_echo(const struct nk_event *event, const struct nk_header *kind, __u32 length)
+{
+	return length >= NK_ECHO_LENGTH &&
+	       (event->src_port == kind->echo_request || event->src_port == kind->echo_reply);
+}
+
+static __always_inline void nk_set_echo(struct nk_event *event, const __be16 *words)
+{
+	event->flags |= NK_ECHO;
+	event->icmp_id = bpf_ntohs(words[0]);
+	event->icmp_seq = bpf_ntohs(words[1]);
 }
 
 /* --- In place. --- */
@@ -135,12 +169,15 @@ static __always_inline void nk_read_transport(struct __sk_buff *skb, struct nk_e
 	if (!kind->length || kind->length > payload_len)
 		return;
 	nk_set_ports(event, kind, header);
-	if (!(kind->flags & NK_TCP))
-		return;
-	if (header + NK_TCP_FLAGS + 1 <= data_end)
-		event->tcp_flags = header[NK_TCP_FLAGS];
-	else
-		nk_copy_tcp_flags(skb, event, offset);
+	header += NK_PORTS_LENGTH;
+	if (kind->flags & NK_TCP) {
+		if (header + sizeof(struct nk_tcp) <= data_end)
+			nk_set_tcp(event, (const struct nk_tcp *)header);
+		else
+			nk_copy_tcp(skb, event, offset);
+	} else if (kind->flags & NK_ICMP && nk_is_echo(event, kind, payload_len)) {
+		nk_set_echo(event, (const __be16 *)header);
+	}
 }
 
 /* --- Copied. --- */
@@ -157,7 +194,10 @@ __noinline int nk_copy_transport(struct __sk_buff *skb, struct nk_event *event, 
 		return 0;
 	nk_set_ports(event, kind, (const __u8 *)words);
 	if (kind->flags & NK_TCP)
-		nk_copy_tcp_flags(skb, event, offset);
+		nk_copy_tcp(skb, event, offset);
+	else if (kind->flags & NK_ICMP && nk_is_echo(event, kind, end - offset) &&
+		 !bpf_skb_load_bytes(skb, offset + NK_PORTS_LENGTH, words, sizeof(words)))
+		nk_set_echo(event, words);
 	return 0;
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, overload
 
-from netkit_bpf._core import Batch as CoreBatch
-from netkit_bpf._core import Stream
+from netkit_bpf._core import EventBatch as CoreEventBatch
+from netkit_bpf._core import Stream, row_dtype, row_flags
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.internal.arguments import expect
 
@@ -19,36 +20,6 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["BatchReader", "EventBatch"]
-
-_ROW = 80  # bytes
-# Where numpy finds each field in a row: struct Row in src/events/batch.hpp.
-_FIELDS = {
-    "timestamp_ns": ("i8", 8),
-    "pair_name": ("u2", 78),
-    "side": ("u1", 76),
-    "family": ("u1", 0),
-    "src": ("V16", 16),
-    "dst": ("V16", 32),
-    "next_header": ("u1", 72),
-    "protocol": ("u1", 73),
-    "src_port": ("u2", 60),
-    "dst_port": ("u2", 62),
-    "tcp_flags": ("u1", 75),
-    "icmp_type": ("u1", 2),
-    "icmp_code": ("u1", 3),
-    "payload_len": ("u4", 52),
-    "hop_limit": ("u1", 74),
-    "traffic_class": ("u1", 1),
-    "flow_label": ("u4", 56),
-    "fragment_offset": ("u2", 68),
-    "fragment_more": ("?", 6),
-    "length": ("u4", 48),
-    "gso_segs": ("u2", 64),
-    "ethertype": ("u2", 66),
-    "vlan_id": ("u2", 4),
-    "flags": ("u1", 77),
-}
-
 
 ANY_NUMBER = 1 << 40  # of events: more than any memory holds
 
@@ -60,14 +31,14 @@ class EventBatch:
 
     An index gives a `PacketEvent`, a slice or a mask (a numpy array or a sequence of booleans, one for each event)
     a batch. A slice without a step shares the memory of the batch that it is cut from, and so do numpy's arrays: as
-    long as one of them lives, all of that memory does, which is 80 bytes an event, or up to twice that for a batch
+    long as one of them lives, all of that memory does, which is 96 bytes an event, or up to twice that for a batch
     from a monitor. Other slices, masks and `concat` copy. Events and Arrow tables keep nothing of a batch.
 
     **numpy.** `numpy.asarray(batch)` is a read-only structured array over the same memory. Its fields are those of
     `PacketEvent`, with these differences: `pair_name` is an index into `batch.pair_names`; `side` is 0 for primary and
     1 for peer; `src` and `dst` are 16 raw bytes (V16), of which IPv4 takes the first four; a fragment is
-    `fragment_offset` and `fragment_more`. A field that does not apply is 0; where 0 is a value too, `flags` tells:
-    1 the fields of IP, 2 protocol, 4 ports, 8 tcp_flags, 16 icmp_type and icmp_code, 32 fragment, 64 vlan_id.
+    `fragment_offset` and `fragment_more`. A field that does not apply is 0; where 0 is a value too,
+    `array["flags"] & EventBatch.FLAGS["icmp_code"] != 0` tells where that field applies.
     `array["timestamp_ns"].view("datetime64[ns]")` are times of UTC. What a monitor with a snaplen keeps of the packets
     is not in the array, because it differs in length: `event.data` and Arrow's column `data` have it.
 
@@ -81,18 +52,24 @@ class EventBatch:
     >>> web = batch[array["dst_port"] == 443]  # doctest: +SKIP
     >>> polars.DataFrame(web).group_by("src").len()  # doctest: +SKIP
 
+    Attributes:
+        FLAGS: by the name of each field that does not always apply, the bit of `flags` that is set where it does;
+            flow_label has that of all fields of IP.
+
     Source: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
     """
 
+    FLAGS: ClassVar[Mapping[str, int]] = MappingProxyType(row_flags())
+
     __slots__ = ("_rows",)
-    _rows: CoreBatch
+    _rows: CoreEventBatch
 
     def __new__(cls) -> EventBatch:
         """Refuse: batches come from a monitor."""
         raise TypeError("cannot create EventBatch: Monitor.read_batch() makes them, and EventBatch.concat() of others")
 
     @classmethod
-    def _of(cls, rows: CoreBatch) -> EventBatch:
+    def _of(cls, rows: CoreEventBatch) -> EventBatch:
         self = super().__new__(cls)
         self._rows = rows
         return self
@@ -104,7 +81,7 @@ class EventBatch:
         They may be of several monitors; pairs with the same name become one.
         """
         parts = [expect(batch, EventBatch, "each of batches")._rows for batch in batches]
-        return cls._of(CoreBatch.concat(parts))
+        return cls._of(CoreEventBatch.concat(parts))
 
     @property
     def pair_names(self) -> tuple[str, ...]:
@@ -264,13 +241,13 @@ class BatchReader:
 
         return Reader(self._stream, waiting, self._timeout, patience=1)
 
-    def _read(self) -> CoreBatch:
+    def _read(self) -> CoreEventBatch:
         return self._stream.read_batch(ANY_NUMBER, self._timeout, merge=False, with_data=self._with_data)
 
 
 def _rebuild(rows: bytes, data: list[bytes] | None, pair_names: tuple[str, ...]) -> EventBatch:
     """Undo EventBatch.__reduce__."""
-    return EventBatch._of(CoreBatch.from_rows(rows, data, pair_names))
+    return EventBatch._of(CoreEventBatch.from_rows(rows, data, pair_names))
 
 
 def _clock(event: PacketEvent) -> str:
@@ -285,5 +262,6 @@ def _clock(event: PacketEvent) -> str:
 def _dtype() -> numpy.dtype[Any]:
     import numpy
 
-    formats, offsets = zip(*_FIELDS.values(), strict=True)
-    return numpy.dtype({"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": _ROW})
+    described: Any = row_dtype()
+    dtype: numpy.dtype[Any] = numpy.dtype(described)
+    return dtype

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
 from netkit_bpf._core import (
-    Batch as CoreBatch,
+    EventBatch as CoreEventBatch,
 )
 from netkit_bpf._core import (
     Stream,
@@ -63,7 +63,7 @@ def interfaces_of(names: Sequence[str], peers: Sequence[str | None], sides: Sequ
     return found
 
 
-def write_rows(rows: CoreBatch, target: str | os.PathLike[str] | BinaryIO) -> None:
+def write_rows(rows: CoreEventBatch, target: str | os.PathLike[str] | BinaryIO) -> None:
     """Write the packets of a batch to a file of their own."""
     with BlockFile(target) as file:
         header = pcapng_section("netkit-bpf")

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
+from netkit_bpf._core import RECORD_SIZE, SIDE_OFFSET
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import ANY_NUMBER, BatchReader, EventBatch
@@ -20,7 +21,6 @@ from netkit_bpf.observer.filter import Filtered
 from netkit_bpf.observer.observer import Observer
 
 _SIDES = tuple(Side)  # by number: enum nk_side, bpf/include/netkit_bpf/event.h
-_SIDE_OFFSET = 68  # of nk_event.side there
 
 
 class PacketReader(RecordReader[PacketEvent]):
@@ -49,6 +49,9 @@ class PacketReader(RecordReader[PacketEvent]):
             ring until they are read.
         share_thread: whether that thread is the one that all readers share.
 
+    Attributes:
+        RECORD_SIZE: bytes of the ring that an event takes, without data.
+
     Raises:
         ValueError: the map is closed, not loaded, read already, or comes without counts; an observer is closed.
         TypeError: a map is no ring buffer.
@@ -58,6 +61,8 @@ class PacketReader(RecordReader[PacketEvent]):
     ...     for event in reader.events(timeout=1.0):
     ...         print(event)
     """
+
+    RECORD_SIZE: ClassVar[int] = RECORD_SIZE
 
     def __init__(
         self,
@@ -95,7 +100,7 @@ class PacketReader(RecordReader[PacketEvent]):
             reading,
             called=f"the {expect(name, str, 'name')}",
             sources=len(_SIDES),
-            source_offset=_SIDE_OFFSET,
+            source_offset=SIDE_OFFSET,
             loss_advice=_loss_advice(name, self._names, rings[0].max_entries),
             ordered=ordered,
         )

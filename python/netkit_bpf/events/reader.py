@@ -9,8 +9,8 @@ import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from netkit_bpf._core import COUNTS_SIZE, Stream
 from netkit_bpf._core import Map as CoreMap
-from netkit_bpf._core import Stream
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.bpf.map_types import Kind
 from netkit_bpf.internal.arguments import expect, expect_timeout
@@ -19,7 +19,6 @@ from netkit_bpf.observer.observer import Observer
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound="RecordReader[Any]")
-COUNTS_SIZE = 16  # two __u64: struct nk_counts, bpf/include/netkit_bpf/event.h
 MIB = 1 << 20
 
 

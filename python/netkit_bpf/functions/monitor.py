@@ -23,8 +23,6 @@ from netkit_bpf.observer.observer import Observer
 _MIB = 1 << 20
 _LARGEST_RING = 1 << 30
 _LONGEST_SNAP = 262144  # tcpdump's own
-_EVENT_SIZE = 72  # struct nk_event, bpf/include/netkit_bpf/event.h
-_RECORD_SIZE = 80  # with the ring's header
 _LEAST_DATA = 16  # bpf/include/netkit_bpf/packet.h, nk_copy_data()
 
 
@@ -53,7 +51,7 @@ class Monitor(PacketReader):
             wire; 0 to 262144. A packet then takes that much more of the ring, or its own length if it is shorter. With
             0 there are none, which costs nothing. A buffer of that size is kept for each CPU.
         ring_size: bytes of the ring buffer that all hooks share: a power of two, 4096 to 1 GiB. A packet
-            takes 80 bytes until the reader's thread has it, and its data with a snaplen.
+            takes 96 bytes until the reader's thread has it, and its data with a snaplen.
         rings: "shared" is one ring for all CPUs, which write to it one at a time; "percpu" is a ring of `ring_size`
             bytes for each CPU that is online, for machines on which many send at once: a packet then never waits for
             another CPU's. The events of each CPU come in order, those of several one block after the other.
@@ -93,7 +91,7 @@ class Monitor(PacketReader):
     ) -> None:
         watched = _check_sides(sides)
         _check_ring_size(ring_size)
-        if expect_in(snaplen, range(_LONGEST_SNAP + 1), "snaplen") + _RECORD_SIZE >= ring_size:
+        if expect_in(snaplen, range(_LONGEST_SNAP + 1), "snaplen") + self.RECORD_SIZE >= ring_size:
             raise ValueError(f"ring_size must have room for a packet of {snaplen} bytes, not be {ring_size}")
         Reading(queue_size, threaded, share_thread).check()
         hint = "several go one by one, Monitor(first, second); NetkitPair.open() takes a name"
@@ -170,7 +168,7 @@ def load_programs(
     obj.maps["events"].max_entries = ring_size
     if snaplen:
         obj.variables["snaplen"].value = snaplen
-        obj.maps["scratch"].value_size = _EVENT_SIZE + max(snaplen, _LEAST_DATA)
+        obj.maps["scratch"].value_size += max(snaplen, _LEAST_DATA)
         obj.maps["scratch"].max_entries = possible_cpus()
     if percpu:
         obj.variables["percpu"].value = True

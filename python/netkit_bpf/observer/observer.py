@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Mapping
 
+from netkit_bpf._core import VERDICT_SIZE
 from netkit_bpf._core import Observer as CoreObserver
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.bpf.program import Program
@@ -17,8 +18,6 @@ from netkit_bpf.enums import Side, parse
 from netkit_bpf.internal.arguments import expect
 from netkit_bpf.internal.resource import Closing
 from netkit_bpf.observer.filter import Filter, Filtered, Filtering
-
-_VERDICT_SIZE = 4  # __s32
 
 
 class Observer(Closing):
@@ -79,7 +78,7 @@ class Observer(Closing):
         section, offset, size = core.variable(verdict.name)
         if not verdict._loaded:
             raise ValueError(f"variable '{verdict.name}' is of an object that is not loaded: call its load() first")
-        if size != 2 * _VERDICT_SIZE:
+        if size != 2 * VERDICT_SIZE:
             raise ValueError(f"variable '{verdict.name}' has {size} bytes: a verdict for each side is __s32[2]")
         self._name = expect(name, str, "name")
         self._filter = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
@@ -88,7 +87,7 @@ class Observer(Closing):
         self._filtering = None if self._filter is None else Filtering(self._filter)
         if self._filtering is not None:
             primary = primary and self._filtering.before(primary, 0, cells, offset)
-            peer = peer and self._filtering.before(peer, 1, cells, offset + _VERDICT_SIZE)
+            peer = peer and self._filtering.before(peer, 1, cells, offset + VERDICT_SIZE)
         device = pair.primary
         space = device.netns._open()
         self._pair = weakref.ref(pair)  # a pair that is dropped is deleted

@@ -145,6 +145,7 @@ void bind_link(py::module_& module) {
       .def("close", &PyLink::close)
       .def_property_readonly("closed", &PyLink::closed);
 
+  module.attr("VERDICT_SIZE") = sizeof(int32_t);  // of one side's
   py::class_<Observer, std::shared_ptr<Observer>>(module, "Observer")
       .def(py::init([](const std::string& observer, const netns::Namespace& space, const std::string& device,
                        int ifindex, const Program* primary, const Program* peer, int verdict_map,

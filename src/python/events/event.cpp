@@ -22,7 +22,9 @@ namespace netkit_bpf::python {
 
 namespace {
 
-PyTypeObject* event_type = nullptr;  // made once with the module, never changed
+// Made once with the module, never changed.
+PyTypeObject* event_type = nullptr;
+PyObject* field_names = nullptr;  // a tuple
 
 // Events without data that were freed, to be used again: each holds its reference to the type. A loop needs two.
 #ifndef Py_GIL_DISABLED
@@ -78,8 +80,8 @@ std::string_view bytes_of(PyObject* self) {
 }
 
 PyObject* event_str(PyObject* self) {
-  Line line;
-  format_line(record_of(self), line);
+  SummaryLine line;
+  write_summary(record_of(self), line);
   const std::string_view text = line.view();
   PyObject* str = PyUnicode_New(static_cast<Py_ssize_t>(text.size()), 127);
   if (str != nullptr) std::memcpy(PyUnicode_DATA(str), text.data(), text.size());
@@ -96,9 +98,10 @@ PyObject* event_repr(PyObject* self) {
 
 PyObject* event_asdict(PyObject* self, PyObject*) {
   PyObject* dict = PyDict_New();
-  for (const PyGetSetDef* field = event_fields(); dict != nullptr && field->name != nullptr; ++field) {
+  Py_ssize_t number = 0;
+  for (const PyGetSetDef* field = event_fields(); dict != nullptr && field->name != nullptr; ++field, ++number) {
     PyObject* value = field->get(self, nullptr);
-    if (value == nullptr || PyDict_SetItemString(dict, field->name, value) != 0) Py_CLEAR(dict);
+    if (value == nullptr || PyDict_SetItem(dict, PyTuple_GET_ITEM(field_names, number), value) != 0) Py_CLEAR(dict);
     Py_XDECREF(value);
   }
   return dict;
@@ -204,7 +207,9 @@ PyObject* make_event(const Stream::View& record, PyObject* names) {
 
 void bind_event(py::module_& module) {
   const py::object type = make_type();
-  type.attr("__match_args__") = name_event_fields();
+  py::object names = name_event_fields();
+  type.attr("__match_args__") = names;
+  field_names = names.release().ptr();
   module.attr("PacketEvent") = type;
   event_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
   event_type->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // PacketEvent: an immutable Python object with a copy of its record inside, decoded on access.
 //
-// An event is safe to keep for ever: it holds 136 bytes, and no block. Copying a record takes some 3 ns; an event that
+// An event is safe to keep for ever: it holds 152 bytes, and no block. Copying a record takes some 3 ns; an event that
 // referred to its block instead would keep half a mebibyte for as long as it lives.
 #pragma once
 

@@ -2,11 +2,14 @@
 #define PY_SSIZE_T_CLEAN  // before Python.h: lengths of "y#" are Py_ssize_t
 #include "python/events/event_fields.hpp"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 
+#include "events/fields.hpp"
 #include "python/events/event.hpp"
 #include "python/gil.hpp"
 
@@ -17,9 +20,6 @@ namespace netkit_bpf::python {
 namespace {
 
 constexpr uint64_t golden_ratio = 0x9e3779b97f4a7c15;  // mixes
-
-bool has(PyObject* self, unsigned flags) { return (record_of(self).flags & flags) != 0; }
-bool is_ipv4(PyObject* self) { return record_of(self).ip_word >> 28 == 4; }
 
 // Objects made lately, to be handed out again: of the values of a field there are few in most traffic, and an address
 // takes Python half a microsecond to make. Without the GIL two threads could get into each other's way; there nothing
@@ -55,11 +55,6 @@ PyObject* number(unsigned long value) {
   static Recent<unsigned long, 1024> recent;
   return recent.get(value, value, [value] { return PyLong_FromUnsignedLong(value); });
 }
-PyObject* number_if(bool applies, unsigned long value) {
-  if (!applies) Py_RETURN_NONE;
-  return number(value);
-}
-
 PyObject* make_address(const char* bytes, bool is_ipv4) {
   static Imported ipv4("ipaddress", "IPv4Address");
   static Imported ipv6("ipaddress", "IPv6Address");
@@ -68,101 +63,140 @@ PyObject* make_address(const char* bytes, bool is_ipv4) {
   return call_python([&] { return PyObject_CallFunction(type, "y#", bytes, Py_ssize_t{is_ipv4 ? 4 : 16}); });
 }
 
-PyObject* address(PyObject* self, const __u8 (&bytes)[16]) {
-  if (!has(self, NK_IP)) Py_RETURN_NONE;
+PyObject* address(const std::byte* bytes, bool is_ipv4) {
   struct Address {
     std::array<uint64_t, 2> halves;
     bool is_ipv4;
     bool operator==(const Address&) const = default;
   };
   static Recent<Address, 512> recent;
-  Address value{{}, is_ipv4(self)};
-  std::memcpy(value.halves.data(), &bytes[0], sizeof(bytes));
+  Address value{{}, is_ipv4};
+  std::memcpy(value.halves.data(), bytes, sizeof(value.halves));
   // The ends of the address decide most: they go where each changes the bits that count.
   const size_t hash = (value.halves[0] ^ std::rotl(value.halves[1], 32)) * golden_ratio >> 48;
-  return recent.get(value, hash, [&] { return make_address(reinterpret_cast<const char*>(&bytes[0]), value.is_ipv4); });
+  return recent.get(value, hash, [&] { return make_address(reinterpret_cast<const char*>(bytes), is_ipv4); });
 }
 
-PyObject* get_timestamp_ns(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(record_of(self).timestamp); }
-PyObject* get_pair_name(PyObject* self, void*) { return Py_NewRef(reinterpret_cast<PacketEvent*>(self)->pair); }
-PyObject* get_side(PyObject* self, void*) {
+// Objects of Python's that stand for a small number each, made when they are first needed and kept for good.
+template <size_t size>
+class Symbols {
+ public:
+  // `maker` makes the object of a number.
+  constexpr explicit Symbols(const char* maker) : maker_("netkit_bpf.events.event", maker) {}
+
+  // A new reference, or null with an exception set.
+  PyObject* get(size_t number) {
+    PyObject* symbol = symbols_.at(number).load(std::memory_order_acquire);
+    return Py_XNewRef(symbol != nullptr ? symbol : make(number));
+  }
+
+ private:
+  PyObject* make(size_t number) {
+    PyObject* const maker = maker_.get();
+    if (maker == nullptr) return nullptr;
+    PyObject* made = call_python([&] { return PyObject_CallFunction(maker, "n", static_cast<Py_ssize_t>(number)); });
+    PyObject* found = nullptr;
+    if (made == nullptr || symbols_.at(number).compare_exchange_strong(found, made, std::memory_order_acq_rel))
+      return made;
+    Py_DECREF(made);  // another thread was faster
+    return found;
+  }
+
+  Imported maker_;
+  std::array<std::atomic<PyObject*>, size> symbols_{};
+};
+
+PyObject* side(uint8_t number) {
   static Imported primary("netkit_bpf.enums", "Side", "PRIMARY");
   static Imported peer("netkit_bpf.enums", "Side", "PEER");
-  return Py_XNewRef((record_of(self).side == NK_PRIMARY ? primary : peer).get());
+  return Py_XNewRef((number == NK_PRIMARY ? primary : peer).get());
 }
-PyObject* get_family(PyObject* self, void*) { return number_if(has(self, NK_IP), record_of(self).ip_word >> 28); }
-PyObject* get_src(PyObject* self, void*) { return address(self, record_of(self).src); }
-PyObject* get_dst(PyObject* self, void*) { return address(self, record_of(self).dst); }
-PyObject* get_next_header(PyObject* self, void*) { return number_if(has(self, NK_IP), record_of(self).next_header); }
-PyObject* get_protocol(PyObject* self, void*) { return number_if(has(self, NK_PROTOCOL), record_of(self).protocol); }
-PyObject* get_src_port(PyObject* self, void*) { return number_if(has(self, NK_PORTS), record_of(self).src_port); }
-PyObject* get_dst_port(PyObject* self, void*) { return number_if(has(self, NK_PORTS), record_of(self).dst_port); }
-PyObject* get_tcp_flags(PyObject* self, void*) { return number_if(has(self, NK_TCP), record_of(self).tcp_flags); }
-PyObject* get_icmp_type(PyObject* self, void*) { return number_if(has(self, NK_ICMP), record_of(self).src_port); }
-PyObject* get_icmp_code(PyObject* self, void*) { return number_if(has(self, NK_ICMP), record_of(self).dst_port); }
-PyObject* get_payload_len(PyObject* self, void*) { return number_if(has(self, NK_IP), record_of(self).payload_len); }
-PyObject* get_hop_limit(PyObject* self, void*) { return number_if(has(self, NK_IP), record_of(self).hop_limit); }
-PyObject* get_traffic_class(PyObject* self, void*) {
-  return number_if(has(self, NK_IP), record_of(self).ip_word >> 20 & 0xff);
+PyObject* protocol(uint8_t number) {
+  static Symbols<256> protocols("_protocol");
+  return protocols.get(number);
 }
-PyObject* get_flow_label(PyObject* self, void*) {
-  return number_if(has(self, NK_IP) && !is_ipv4(self), record_of(self).ip_word & 0xfffff);
+PyObject* tcp_flags(uint8_t bits) {
+  static Symbols<256> flags("TCPFlags");
+  return flags.get(bits);
 }
-PyObject* get_fragment(PyObject* self, void*) {
-  if (!has(self, NK_FRAGMENT)) Py_RETURN_NONE;
+
+PyObject* fragment(unsigned value) {
   static Imported fragment_type("netkit_bpf.events.event", "Fragment");
   PyObject* const type = fragment_type.get();
   if (type == nullptr) return nullptr;
-  const unsigned fragment = record_of(self).fragment;
-  return call_python([&] { return PyObject_CallFunction(type, "IN", fragment & ~7U, PyBool_FromLong(fragment & 1)); });
-}
-PyObject* get_length(PyObject* self, void*) { return number(record_of(self).length); }
-PyObject* get_gso_segs(PyObject* self, void*) {
-  const unsigned segments = record_of(self).gso_segs;
-  return number(segments > 1 ? segments : 1);
-}
-PyObject* get_ethertype(PyObject* self, void*) { return number(record_of(self).ethertype); }
-PyObject* get_vlan_id(PyObject* self, void*) { return number_if(has(self, NK_VLAN), record_of(self).vlan_tci & 0xfff); }
-
-PyObject* get_data(PyObject* self, void*) {
-  if (Py_SIZE(self) == 0) Py_RETURN_NONE;
-  return PyBytes_FromStringAndSize(data_of(self), Py_SIZE(self));
+  return call_python([&] { return PyObject_CallFunction(type, "IN", value & ~7U, PyBool_FromLong(value & 1)); });
 }
 
-std::array<PyGetSetDef, 24> fields{{
-    {"timestamp_ns", get_timestamp_ns, nullptr, "When the packet reached the hook: nanoseconds of Unix time.", nullptr},
-    {"pair_name", get_pair_name, nullptr, "The name of the pair's primary when the monitor was attached.", nullptr},
-    {"side", get_side, nullptr, "The Side whose hook saw the packet: the end that sent it.", nullptr},
-    {"family", get_family, nullptr, "4 or 6; None if the packet is not IP or its IP header is not valid.", nullptr},
-    {"src", get_src, nullptr, "The source as an ipaddress object, or None.", nullptr},
-    {"dst", get_dst, nullptr, "The destination as an ipaddress object, or None.", nullptr},
-    {"next_header", get_next_header, nullptr, "The protocol number in the IP header itself, or None.", nullptr},
-    {"protocol", get_protocol, nullptr,
-     "The protocol number after IPv6 extension headers; None where their chain is cut short.", nullptr},
-    {"src_port", get_src_port, nullptr, "The source port of TCP, UDP, UDP-Lite, SCTP or DCCP, or None.", nullptr},
-    {"dst_port", get_dst_port, nullptr, "The destination port, or None.", nullptr},
-    {"tcp_flags", get_tcp_flags, nullptr, "The TCP flags, CWR (0x80) to FIN (0x01), or None.", nullptr},
-    {"icmp_type", get_icmp_type, nullptr, "The type of an ICMP or ICMPv6 message, or None.", nullptr},
-    {"icmp_code", get_icmp_code, nullptr, "The code of an ICMP or ICMPv6 message, or None.", nullptr},
-    {"payload_len", get_payload_len, nullptr,
-     "Bytes after the IP header, IPv6 extension headers included, as the header says it; from the skb for a "
-     "packet too large for that field. None if not IP.",
-     nullptr},
-    {"hop_limit", get_hop_limit, nullptr, "The hop limit, or the time to live of IPv4, or None.", nullptr},
-    {"traffic_class", get_traffic_class, nullptr, "The traffic class, or the type of service of IPv4, or None.",
-     nullptr},
-    {"flow_label", get_flow_label, nullptr, "The IPv6 flow label, or None.", nullptr},
-    {"fragment", get_fragment, nullptr, "A Fragment(offset, more) if the packet is one, else None.", nullptr},
-    {"length", get_length, nullptr, "Bytes of the skb, Ethernet header included, before segmentation.", nullptr},
-    {"gso_segs", get_gso_segs, nullptr, "How many packets on a wire the skb stands for: 1 unless GSO.", nullptr},
-    {"ethertype", get_ethertype, nullptr, "The EtherType after VLAN tags.", nullptr},
-    {"vlan_id", get_vlan_id, nullptr, "The VLAN ID of the outermost tag, or None.", nullptr},
-    {"data", get_data, nullptr,
-     "The packet's first bytes, from the Ethernet header on: as many as snaplen says and the packet has. None "
-     "where none were asked for.",
-     nullptr},
-    {},
-}};
+bool is_ipv4(const nk_event& event) { return event.ip_word >> 28 == 4; }
+
+template <Validity validity>
+bool applies(const nk_event& event) {
+  if constexpr (validity == Validity::always) return true;
+  return (event.flags & flag_of(validity)) != 0 && (validity != Validity::ipv6 || !is_ipv4(event));
+}
+
+// Where a field lies in a record, if it is not decoded.
+template <size_t i>
+const std::byte* place_of(const nk_event& event) {
+  return reinterpret_cast<const std::byte*>(&event) + fields::all[i].offset - Record::header_size;
+}
+
+template <size_t i>
+uint32_t value_of(const nk_event& event) {
+  constexpr Field field = fields::all[i];
+  if constexpr (field.decode != nullptr) {
+    return field.decode(event);
+  } else {
+    static_assert(field.offset >= Record::header_size && field.size <= sizeof(uint32_t));
+    uint32_t value = 0;
+    std::memcpy(&value, place_of<i>(event), field.size);  // of the lower bytes
+    static_assert(std::endian::native == std::endian::little);
+    return value;
+  }
+}
+
+// The attribute that is the field number i: no look-up, each is a function of its own.
+template <size_t i>
+PyObject* get(PyObject* self, void*) {
+  constexpr Field field = fields::all[i];
+  using Type = Field::Type;
+  const nk_event& event = record_of(self);
+  if (!applies<field.validity>(event)) Py_RETURN_NONE;
+  if constexpr (field.type == Type::time) {
+    return PyLong_FromUnsignedLongLong(event.timestamp);
+  } else if constexpr (field.type == Type::pair) {
+    return Py_NewRef(reinterpret_cast<PacketEvent*>(self)->pair);
+  } else if constexpr (field.type == Type::side) {
+    return side(event.side);
+  } else if constexpr (field.type == Type::address) {
+    return address(place_of<i>(event), is_ipv4(event));
+  } else if constexpr (field.type == Type::protocol) {
+    return protocol(static_cast<uint8_t>(value_of<i>(event)));
+  } else if constexpr (field.type == Type::tcp_flags) {
+    return tcp_flags(static_cast<uint8_t>(value_of<i>(event)));
+  } else if constexpr (field.type == Type::fragment) {
+    return fragment(value_of<i>(event));
+  } else if constexpr (field.type == Type::data) {
+    if (Py_SIZE(self) == 0) Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize(data_of(self), Py_SIZE(self));
+  } else {
+    static_assert(field.type == Type::number);
+    return number(value_of<i>(event));
+  }
+}
+
+constexpr size_t field_count = fields::count_of<Field::event>();
+
+consteval std::array<PyGetSetDef, field_count + 1> make_getters() {
+  std::array<PyGetSetDef, field_count + 1> getters{};
+  const auto made = fields::for_each_of<Field::event>(
+      []<size_t i> { return PyGetSetDef{fields::all[i].name, get<i>, nullptr, fields::all[i].doc, nullptr}; });
+  std::ranges::copy(made, getters.begin());
+  return getters;
+}
+
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization,cert-err58-cpp): constinit, so nothing runs
+constinit std::array<PyGetSetDef, field_count + 1> getters = make_getters();
 
 // Where the interned name of a field is found by its address, without a collision.
 struct Entry {
@@ -181,19 +215,19 @@ bool fill_entries(const py::tuple& names) {
     PyObject* name = PyTuple_GET_ITEM(names.ptr(), static_cast<Py_ssize_t>(i));
     Entry& entry = entries.at(index_of(name));
     if (entry.name != nullptr) return false;
-    entry = {name, fields.at(i).get};
+    entry = {name, getters.at(i).get};
   }
   return true;
 }
 
 }  // namespace
 
-PyGetSetDef* event_fields() { return fields.data(); }
+PyGetSetDef* event_fields() { return getters.data(); }
 
 py::tuple name_event_fields() {
-  py::tuple names(fields.size() - 1);
+  py::tuple names(field_count);
   for (size_t i = 0; i < names.size(); ++i)
-    names[i] = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(fields.at(i).name));
+    names[i] = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(getters.at(i).name));
   names.inc_ref();  // the entries refer to them for good
   do multiplier += golden_ratio;
   while ((multiplier & 1) == 0 || !fill_entries(names));

@@ -57,11 +57,11 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
 }
 
 // Rows of a batch as blocks of a file: of each pair, the interfaces are those of its sides.
-py::bytes rows(const PyBatch& made, size_t first, size_t most) {
+py::bytes rows(const PyEventBatch& made, size_t first, size_t most) {
   std::string out;
   {
     const WithoutGil release;
-    const Batch& batch = made.batch();
+    const EventBatch& batch = made.batch();
     for (size_t i = first; i < std::min(batch.size(), first + most); ++i) {
       const pcapng::Packet packet(to_event(batch[i]), batch.data(i));
       packet.append_to(out, static_cast<uint32_t>(packet.pair() * NK_SIDES + packet.side()), 0);

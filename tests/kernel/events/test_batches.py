@@ -18,16 +18,16 @@ import pytest
 from capture_file import CaptureFile
 from decoder import decode
 from native import PAIR, PROGRAMS, Native, on_both_sides
-from netkit_bpf import EventBatch, PacketEvent, Side, SideStats
+from netkit_bpf import EventBatch, PacketEvent, Side, SideStats, _core
 from packets import all_packets, ipv4, ipv6, tcp, udp
 from tables import check_array, row
 
 CORPUS = [frame for group in all_packets().values() for frame in group.values()]
 FRAMES = {Side.PRIMARY: ipv6(6, tcp()), Side.PEER: ipv4(17, udp())}
-FULL_RING = 50_000  # events; they fit the ring even if the reader's thread never runs
+FULL_RING = 43_000  # events; they fit the ring even if the reader's thread never runs
 # An emulated machine is some 20 times slower.
-MANY = 1_000_000 if not Path("/sys/firmware/qemu_fw_cfg").exists() else 100_000
-RECORD = 80  # bytes of an event in the ring and in the queue
+MANY = 860_000 if not Path("/sys/firmware/qemu_fw_cfg").exists() else 86_000
+RECORD = _core.RECORD_SIZE  # bytes of an event in the ring and in the queue
 
 
 def read_batch(

@@ -71,7 +71,7 @@ def test_every_event_arrives_once_and_in_order(native: Native) -> None:
 
 def test_a_full_ring_is_read_whole(native: Native) -> None:
     """Several blocks long."""
-    count = RING // 80 - 1
+    count = RING // _core.RECORD_SIZE - 1
     send_tcp(native, count)
     assert sum(1 for _ in native.stream.events(0.3)) == count
     assert account(native) == (count, count, 0, 0)
@@ -139,20 +139,20 @@ def test_under_load_the_reader_naps_and_is_not_woken(options: Options) -> None:
 def test_what_waits_is_shown_in_bytes() -> None:
     with Native(threaded=False) as native:
         send_tcp(native, 100)
-        assert native.stream.limits()[:2] == (8000, 0)
+        assert native.stream.limits()[:2] == (9600, 0)
         assert native.stream.read(0) is not None
         ring, queue, _, _ = native.stream.limits()
         assert (ring, queue) == (0, 0)  # the rest is in the block at hand
         assert account(native) == (100, 1, 0, 99)
-    with Native(ring_size=4096, queue_size=8000) as native:
+    with Native(ring_size=4096, queue_size=9600) as native:
         send_tcp(native, 1000)
         deadline = time.monotonic() + 10
-        while native.stream.limits()[1] < 8000:
+        while native.stream.limits()[1] < 9600:
             assert time.monotonic() < deadline
             send_tcp(native)
         send_tcp(native, 100)
         ring, queue, _, _ = native.stream.limits()
-        assert (ring // 80 in (50, 51), queue) == (True, 8000)
+        assert (ring // _core.RECORD_SIZE in (41, 42), queue) == (True, 9600)
 
 
 # Descriptors to wait on.
@@ -379,13 +379,13 @@ def test_what_the_decoder_raises_comes_out_and_the_next_record_after_it() -> Non
 
 def test_a_record_of_an_unknown_kind_is_refused_by_name() -> None:
     with Emitter(lambda program, rings, _: _core.Stream(program, rings, QUEUE, ("nk0",))) as emitter:
-        emitter.emit(71, b"")
-        with pytest.raises(ValueError, match="a record has 72 bytes, not 71: it is no packet event"):
+        emitter.emit(87, b"")
+        with pytest.raises(ValueError, match="a record has 88 bytes, not 87: it is no packet event"):
             emitter.stream.read(10.0)
-        emitter.emit(72, bytes(66) + b"\x09\x00")
+        emitter.emit(88, bytes(74) + b"\x09\x00")
         with pytest.raises(ValueError, match="names pair 9 of 1"):
             emitter.stream.read(10.0)
-        emitter.emit(72, b"")
+        emitter.emit(88, b"")
         event = emitter.stream.read(10.0)
         assert isinstance(event, PacketEvent)
 
@@ -393,9 +393,9 @@ def test_a_record_of_an_unknown_kind_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("length", "filler", "message"),
     [
-        (71, b"", "a record has 71 bytes: it is no packet event"),
-        (72, bytes(66) + b"\x09\x00", "row 0 is of a pair or a side that there is not"),
-        (73, b"", "a record has 73 bytes, not 72"),
+        (87, b"", "a record has 87 bytes: it is no packet event"),
+        (88, bytes(74) + b"\x09\x00", "row 0 is of a pair or a side that there is not"),
+        (89, b"", "a record has 89 bytes, not 88"),
     ],
 )
 def test_a_batch_with_a_record_of_an_unknown_kind_is_refused(length: int, filler: bytes, message: str) -> None:
@@ -404,7 +404,7 @@ def test_a_batch_with_a_record_of_an_unknown_kind_is_refused(length: int, filler
         emitter.emit(length, filler)
         with pytest.raises(ValueError, match=message):
             emitter.stream.read_batch(10, 10.0, merge=True, with_data=False)
-        emitter.emit(72, b"")
+        emitter.emit(88, b"")
         assert len(emitter.stream.read_batch(10, 10.0, merge=True, with_data=False)) == 1
 
 

@@ -14,13 +14,13 @@ from contextlib import closing
 import pytest
 
 from native import PROGRAMS, QUEUE, RING, Native
-from netkit_bpf import PacketReader, Side, SideStats
+from netkit_bpf import PacketReader, Side, SideStats, _core
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.monitor import load_programs
 from packets import ipv4, ipv6, tcp, udp
 
 SMALLEST = 4096  # bytes of a ring; of a queue too
-RECORD = 80  # bytes of a packet in the ring: an 8-byte header and the event
+RECORD = _core.RECORD_SIZE  # bytes of a packet in the ring: an 8-byte header and the event
 # The ring is never quite full, and a queue may be one record above its size.
 MOST_PENDING = 2 * SMALLEST // RECORD + 1
 FRAMES = {Side.PRIMARY: ipv6(6, tcp()), Side.PEER: ipv4(17, udp())}

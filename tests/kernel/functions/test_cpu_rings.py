@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from native import QUEUE, RING, Native, open_stream
-from netkit_bpf import Side
+from netkit_bpf import Side, _core
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
 from netkit_bpf.functions.monitor import load_programs
@@ -20,7 +20,7 @@ from packets import ipv6, tcp
 
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 FRAME = ipv6(6, tcp())
-RECORD = 80  # bytes, of each packet in a ring
+RECORD = _core.RECORD_SIZE  # bytes, of each packet in a ring
 MODES: dict[str, dict[str, Any]] = {
     "on the shared thread": {"share_thread": True},
     "on a thread of its own": {"share_thread": False},

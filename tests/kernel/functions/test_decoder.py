@@ -51,18 +51,21 @@ def seen_by_dpkt(frame: bytes) -> Fields:
         fields.update(_ipv4_seen_by_dpkt(packet))
         later = bool(packet.offset)
     upper = packet.data
-    fields.update(src_port=None, dst_port=None, tcp_flags=None, icmp_type=None, icmp_code=None)
+    fields.update(src_port=None, dst_port=None, icmp_type=None, icmp_code=None, icmp_id=None, icmp_seq=None)
+    fields.update(tcp_flags=None, tcp_seq=None, tcp_ack=None, tcp_window=None)
     if later:
         return fields
     # dpkt looks for both ICMPs in both families
     if isinstance(upper, dpkt.icmp.ICMP if fields["family"] == 4 else dpkt.icmp6.ICMP6):
         fields.update(icmp_type=upper.type, icmp_code=upper.code)
+        if isinstance(upper.data, dpkt.icmp.ICMP.Echo | dpkt.icmp6.ICMP6.Echo):
+            fields.update(icmp_id=upper.data.id, icmp_seq=upper.data.seq)
     elif isinstance(upper, dpkt.tcp.TCP | dpkt.udp.UDP | dpkt.sctp.SCTP):
         fields.update(src_port=upper.sport, dst_port=upper.dport)
     elif fields["protocol"] in (33, 136):  # DCCP and UDP-Lite, which dpkt does not know
         del fields["src_port"], fields["dst_port"]
     if isinstance(upper, dpkt.tcp.TCP):
-        fields["tcp_flags"] = upper.flags
+        fields.update(tcp_flags=upper.flags, tcp_seq=upper.seq, tcp_ack=upper.ack, tcp_window=upper.win)
     return fields
 
 

@@ -130,13 +130,18 @@ def test_a_tcp_segment_over_ipv6_is_read_whole(native: Native) -> None:
         "family": "6",
         "src": "2001:db8::1",
         "dst": "2001:db8:1::2",
-        "next_header": "6",
-        "protocol": "6",
+        "next_header": "TCP",
+        "protocol": "TCP",
         "src_port": "40000",
         "dst_port": "443",
-        "tcp_flags": "18",
+        "tcp_flags": "SYN|ACK",
+        "tcp_seq": str(0x01020304),
+        "tcp_ack": str(0x05060708),
+        "tcp_window": str(0x9876),
         "icmp_type": "None",
         "icmp_code": "None",
+        "icmp_id": "None",
+        "icmp_seq": "None",
         "payload_len": "36",
         "hop_limit": "64",
         "traffic_class": "46",
@@ -240,6 +245,32 @@ def test_an_icmp_type_belongs_to_one_family_only(native: Native) -> None:
     assert fields(native.event(ipv6(1, echo)), "protocol", "icmp_type") == [1, None]
 
 
+@pytest.mark.parametrize("vlan", [None, 7], ids=["plain", "tagged"])
+@pytest.mark.parametrize(("family", "types"), [(4, {0, 8}), (6, {128, 129})])
+def test_an_echo_alone_has_an_identifier_and_a_sequence_number(
+    native: Native, family: int, types: set[int], vlan: int | None
+) -> None:
+    """And only one whose header of eight bytes is there; without it the type and the code are still told."""
+    for kind in range(256):
+        message = bytes([kind, 0, 0, 0, 0xCA, 0xFE, 0xF0, 0x0D]) + PAYLOAD
+        whole = ipv4(1, message) if family == 4 else ipv6(ICMPV6, message)
+        frame = whole if vlan is None else tagged(whole, vlan)
+        expected = [0xCAFE, 0xF00D] if kind in types else [None, None]
+        assert fields(native.event(frame), "icmp_id", "icmp_seq") == expected, kind
+    for there in range(4, 8):
+        whole = ipv4(1, message[:there]) if family == 4 else ipv6(ICMPV6, b"\x80" + message[1:there])
+        frame = whole if vlan is None else tagged(whole, vlan)
+        event = native.event(frame)
+        assert fields(event, "icmp_code", "icmp_id", "icmp_seq") == [0, None, None]
+
+
+def test_a_segment_whose_header_is_cut_has_no_field_of_tcp(native: Native) -> None:
+    names = ("src_port", "tcp_flags", "tcp_seq", "tcp_ack", "tcp_window")
+    for missing in range(1, 21):
+        assert fields(native.event(ipv6(TCP, tcp()[:20])[:-missing]), *names) == [None] * 5
+    assert fields(native.event(ipv6(TCP, tcp()[:20])), *names[2:]) == [0x01020304, 0x05060708, 0x9876]
+
+
 def test_a_packet_is_read_where_it_is_not_linear(native: Native) -> None:
     """Headers lie before, across and behind the end of the linear part, as far as this kernel can make such packets.
 
@@ -326,7 +357,7 @@ def test_mutations_reach_every_kind_of_event() -> None:
         kinds.update(_kinds(decode(frame, side=Side.PEER, pair=PAIR)))
     assert min(kinds.values()) >= count // 100, kinds
     assert set(kinds) == {
-        *("not ip", "ipv4", "ipv6", "no protocol", "chain", "ports", "no ports", "icmp"),
+        *("not ip", "ipv4", "ipv6", "no protocol", "chain", "ports", "no ports", "icmp", "echo"),
         *("first fragment", "later fragment", "tag", "no tag"),
     }
 
@@ -339,7 +370,7 @@ def _kinds(event: Fields) -> Iterator[str]:
     if event["protocol"] != event["next_header"]:
         yield "chain"
     if event["icmp_type"] is not None:
-        yield "icmp"
+        yield "icmp" if event["icmp_id"] is None else "echo"
     elif event["family"]:
         yield "ports" if event["src_port"] is not None else "no ports"
     if isinstance(event["fragment"], Fragment):

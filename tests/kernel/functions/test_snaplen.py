@@ -7,13 +7,13 @@ import pytest
 
 from decoder import SERVICE_VLAN, TCP, UDP, VLAN, decode
 from native import PAIR, PROGRAMS, Native, may_be_refused
-from netkit_bpf import Side
+from netkit_bpf import Side, _core
 from netkit_bpf.events.event import PacketEvent
 from packets import all_packets, chained, ethernet, ipv4, ipv6, options, tagged, tcp, udp
 from syscall import behind_a_tag
 
 PACKETS = [frame for group in all_packets().values() for frame in group.values()]
-RING_HEADER, EVENT = 8, 72
+RING_HEADER, EVENT = 8, _core.EVENT_SIZE
 TAGS = ((VLAN, 100), (VLAN, 0xA005), (SERVICE_VLAN, 0x123))
 
 

@@ -115,7 +115,7 @@ def test_a_dictionary_holds_what_occurs() -> None:
 def test_the_first_bytes_of_packets_are_a_column() -> None:
     captured = [TWELVE, TWELVE[:6], b""]
     raw = b"".join(record(event(), data=data) for data in captured)
-    table = EventBatch._of(_core.Batch.from_records(raw, True, 0, ("nk0",)))
+    table = EventBatch._of(_core.EventBatch.from_records(raw, True, 0, ("nk0",)))
     arrow = pyarrow.record_batch(table)
     assert arrow.schema == pyarrow.schema(table)
     assert arrow.column("data").to_pylist() == captured

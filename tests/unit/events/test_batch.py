@@ -86,7 +86,7 @@ def test_random_records_survive() -> None:
 def test_timestamps_are_moved_to_unix_time_once() -> None:
     made = events()
     raw = b"".join(map(record, made))
-    table = EventBatch._of(_core.Batch.from_records(raw, False, HOUR, ("nk0", "nk1")))
+    table = EventBatch._of(_core.EventBatch.from_records(raw, False, HOUR, ("nk0", "nk1")))
     times = [each.timestamp_ns + HOUR for each in made]
     assert [each.timestamp_ns for each in table] == times
     assert numpy.asarray(table)["timestamp_ns"].tolist() == times
@@ -98,23 +98,23 @@ def test_discarded_records_are_left_out() -> None:
     gone = [0, 3, 4, 8]
     raw = b"".join(record(each, flag=DISCARDED * (i in gone)) for i, each in enumerate(made))
     raw += struct.pack("=II", 13 | DISCARDED, 0) + bytes(16)
-    table = EventBatch._of(_core.Batch.from_records(raw, False, 0, ("nk0", "nk1")))
+    table = EventBatch._of(_core.EventBatch.from_records(raw, False, 0, ("nk0", "nk1")))
     assert list(table) == [named(each) for i, each in enumerate(made) if i not in gone]
 
 
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (record(event(), data=b"12345678"), "a record has 80 bytes, not 72"),
+        (record(event(), data=b"12345678"), "a record has 96 bytes, not 88"),
         (struct.pack("=II", 64, 0) + bytes(64), "a record has 64 bytes: it is no packet event"),
-        (record(events(1)[0])[:-8], "a record has 72 bytes: it is no packet event"),
+        (record(events(1)[0])[:-8], "a record has 88 bytes: it is no packet event"),
         (record(event(pair=2)), "row 0 is of a pair or a side that there is not"),
         (record(event()) + record(event(side=2)), "row 1 is of a pair or a side that there is not"),
     ],
 )
 def test_what_is_no_record_is_refused(raw: bytes, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        _core.Batch.from_records(raw, False, 0, ("nk0", "nk1"))
+        _core.EventBatch.from_records(raw, False, 0, ("nk0", "nk1"))
 
 
 def test_slices_are_those_of_a_list() -> None:
@@ -213,12 +213,12 @@ def test_batches_can_be_copied_and_pickled() -> None:
         assert list(again) == list(table)
         assert again.pair_names == table.pair_names
     assert len(pickle.dumps(table)) < 5 * 80 + 200  # the slice alone
-    with pytest.raises(ValueError, match="79 bytes are no rows of 80"):
-        _core.Batch.from_rows(bytes(79), None, ("nk0",))
+    with pytest.raises(ValueError, match="79 bytes are no rows of 96"):
+        _core.EventBatch.from_rows(bytes(79), None, ("nk0",))
     with pytest.raises(ValueError, match="row 0 is of a pair"):
-        _core.Batch.from_rows(bytes(80), None, ())
+        _core.EventBatch.from_rows(bytes(96), None, ())
     with pytest.raises(ValueError, match="there are 1 rows, and data of 0"):
-        _core.Batch.from_rows(bytes(80), [], ("nk0",))
+        _core.EventBatch.from_rows(bytes(96), [], ("nk0",))
 
 
 def test_repr_tells_number_and_time() -> None:
@@ -246,7 +246,7 @@ def test_an_array_copies_nothing_and_keeps_the_memory() -> None:
     array = numpy.asarray(table)
     assert numpy.shares_memory(array, numpy.asarray(table))
     assert not array.flags.writeable
-    assert array.dtype.itemsize == 80
+    assert array.dtype.itemsize == 96
     expected = [each.length for each in table]
     del table
     assert array["length"].tolist() == expected
@@ -276,7 +276,7 @@ def test_the_first_bytes_of_packets_go_with_their_rows() -> None:
     captured = [TWELVE, b"", TWELVE[:5], b"x" * 100]
     made = [record(each, data=data) for each, data in zip(events(4), captured, strict=True)]
     gone = record(event(), flag=DISCARDED, data=b"gone")
-    table = EventBatch._of(_core.Batch.from_records(gone.join(made), True, 0, ("nk0", "nk1")))
+    table = EventBatch._of(_core.EventBatch.from_records(gone.join(made), True, 0, ("nk0", "nk1")))
     said = [data or None for data in captured]
     assert [each.data for each in table] == said
     assert [each.data for each in table[::-1]] == said[::-1]
@@ -293,7 +293,7 @@ def test_the_first_bytes_of_packets_go_with_their_rows() -> None:
 
 
 def test_what_is_kept_of_packets_outlives_the_batch() -> None:
-    table = EventBatch._of(_core.Batch.from_records(record(event(), data=TWELVE), True, 0, ("nk0",)))
+    table = EventBatch._of(_core.EventBatch.from_records(record(event(), data=TWELVE), True, 0, ("nk0",)))
     parts = [table[:1], table[::-1], table[[True]], EventBatch.concat([table])]
     del table
     assert [part[0].data for part in parts] == [TWELVE] * 4
@@ -303,7 +303,7 @@ def test_a_batch_is_written_to_a_capture_file(tmp_path: Path) -> None:
     captured = [bytes([i]) * (60 + i) for i in range(200)]
     made = [event(length=len(data), side=i % 2, pair=i % 3 % 2) for i, data in enumerate(captured)]
     raw = b"".join(record(each, data=data) for each, data in zip(made, captured, strict=True))
-    table = EventBatch._of(_core.Batch.from_records(raw, True, 0, ("nk0", "nk1")))
+    table = EventBatch._of(_core.EventBatch.from_records(raw, True, 0, ("nk0", "nk1")))
     target = tmp_path / "x.pcapng"
     table.to_pcapng(target)
     with target.open("rb") as file:

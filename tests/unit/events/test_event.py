@@ -29,8 +29,13 @@ def test_fields_of_an_ipv6_segment() -> None:
         "src_port": 40000,
         "dst_port": 443,
         "tcp_flags": 0x12,
+        "tcp_seq": 0xFEDCBA98,
+        "tcp_ack": 0x89ABCDEF,
+        "tcp_window": 64240,
         "icmp_type": None,
         "icmp_code": None,
+        "icmp_id": None,
+        "icmp_seq": None,
         "payload_len": 64,
         "hop_limit": 64,
         "traffic_class": 0xB8,
@@ -105,7 +110,7 @@ def test_events_can_be_matched() -> None:
 
 
 def test_a_record_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="a record has 72 bytes, not 71"):
+    with pytest.raises(ValueError, match="a record has 88 bytes, not 71"):
         PacketEvent._from_record(bytes(71), "nk0")
 
 
