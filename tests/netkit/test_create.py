@@ -9,6 +9,7 @@ from ipaddress import ip_interface
 
 import pytest
 
+from elsewhere import only_where
 from netkit_bpf import Mode, NetkitDevice, NetkitPair, NetNS, NotAPairError, NotSupportedError, pairs
 from netkit_bpf.devices.pair import create_pairs, delete_group
 from netkit_bpf.devices.pair_options import pair_spec
@@ -80,15 +81,18 @@ def test_when_one_of_many_cannot_be_made_none_is(here: NetNS) -> None:
         assert names(here) == before
 
 
-def test_a_single_device_is_made_or_refused_by_name(here: NetNS) -> None:
-    if not kernel_release.is_at_least("7.1"):
-        for name in ("nk0", "other"):
-            with pytest.raises(NotSupportedError, match=r"single netkit devices: .*needs Linux 7\.1; this kernel is"):
-                NetkitDevice.create(name, netns=here)
-            assert names(here) == {"lo"}
-        with NetkitPair.create("nk0", netns=here), pytest.raises(FileExistsError, match="nk0 is there already"):
-            NetkitDevice.create("nk0", netns=here)
-        return
+def test_a_single_device_is_refused_by_name_where_the_kernel_has_none(here: NetNS) -> None:
+    only_where(not kernel_release.is_at_least("7.1"), "kernels before 7.1")
+    for name in ("nk0", "other"):
+        with pytest.raises(NotSupportedError, match=r"single netkit devices: .*needs Linux 7\.1; this kernel is"):
+            NetkitDevice.create(name, netns=here)
+        assert names(here) == {"lo"}
+    with NetkitPair.create("nk0", netns=here), pytest.raises(FileExistsError, match="nk0 is there already"):
+        NetkitDevice.create("nk0", netns=here)
+
+
+def test_a_single_device_is_made(here: NetNS) -> None:
+    only_where(kernel_release.is_at_least("7.1"), "Linux 7.1 or later")
     options = {"group": 3, "alias": "alone"}
     with NetkitDevice.create(
         "nk0", netns=here, mode="l2", headroom=32, tailroom=8, mac="02:00:00:00:00:01", mtu=9000,
@@ -109,8 +113,7 @@ def test_a_single_device_is_made_or_refused_by_name(here: NetNS) -> None:
 
 
 def test_a_single_device_whose_making_fails_is_not_left(here: NetNS) -> None:
-    if not kernel_release.is_at_least("7.1"):
-        return
+    only_where(kernel_release.is_at_least("7.1"), "Linux 7.1 or later")
     for n in range(1, 5):
         here._netlink().fail_request(n, errno.ENOMEM)
         with pytest.raises(OSError, match="ordered by a test"):

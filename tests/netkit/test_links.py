@@ -10,8 +10,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 import swapping
+from elsewhere import only_where
 from examples import example
-from netkit_bpf import BPFObject, HookPrograms, Mode, NetkitDevice, NetkitPair, NetNS, NotSupportedError, Side, _core
+from netkit_bpf import BPFObject, HookPrograms, Mode, NetkitDevice, NetkitPair, NetNS, Side, _core
 from netkit_bpf.internal import kernel_release
 from programs import WITNESSES, build, load
 from traffic import End, Wire, ping, send_datagrams
@@ -96,16 +97,12 @@ def test_a_device_that_is_no_netkit_device_is_named_with_its_kind(obj: BPFObject
 
 
 def test_a_single_device_takes_no_programs(obj: BPFObject) -> None:
-    with NetNS.create() as netns:
-        if not kernel_release.is_at_least("7.1"):
-            with pytest.raises(NotSupportedError):
-                NetkitDevice.create("single", netns=netns)
-            return
-        with NetkitDevice.create("single", netns=netns) as single:
-            for side in Side:
-                with pytest.raises(OSError, match="this is a single netkit device; only pairs take programs") as caught:
-                    NetkitPair(single, None, owned=False).attach(obj.programs["first"], side)
-                assert caught.value.errno == errno.EOPNOTSUPP
+    only_where(kernel_release.is_at_least("7.1"), "Linux 7.1 or later")
+    with NetNS.create() as netns, NetkitDevice.create("single", netns=netns) as single:
+        for side in Side:
+            with pytest.raises(OSError, match="this is a single netkit device; only pairs take programs") as caught:
+                NetkitPair(single, None, owned=False).attach(obj.programs["first"], side)
+            assert caught.value.errno == errno.EOPNOTSUPP
 
 
 def test_after_the_last_detach_the_revision_is_not_told_and_need_not_be(wire: Wire, obj: BPFObject) -> None:

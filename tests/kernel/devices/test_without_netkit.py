@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from elsewhere import only_where
 from netkit_bpf import Device, NetkitPair, NetNS, NotSupportedError, _core
 from programs import load
 from veth import has_tcx
@@ -24,12 +25,15 @@ def has_netkit() -> bool:
     return True
 
 
-def test_a_pair_is_refused_by_name_or_made() -> None:
+def test_a_pair_is_made_where_the_kernel_has_netkit() -> None:
+    only_where(has_netkit(), "kernels with netkit")
+    with NetNS.create() as netns, NetkitPair.create(netns=netns) as pair:
+        assert pair.primary.is_up
+
+
+def test_a_pair_is_refused_by_name_where_the_kernel_has_no_netkit() -> None:
+    only_where(not has_netkit(), "kernels without netkit")
     with NetNS.create() as netns:
-        if has_netkit():
-            with NetkitPair.create(netns=netns) as pair:
-                assert pair.primary.is_up
-            return
         with pytest.raises(NotSupportedError) as caught:
             NetkitPair.create(netns=netns)
         assert (caught.value.feature, caught.value.needs) == ("netkit devices", "6.7")
@@ -76,8 +80,7 @@ def test_a_program_is_attached_or_the_error_says_which_kernel_has_the_hook() -> 
 
 
 def test_the_command_says_so_in_one_line() -> None:
-    if has_netkit():
-        return
+    only_where(not has_netkit(), "kernels without netkit")
     done = subprocess.run([sys.executable, "-m", "netkit_bpf", "monitor"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("netkit-bpf: netkit devices: Operation not supported (needs Linux 6.7")
