@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import weakref
+from typing import TypeVar
 
 from netkit_bpf._core import (
     DeviceInfo,
@@ -29,6 +31,7 @@ from netkit_bpf._core import (
 from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
+from netkit_bpf.devices.identity import Identity
 from netkit_bpf.devices.netns import NetNS, expect_netns
 from netkit_bpf.devices.pair_options import ADDRGENMODES, IFINDEX, fill_option, word_of
 from netkit_bpf.devices.ready import unusable_address, wait_until_ready
@@ -41,6 +44,7 @@ _IFF_UP = 0x01
 _IFF_RUNNING = 0x40
 _IFA_F_NODAD = 0x02
 
+_D = TypeVar("_D", bound="Device")
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
@@ -57,6 +61,14 @@ class Device:
     def __init__(self, ifindex: int, name: str, netns: NetNS) -> None:
         self._place = (netns, ifindex)  # together: another thread may move it
         self._known_name = name
+        self._identity = Identity()
+        self._opposite: weakref.ref[Device] | None = None  # of a pair; weak, or both would wait for the collector
+
+    @classmethod
+    def _of(cls: type[_D], info: DeviceInfo, netns: NetNS) -> _D:
+        made = cls(info.ifindex, info.name, netns)
+        made._identity.is_of(info)
+        return made
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> Device:
@@ -72,8 +84,7 @@ class Device:
         >>> Device.open("lo", ns).up()  # doctest: +SKIP
         """
         netns = expect_netns(netns, "netns")
-        info = find_device(name, netns)
-        return cls(info.ifindex, info.name, netns)
+        return cls._of(find_device(name, netns), netns)
 
     @property
     def ifindex(self) -> int:
@@ -174,13 +185,13 @@ class Device:
     @property
     def addresses(self) -> list[Interface]:
         """The IPv4 and IPv6 addresses with their prefix lengths."""
-        found = address_list(*self._target())
+        found = address_list(*self._verified())
         return [ipaddress.ip_interface((raw, prefix_len)) for raw, prefix_len, _ in found]
 
     @property
     def routes(self) -> list[Route]:
         """The routes of the main table that lead over this device, IPv4 first."""
-        found = route_list(*self._target())
+        found = route_list(*self._verified())
         return [
             Route(ipaddress.ip_network((dst, prefix_len)), None if via is None else ipaddress.ip_address(via))
             for dst, prefix_len, via in found
@@ -188,11 +199,11 @@ class Device:
 
     def up(self) -> None:
         """Set the device up."""
-        device_set_up(*self._target(), True)
+        device_set_up(*self._verified(), True)
 
     def down(self) -> None:
         """Set the device down; its IPv6 addresses are gone with that (ip-sysctl: keep_addr_on_down)."""
-        device_set_up(*self._target(), False)
+        device_set_up(*self._verified(), False)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until the device carries packets and all its addresses may be used.
@@ -234,7 +245,7 @@ class Device:
         Raises:
             FileExistsError: the name is taken.
         """
-        device_rename(*self._target(), check_device_name(name, "name"))
+        device_rename(*self._verified(), check_device_name(name, "name"))
         self._known_name = name
 
     def move(self, netns: NetNS) -> None:
@@ -248,7 +259,10 @@ class Device:
             PermissionError: CAP_NET_ADMIN is missing in one of the namespaces.
         """
         netns = expect_netns(netns, "netns")
-        moved = device_move(*self._target(), netns._netlink(), netns._open())
+        moved = device_move(*self._verified(), netns._netlink(), netns._open())
+        self._identity.forget_other_end()
+        if self._opposite is not None and (opposite := self._opposite()) is not None:
+            opposite._identity.forget_other_end()
         self._place = (netns, moved.ifindex)
         self._known_name = moved.name
 
@@ -266,12 +280,12 @@ class Device:
         """
         interface = _parse(cidr)
         flags = _IFA_F_NODAD if expect(nodad, bool, "nodad") and interface.version == 6 else 0
-        address_add(*self._target(), interface.ip.packed, interface.network.prefixlen, flags)
+        address_add(*self._verified(), interface.ip.packed, interface.network.prefixlen, flags)
 
     def remove_address(self, cidr: str | Interface) -> None:
         """Remove an address; OSError (EADDRNOTAVAIL) if the device does not have it."""
         interface = _parse(cidr)
-        address_remove(*self._target(), interface.ip.packed, interface.network.prefixlen, 0)
+        address_remove(*self._verified(), interface.ip.packed, interface.network.prefixlen, 0)
 
     def add_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
         """Add a route over this device to the main table.
@@ -288,12 +302,12 @@ class Device:
 
         >>> pair.peer.add_route("default", via="fd00::1")  # doctest: +SKIP
         """
-        netlink, device = self._target()
+        netlink, device = self._verified()
         route_add(netlink, device, *_packed(parse_route(dst, via)))
 
     def remove_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
         """Remove a route over this device; ProcessLookupError (ESRCH) if there is none."""
-        netlink, device = self._target()
+        netlink, device = self._verified()
         route_remove(netlink, device, *_packed(parse_route(dst, via)))
 
     def hook(self, direction: Direction | str) -> Hook:
@@ -330,26 +344,43 @@ class Device:
     def _change(self, key: str, value: object) -> None:
         options = DeviceOptions()
         fill_option(options, key, value, key)
-        device_change(*self._target(), options, f"set the {key} of {self._known_name}")
+        device_change(*self._verified(), options, f"set the {key} of {self._known_name}")
 
     def _target(self) -> tuple[NetlinkSocket, tuple[int, str]]:
         """What the extension needs to reach the device."""
         netns, ifindex = self._place
         return netns._netlink(), (ifindex, self._known_name)
 
+    def _verified(self) -> tuple[NetlinkSocket, tuple[int, str]]:
+        """The same, if the number is not another device's by now, which raises ENODEV."""
+        try:
+            info = device_get(*self._target())
+        except OSError:
+            return self._target()  # what is asked for next tells better what cannot be done
+        self._check(info)
+        return self._target()
+
+    def _check(self, info: DeviceInfo) -> DeviceInfo:
+        if not self._identity.is_of(info):
+            raise OSError(
+                errno.ENODEV,
+                f"look up device {self._known_name}: it was deleted, and its number {info.ifindex} is another device's"
+                f" now, {info.name}",
+            )
+        self._known_name = info.name
+        return info
+
     def _reach(self) -> tuple[Namespace, str, int, str]:
         """What a `Hook` goes by: the namespace, and the name, number and kind that the device has there now."""
         netns, ifindex = self._place
-        info = device_get(netns._netlink(), (ifindex, self._known_name))
+        info = self._check(device_get(netns._netlink(), (ifindex, self._known_name)))
         return netns._open(), info.name, info.ifindex, info.kind
 
     def _ref(self) -> tuple[int, str]:
         return self.ifindex, self._known_name
 
     def _read(self) -> DeviceInfo:
-        info = device_get(*self._target())
-        self._known_name = info.name
-        return info
+        return self._check(device_get(*self._target()))
 
     def _why_not_ready(self) -> str:
         """What the device waits for before it can be used; empty if nothing."""
@@ -380,9 +411,11 @@ class Device:
 def delete_device(device: Device) -> bool:
     """Delete a device; False if it is gone already, or its namespace is."""
     try:
-        return device_delete(*device._target())
-    except FileNotFoundError:
-        return False
+        return device_delete(*device._verified())
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return False  # another device has its number
     except ValueError:
         if device.netns._let_go:  # which is no reason for the device to be gone
             raise

@@ -51,7 +51,7 @@ class NetkitDevice(Device):
         )  # fmt: skip
         netns = expect_netns(netns, "netns")
         made = single_create(netns._netlink(), spec)
-        return cls(made.ifindex, made.name, netns)
+        return cls._of(made, netns)
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitDevice:
@@ -67,7 +67,7 @@ class NetkitDevice(Device):
             raise ValueError(f"{info.name} is a {info.kind or 'plain'} device, not a netkit device")
         if info.link != 0:
             raise ValueError(f"{info.name} is an end of a pair: use NetkitPair.open()")
-        return cls(info.ifindex, info.name, netns)
+        return cls._of(info, netns)
 
     @property
     def mode(self) -> Mode:
@@ -101,4 +101,4 @@ def single_devices(netns: NetNS | None = None) -> list[NetkitDevice]:
     """List the single devices in a namespace; the calling thread's if not given."""
     netns = expect_netns(netns, "netns")
     found = sorted(device_list(netns._netlink(), "netkit"), key=lambda info: info.ifindex)
-    return [NetkitDevice(info.ifindex, info.name, netns) for info in found if info.link == 0]
+    return [NetkitDevice._of(info, netns) for info in found if info.link == 0]

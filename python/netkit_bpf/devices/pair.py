@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ class NetkitPair:
         self._primary = primary
         self._peer = peer
         self._owned = owned
+        if peer is not None:
+            self._join(peer)
 
     @classmethod
     def create(
@@ -146,7 +149,7 @@ class NetkitPair:
     @classmethod
     def _from_info(cls, info: DeviceInfo, netns: NetNS) -> NetkitPair | None:
         """The pair of an end; None if this end is the peer and the primary cannot be found."""
-        near = Device(info.ifindex, info.name, netns)
+        near = Device._of(info, netns)
         if info.primary:  # a peer elsewhere is looked for when it is asked for, as that holds its namespace
             return cls(near, _other_end(info, netns) if info.link_netnsid is None else None, owned=False)
         far = _other_end(info, netns)
@@ -169,12 +172,17 @@ class NetkitPair:
             OSError: ENODEV, the pair is gone.
         """
         if self._peer is None:
-            self._peer = self._find_peer()
+            self._peer = found = self._find_peer()
+            if found is not None:
+                self._join(found)
         if self._peer is None:
             raise LookupError(
                 f"the peer of {self._primary!r} lives in a network namespace that has no name and no process here"
             )
         return self._peer
+
+    def _join(self, peer: Device) -> None:
+        self._primary._opposite, peer._opposite = weakref.ref(peer), weakref.ref(self._primary)
 
     def _find_peer(self) -> Device | None:
         """The peer, without holding its namespace for longer than the caller does; None where it cannot be found."""
@@ -229,7 +237,7 @@ class NetkitPair:
         """
         number = POLICIES[parse(Policy, policy, "policy")]
         of_peer = parse(Side, side, "side") is Side.PEER
-        pair_set_policy(*self._primary._target(), number, of_peer)
+        pair_set_policy(*self._primary._verified(), number, of_peer)
 
     def hook(self, side: Side | str) -> Hook:
         """The hook that sees what one side sends: "primary" or "peer".
@@ -380,9 +388,7 @@ def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list
     sockets = {each: each._netlink() for each in {peer_netns for _, peer_netns in orders} - {netns}}
     made = pairs_create(netlink, [(spec, sockets.get(peer_netns, netlink)) for spec, peer_netns in orders])
     return [
-        NetkitPair(
-            Device(primary.ifindex, primary.name, netns), Device(peer.ifindex, peer.name, peer_netns), owned=True
-        )
+        NetkitPair(Device._of(primary, netns), Device._of(peer, peer_netns), owned=True)
         for (primary, peer), (_, peer_netns) in zip(made, orders, strict=True)
     ]
 
@@ -428,7 +434,9 @@ def _other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
             return None
         netns = found
     other = find_device(info.link, netns)
-    return Device(other.ifindex, other.name, netns)
+    if other.kind != info.kind or other.link != info.ifindex:
+        raise OSError(errno.ENODEV, f"look up the other end of {info.name}: it was deleted meanwhile")
+    return Device._of(other, netns)
 
 
 def _random_link_local() -> ipaddress.IPv6Interface:
