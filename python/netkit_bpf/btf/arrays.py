@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from netkit_bpf.btf.addresses import IPV4_BYTES, Address
 from netkit_bpf.btf.codec import Array, Bool, ByteArray, Char, CharArray, Codec, Float, Integer
 from netkit_bpf.btf.structure import Member, Structure
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def dtype_of(codec: Codec) -> np.dtype[Any]:
-    """The dtype of the type: a record's fields are called as in C. Bit fields become integers of their own."""
+    """The dtype of the type: a record's fields are called as in C. Bit fields become integers of their own.
+
+    An IPv4 address is its number, an IPv6 address its bytes.
+    """
     import numpy as np
 
     found: np.dtype[Any] = np.dtype(_spec(codec, has_bits(codec)))
@@ -60,7 +64,9 @@ def _spec(codec: Codec, packed: bool) -> Any:
     if isinstance(codec, Bool):
         return "?"
     if isinstance(codec, Integer) and codec.size <= 8:
-        return f"{'i' if codec.signed else 'u'}{codec.size}"
+        return f"{'>' if codec.order == 'big' else '<'}{'i' if codec.signed else 'u'}{codec.size}"
+    if isinstance(codec, Address):
+        return ">u4" if codec.size == IPV4_BYTES else ("u1", (codec.size,))
     if isinstance(codec, Float):
         return f"f{codec.size}"
     if isinstance(codec, (Char, CharArray)) and codec.size:

@@ -8,16 +8,18 @@ the field: the path that leads to it.
 from __future__ import annotations
 
 import contextlib
-import enum
 import keyword
 import operator
 import struct
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from netkit_bpf.btf.record import enumeration_class
 
 Convert = Callable[[Any], Any]
+Order = Literal["little", "big"]
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -25,8 +27,10 @@ BYTES = (bytes, bytearray, memoryview)
 class Codec(ABC):
     """A type. `format` is the struct module's, of one raw value; `convert` makes Python's of it, None if it is that.
 
-    Immutable: any thread may use it.
+    `is_exact` says whether each value's bytes are those that it was made of. Immutable: any thread may use it.
     """
+
+    is_exact = True
 
     def __init__(self, name: str, size: int, fmt: str, convert: Convert | None = None) -> None:
         self.name = name
@@ -67,24 +71,29 @@ class Raw(Codec):
 
 
 class Integer(Codec):
-    """An integer of 1, 2, 4, 8 or 16 bytes; a pointer is one, too."""
+    """An integer of 1, 2, 4, 8 or 16 bytes; a pointer is one, too. Of one in network order its value counts."""
 
     _FORMATS: ClassVar = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
-    def __init__(self, name: str, size: int, *, signed: bool, convert: Convert | None = None) -> None:
-        if size in self._FORMATS:
+    def __init__(
+        self, name: str, size: int, *, signed: bool, convert: Convert | None = None, order: Order = sys.byteorder
+    ) -> None:
+        if size in self._FORMATS and order == sys.byteorder:
             fmt = self._FORMATS[size]
             super().__init__(name, size, fmt.lower() if signed else fmt, convert)
         else:
-            super().__init__(name, size, f"{size}s", lambda raw: int.from_bytes(raw, sys.byteorder, signed=signed))
+            super().__init__(name, size, f"{size}s", lambda raw: int.from_bytes(raw, order, signed=signed))
         self.signed = signed
+        self.order: Order = order
 
     def _number(self, value: Any, path: str, bits: int) -> int:
         """The value as an integer of so many bits, checked."""
         try:
             number = operator.index(value)
         except TypeError:
-            raise TypeError(f"{path} must be an integer, not {type(value).__name__}") from None
+            is_address = hasattr(value, "packed")
+            hint = ": declare it __be32, or struct in6_addr, and it takes addresses" if is_address else ""
+            raise TypeError(f"{path} must be an integer, not {type(value).__name__}{hint}") from None
         least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if self.signed else (0, (1 << bits) - 1)
         if not least <= number <= most:
             raise OverflowError(f"{path} must be {least} to {most}, not {number}")
@@ -92,7 +101,7 @@ class Integer(Codec):
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         number = self._number(value, path, self.size * 8)
-        buffer[offset : offset + self.size] = number.to_bytes(self.size, sys.byteorder, signed=self.signed)
+        buffer[offset : offset + self.size] = number.to_bytes(self.size, self.order, signed=self.signed)
 
 
 class Enumeration(Integer):
@@ -102,8 +111,7 @@ class Enumeration(Integer):
         self.members = dict(members)
         known: dict[int, Any] = {}
         with contextlib.suppress(TypeError, ValueError, AttributeError):  # names that Python has other uses for
-            make: Any = enum.IntEnum
-            known = {int(word): word for word in make(identifier(name), list(members.items()))}
+            known = {int(word): word for word in enumeration_class(identifier(name), tuple(members.items()))}
         super().__init__(name, size, signed=signed, convert=lambda raw: known.get(raw, raw))
 
     def _number(self, value: Any, path: str, bits: int) -> int:
@@ -117,6 +125,8 @@ class Enumeration(Integer):
 class Bool(Integer):
     """A _Bool."""
 
+    is_exact = False  # every number but 0 is true
+
     def __init__(self, name: str, size: int = 1) -> None:
         super().__init__(name, size, signed=False, convert=bool)
 
@@ -129,6 +139,7 @@ class Bool(Integer):
 class Float(Codec):
     """A floating point number of 2, 4 or 8 bytes."""
 
+    is_exact = False  # what is no number can be so in many ways
     FORMATS: ClassVar = {2: "e", 4: "f", 8: "d"}
 
     def __init__(self, name: str, size: int) -> None:
@@ -146,8 +157,9 @@ class Float(Codec):
 class Char(Codec):
     """A single char: bytes of length 1. Takes none for zero, too, as numpy has it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, signed: bool = True) -> None:
         super().__init__(name, 1, "c")
+        self.signed = signed  # as a bit field is
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         data = _text(value, path)
@@ -159,8 +171,19 @@ class Char(Codec):
 class CharArray(Codec):
     """An array of char: bytes up to the first zero. Takes str, too, which becomes UTF-8."""
 
+    is_exact = False  # what is behind the zero
+
     def __init__(self, name: str, size: int) -> None:
-        super().__init__(name, size, f"{size}s", lambda raw: raw.partition(b"\0")[0])
+        super().__init__(name, size, f"{size}s", self.elements)
+
+    @staticmethod
+    def elements(raw: bytes) -> bytes:
+        """The text in the bytes."""
+        return raw.partition(b"\0")[0]
+
+    def of_bytes(self, size: int) -> CharArray:
+        """The array of this many bytes: a flexible one has none."""
+        return CharArray(dimensioned("char", size), size)
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         data = _text(value, path)
@@ -170,12 +193,22 @@ class CharArray(Codec):
 
 
 class ByteArray(Codec):
-    """An array of unsigned bytes: bytes, all of them. Takes a sequence of integers, too."""
+    """An array of unsigned bytes: bytes, all of them. Takes a sequence of integers, and an address that fits, too."""
 
     def __init__(self, name: str, size: int) -> None:
         super().__init__(name, size, f"{size}s")
 
+    @staticmethod
+    def elements(raw: bytes) -> bytes:
+        """All of the bytes."""
+        return raw
+
+    def of_bytes(self, size: int) -> ByteArray:
+        """The array of this many bytes: a flexible one has none."""
+        return ByteArray(dimensioned(self.name.partition("[")[0], size), size)
+
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        value = getattr(value, "packed", value)  # of the module ipaddress
         if not isinstance(value, BYTES):
             numbers = _elements(value, self.size, path)
             byte = Integer("byte", 1, signed=False)
@@ -184,25 +217,36 @@ class ByteArray(Codec):
 
 
 class Array(Codec):
-    """An array: a tuple."""
+    """An array: a tuple. Takes its bytes, too."""
 
     def __init__(self, name: str, element: Codec, count: int) -> None:
         size = element.size * count
         super().__init__(name, size, f"{size}s", self.elements)
         self.element = element
         self.count = count
+        self.is_exact = element.is_exact
         self._iterate = struct.Struct("=" + element.format).iter_unpack
 
     def elements(self, raw: bytes) -> tuple[Any, ...]:
         """As many elements as the bytes hold."""
-        if self.element.size == 0:
+        size = self.element.size
+        if size == 0:
             return ()
+        raw = raw[: len(raw) // size * size]
         convert = self.element.convert
         if convert is None:
             return tuple(element for (element,) in self._iterate(raw))
         return tuple(convert(element) for (element,) in self._iterate(raw))
 
+    def of_bytes(self, size: int) -> Array:
+        """The array of as many elements as have room: a flexible one has none."""
+        count = size // (self.element.size or 1)
+        return Array(dimensioned(self.element.name, count), self.element, count)
+
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
+        if isinstance(value, BYTES):
+            copy(self, buffer, offset, value, path)
+            return
         for index, each in enumerate(_elements(value, self.count, path)):
             self.element._pack(buffer, offset + index * self.element.size, each, f"{path}[{index}]")
 
@@ -242,6 +286,12 @@ def _elements(value: Any, count: int, path: str) -> Sequence[Any]:
     if len(elements) != count:
         raise ValueError(f"{path} must have {count} elements, not {len(elements)}")
     return elements
+
+
+def dimensioned(element: str, count: int) -> str:
+    """How C writes an array of so many elements: "int[2][3]" of two that are "int[3]"."""
+    name, bracket, rest = element.partition("[")
+    return f"{name}[{count}]{bracket}{rest}"
 
 
 def identifier(name: str) -> str:

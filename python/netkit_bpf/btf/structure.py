@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import keyword
 import struct
 import sys
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from netkit_bpf.btf.codec import BYTES, Array, ByteArray, CharArray, Codec, Convert, Integer, copy, identifier
+from netkit_bpf.btf.record import WholeRecord, record_class, whole_class
+
+_LARGEST_TOLD = 1 << 16  # bytes; of larger ones it is not looked at
 
 
 class Member(NamedTuple):
@@ -31,41 +35,96 @@ class Structure(Codec):
     """A structure or union: a named tuple of all members, those of unnamed members within among them.
 
     Takes a tuple, a dict in which what is missing is zero, or bytes. Members that share bytes must agree: of a union
-    give one, in a dict. Python's keywords get an underscore behind them, and names lose underscores in front.
+    give one, in a dict. What was read is written back as it was. Python's keywords get an underscore behind them, and
+    names lose underscores in front.
+
+    `tails` are the places of the members that go on behind the end of the structure where there are more bytes: the
+    flexible array at its end, or each of a union there.
     """
 
-    def __init__(self, name: str, size: int, members: Sequence[Member]) -> None:
+    def __init__(self, name: str, size: int, members: Sequence[Member], tails: Sequence[int] = ()) -> None:
         super().__init__(name, size, f"{size}s")
         self.members = tuple(members)
+        self.tails = tuple(tails)
         self.fields = _field_names([member.name for member in members])
-        self.tuple_type: Any = namedtuple(identifier(name), self.fields, module=__name__)  # type: ignore[misc]
         self._index = {member.name: index for index, member in enumerate(members)}
         self._index.update({field: index for index, field in enumerate(self.fields)})
         ends = [0, *(member.span.stop for member in members)]
-        self._shares_bytes = any(
-            member.bits or member.span.start < end for member, end in zip(members, ends, strict=False)
+        overlaps = any(
+            not member.bits and member.span.start < end
+            for member, end in zip(members, itertools.accumulate(ends, max), strict=False)
         )
-        self._make = self._one_by_one() if self._shares_bytes else self._at_once()
-        self.convert = self._make
+        self._shares_bytes = overlaps or any(member.bits for member in members)
+        # What the members of a union tell of its bytes may be less than all.
+        self._keeps_bytes = overlaps and not all(member.codec.is_exact for member in members)
+        del self.convert  # made when it is first asked for: of unnamed members never
 
-    @property
-    def tail(self) -> Member | None:
-        """The flexible array at its end, where it has one."""
-        last = self.members[-1] if self.members else None
-        return last if last and isinstance(last.codec, (Array, CharArray, ByteArray)) and not last.codec.size else None
+    @functools.cached_property
+    def is_exact(self) -> bool:  # type: ignore[override]
+        """Whether the members tell each byte."""
+        if self.size > _LARGEST_TOLD:
+            return False
+        told = bytearray(self.size)
+        for member in self.members:
+            if member.bits:
+                return False  # the bits between
+            told[member.span.start : member.span.stop] = b"\1" * len(member.span)
+        return all(told) and all(member.codec.is_exact for member in self.members)
+
+    @functools.cached_property
+    def tuple_type(self) -> Any:
+        """The class of the named tuples."""
+        name = identifier(self.name)
+        return whole_class(name, self.fields) if self._keeps_bytes else record_class(name, self.fields)
+
+    @functools.cached_property
+    def convert(self) -> Convert:  # type: ignore[override]
+        """What makes the named tuple of the bytes."""
+        return self._one_by_one() if self._shares_bytes else self._at_once()
+
+    @functools.cached_property
+    def least(self) -> int:
+        """The bytes that a value takes at least, where its flexible array is empty."""
+        if not self.tails:
+            return self.size
+        return max((_least_end(member, index in self.tails) for index, member in enumerate(self.members)), default=0)
 
     def decode(self, data: bytes) -> Any:
-        """The value that the bytes stand for; more of them are elements of the flexible array at its end."""
-        tail = self.tail
-        if tail is None or len(data) <= self.size:
+        """The value that the bytes stand for; of a flexible array, what they have behind the place where it begins.
+
+        It may begin within the structure's padding, so values can be shorter than the structure.
+        """
+        if not self.tails:
             return super().decode(data)
-        rest: Any = data[tail.offset // 8 :]
-        if isinstance(tail.codec, Array):
-            size = tail.codec.element.size or 1
-            rest = tail.codec.elements(rest[: len(rest) // size * size])
-        elif isinstance(tail.codec, CharArray):
-            rest = rest.partition(b"\0")[0]
-        return self._make(data[: self.size])._replace(**{self.fields[-1]: rest})
+        if len(data) < self.least:
+            raise ValueError(f"{self.name} takes {self.least} bytes at least, not {len(data)}")
+        values = list(self.convert(data[: self.size].ljust(self.size, b"\0")))
+        for index in self.tails:
+            member = self.members[index]
+            rest = data[member.offset // 8 :]
+            codec: Any = member.codec
+            values[index] = codec.decode(rest) if isinstance(codec, Structure) else codec.elements(rest)
+        return record_class(identifier(self.name), self.fields)._make(values)
+
+    def of_bytes(self, size: int) -> Structure:
+        """The structure whose flexible array fills so many bytes, as that of a variable with its first values does."""
+        members = list(self.members)
+        for index in self.tails:
+            codec: Any = members[index].codec
+            members[index] = members[index]._replace(codec=codec.of_bytes(size - members[index].offset // 8))
+        return Structure(self.name, size, members)
+
+    def whole(self, value: Any, raw: bytes) -> Any:
+        """The value, which is written back as these bytes."""
+        record = whole_class(identifier(self.name), self.fields)._make(value)
+        record._bytes, record._codec = raw, self
+        return record
+
+    def replaced(self, raw: bytes, changes: Mapping[str, Any]) -> Any:
+        """The value of these bytes with some members changed."""
+        buffer = bytearray(raw)
+        self._put_members(buffer, 0, self._by_name(changes, self.name), self.name)
+        return self.whole(self.convert(bytes(buffer)), bytes(buffer))
 
     def _at_once(self) -> Convert:
         """What makes the tuple where one format reads all members."""
@@ -92,11 +151,24 @@ class Structure(Codec):
         """What makes the tuple where members share bytes."""
         make = self.tuple_type._make
         getters = [_getter(member) for member in self.members]
-        return lambda raw: make([get(raw) for get in getters])
+        if not self._keeps_bytes:
+            return lambda raw: make([get(raw) for get in getters])
+
+        def make_whole(raw: bytes) -> Any:
+            record = make([get(raw) for get in getters])
+            record._bytes, record._codec = raw, self
+            return record
+
+        return make_whole
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         if isinstance(value, BYTES):
             copy(self, buffer, offset, value, path)
+            return
+        raw = value._bytes if isinstance(value, WholeRecord) else None
+        # Of another type's value the bytes would mean something else.
+        if raw is not None and len(raw) == self.size and repr(self.convert(raw)) == repr(value):
+            buffer[offset : offset + self.size] = raw
             return
         names = getattr(getattr(value, "dtype", None), "names", None)  # a record of numpy's
         if names is not None:
@@ -109,6 +181,9 @@ class Structure(Codec):
             given = list(enumerate(value))
         else:
             raise TypeError(f"{path} must be a tuple or dict of {self._listed()}, not {type(value).__name__}")
+        self._put_members(buffer, offset, given, path)
+
+    def _put_members(self, buffer: bytearray, offset: int, given: Sequence[tuple[int, Any]], path: str) -> None:
         owners: list[str | None] = [None] * self.size
         for index, each in given:
             member = self.members[index]
@@ -174,8 +249,24 @@ def _place(member: Member) -> tuple[int, int]:
     return behind, (1 << member.bits) - 1
 
 
-def _field_names(names: Sequence[str]) -> list[str]:
-    fields: list[str] = []
+def _least_end(member: Member, is_tail: bool) -> int:
+    """Where a member ends at the earliest."""
+    if not is_tail or not isinstance(member.codec, Structure):
+        return member.span.stop
+    return member.offset // 8 + member.codec.least
+
+
+def is_flexible(codec: Codec) -> bool:
+    """Whether values may be longer than the type: an array without a number of elements, or what ends with one."""
+    if isinstance(codec, Structure):
+        return bool(codec.tails)
+    if isinstance(codec, Array):
+        return codec.count == 0
+    return isinstance(codec, (CharArray, ByteArray)) and codec.size == 0
+
+
+def _field_names(names: Sequence[str]) -> tuple[str, ...]:
+    fields: dict[str, None] = {}  # in order
     for index, name in enumerate(names):
         field = name.lstrip("_")
         if not field.isidentifier():
@@ -184,5 +275,5 @@ def _field_names(names: Sequence[str]) -> list[str]:
             field += "_"
         while field in fields:
             field += f"_{index}"
-        fields.append(field)
-    return fields
+        fields[field] = None
+    return tuple(fields)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from netkit_bpf.btf.addresses import IPV4_BYTES, IPV6_BYTES, Address
 from netkit_bpf.btf.codec import (
     Array,
     Bool,
@@ -17,9 +19,11 @@ from netkit_bpf.btf.codec import (
     Float,
     Integer,
     Opaque,
+    Order,
     Raw,
+    dimensioned,
 )
-from netkit_bpf.btf.structure import Member, Structure
+from netkit_bpf.btf.structure import Member, Structure, is_flexible
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = range(1, 7)
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = range(8, 12)
@@ -30,6 +34,20 @@ _POINTER = 8
 _LARGEST_ERRNO = 4095
 _LARGEST_U32 = (1 << 32) - 1
 _LARGEST_U64 = (1 << 64) - 1
+_DEEPEST = 64  # types within types: more than anybody writes, and less than Python's stack takes
+_MOST_MEMBERS = (
+    4096  # of a structure with those of unnamed members, which are sixteen times as many as the kernel's largest has
+)
+
+# What says in which order its bytes are: the kernel's names (include/uapi/linux/types.h) and the C library's.
+_ORDERED: dict[str, tuple[int, Order]] = {
+    **{f"__be{bits}": (bits // 8, "big") for bits in (16, 32, 64)},
+    **{f"__le{bits}": (bits // 8, "little") for bits in (16, 32, 64)},
+    "in_port_t": (2, "big"),
+    "in_addr_t": (4, "big"),
+}
+_IPV4_NAMES = ("__be32", "in_addr_t")
+_ADDRESS_STRUCTURES = {"in_addr": IPV4_BYTES, "in6_addr": IPV6_BYTES}
 
 RawMember = tuple[str, int, int, int, int]
 RawType = tuple[int, str, int, int, int, int, int, tuple[RawMember, ...]]
@@ -63,15 +81,21 @@ class Types:
         self._table = table
         self._built: dict[int, Codec] = {}
 
-    def codec(self, number: int) -> Codec:
-        """The codec of the type of this number."""
+    def codec(self, number: int, depth: int = 0) -> Codec:
+        """The codec of the type of this number, for others so many of which hold it; ValueError if it is too deep."""
         built = self._built.get(number)
         if built is None:
-            built = self._built.setdefault(number, self._build(self._get(number), ""))
+            if depth > _DEEPEST:
+                raise ValueError(f"the object's BTF nests types more than {_DEEPEST} deep")
+            built = self._built.setdefault(number, self._build(self._get(number), "", depth + 1))
         return built
 
     def find(self, name: str) -> Codec:
-        """The type of this name: "struct event", "union address", "enum kind", or without the word in front.
+        """The type of this name, as `number` finds it."""
+        return self.codec(self.number(name))
+
+    def number(self, name: str) -> int:
+        """The number of a type: "struct event", "union address", "enum kind", or without the word in front.
 
         Raises:
             LookupError: there is no such type; what no function, map or variable mentions is not compiled in.
@@ -84,7 +108,7 @@ class Types:
             name = " ".join(words[1:])
         for kind in kinds if name else ():
             if number := self._table.find(name, kind):
-                return self.codec(number)
+                return number
         raise LookupError(
             f"the object has no type {wanted!r}: only what a map, variable or function mentions is in it,"
             " and __type(value, ...) in the definition of a ring buffer does"
@@ -93,15 +117,17 @@ class Types:
     def _get(self, number: int) -> _Type:
         return _Type(*self._table.get(number))
 
-    def _build(self, kind: _Type, alias: str) -> Codec:
+    def _build(self, kind: _Type, alias: str, depth: int) -> Codec:
         if kind.kind == _TYPEDEF or kind.kind in _MODIFIERS:
+            if kind.kind == _TYPEDEF and kind.name in _ORDERED:
+                return _build_ordered(kind.name, self.codec(kind.type, depth))
             alias = kind.name if kind.kind == _TYPEDEF else alias
             target = self._get(kind.type)
             is_nameless = not target.name and target.kind in (_STRUCT, _UNION, _ENUM, _ENUM64, *_MODIFIERS)
-            return self._build(target, alias) if is_nameless else self.codec(kind.type)
-        builders: dict[int, Callable[[_Type, str], Codec]] = {
+            return self._build(target, alias, depth) if is_nameless else self.codec(kind.type, depth)
+        builders: dict[int, Callable[[_Type, str, int], Codec]] = {
             _INT: _build_integer,
-            _PTR: lambda _kind, _alias: Integer("pointer", _POINTER, signed=False),
+            _PTR: lambda *_: Integer("pointer", _POINTER, signed=False),
             _FLOAT: _build_float,
             _ENUM: _build_enumeration,
             _ENUM64: _build_enumeration,
@@ -110,24 +136,51 @@ class Types:
             _UNION: self._build_structure,
         }
         build = builders.get(kind.kind)
-        return build(kind, alias) if build else Opaque(kind.name or alias or "void")
+        return build(kind, alias, depth) if build else Opaque(kind.name or alias or "void")
 
-    def _build_array(self, kind: _Type, alias: str) -> Codec:  # noqa: ARG002
-        element = self.codec(kind.type)
-        name = f"{element.name}[{kind.size}]"
+    def _build_array(self, kind: _Type, alias: str, depth: int) -> Codec:  # noqa: ARG002
+        element = self.codec(kind.type, depth)
+        name = dimensioned(element.name, kind.size)
         if isinstance(element, Char):
             return CharArray(name, kind.size)
         if type(element) is Integer and element.size == 1 and not element.signed:
             return ByteArray(name, kind.size)
+        if element.name in _IPV4_NAMES and isinstance(element, Address) and element.size * kind.size == IPV6_BYTES:
+            return Address(name, IPV6_BYTES)
         return Array(name, element, kind.size)
 
-    def _build_structure(self, kind: _Type, alias: str) -> Codec:
-        word = "union" if kind.kind == _UNION else "struct"
-        members = [each for raw in kind.members for each in self._members(*raw[:4])]
-        return Structure(f"{word} {kind.name}" if kind.name else alias or word, kind.size, members)
+    def _build_structure(self, kind: _Type, alias: str, depth: int) -> Codec:
+        is_union = kind.kind == _UNION
+        if not is_union and _ADDRESS_STRUCTURES.get(kind.name) == kind.size:
+            return Address(f"struct {kind.name}", kind.size)
+        word = "union" if is_union else "struct"
+        name = f"{word} {kind.name}" if kind.name else alias or word
+        members: list[Member] = []
+        tails: list[int] = []
+        for at, raw in enumerate(kind.members):
+            found = self._members(*raw[:4], depth)
+            if is_union or at == len(kind.members) - 1:  # what may go on behind the structure's end
+                tails += [len(members) + index for index in self._tails(raw[0], raw[1], found)]
+            members += found
+            if len(members) > max(_MOST_MEMBERS, len(kind.members)):  # unnamed ones within unnamed ones can double
+                raise ValueError(f"the object's BTF gives {name} more than {_MOST_MEMBERS} members")
+        return Structure(name, kind.size, members, tails)
 
-    def _members(self, name: str, number: int, offset: int, bits: int) -> list[Member]:
+    def _tails(self, name: str, number: int, found: list[Member]) -> tuple[int, ...]:
+        """Which of a member's own members, or whether it, can be longer than its type: those of an unnamed one."""
         codec = self.codec(number)
+        if not name:
+            return codec.tails if isinstance(codec, Structure) else ()
+        return tuple(index for index, member in enumerate(found) if is_flexible(member.codec))
+
+    def _members(self, name: str, number: int, offset: int, bits: int, depth: int) -> list[Member]:
+        codec = self.codec(number, depth)
+        if bits and isinstance(codec, Char):
+            codec = Integer(codec.name, 1, signed=codec.signed)
+        elif bits and type(codec) is Integer and codec.order != sys.byteorder:
+            codec = Integer(codec.name, codec.size, signed=codec.signed)
+        elif bits and isinstance(codec, Address):
+            codec = Integer(codec.name, codec.size, signed=False)
         if not name:  # its members are reached as if they were the outer type's own; others are padding
             inner = codec.members if isinstance(codec, Structure) else ()
             return [member._replace(offset=offset + member.offset) for member in inner]
@@ -144,19 +197,27 @@ class Types:
         return [Member(name, codec, offset, bits)]
 
 
-def _build_integer(kind: _Type, alias: str) -> Codec:  # noqa: ARG001
+def _build_ordered(name: str, target: Codec) -> Codec:
+    """An integer in network order, or one that is an address; the type itself where it is of another size."""
+    size, order = _ORDERED[name]
+    if type(target) is not Integer or target.size != size:
+        return target
+    return Address(name, size) if name in _IPV4_NAMES else Integer(name, size, signed=False, order=order)
+
+
+def _build_integer(kind: _Type, alias: str, depth: int) -> Codec:  # noqa: ARG001
     if kind.encoding & _BOOL and kind.size == 1:
         return Bool(kind.name)
     if kind.size == 1 and (kind.name == "char" or kind.encoding & _CHAR):
-        return Char(kind.name)
+        return Char(kind.name, signed=bool(kind.encoding & _SIGNED))
     return Integer(kind.name, kind.size, signed=bool(kind.encoding & _SIGNED))
 
 
-def _build_float(kind: _Type, alias: str) -> Codec:  # noqa: ARG001
+def _build_float(kind: _Type, alias: str, depth: int) -> Codec:  # noqa: ARG001
     return Float(kind.name, kind.size) if kind.size in Float.FORMATS else Raw(kind.size, kind.name)
 
 
-def _build_enumeration(kind: _Type, alias: str) -> Codec:
+def _build_enumeration(kind: _Type, alias: str, depth: int) -> Codec:  # noqa: ARG001
     name = f"enum {kind.name}" if kind.name else alias or "enum"
     values = {member[0]: member[4] for member in kind.members}
     signed = bool(kind.encoding)

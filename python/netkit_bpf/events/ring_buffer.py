@@ -49,7 +49,8 @@ class RingBuffer(RecordReader[Any]):
     **The type of the records** is what the map's definition says, `__type(value, struct event)`, else that of the
     structure that is called as the map, or as the map without an "s" at its end; without any of these a record is
     bytes. BTF holds a structure only if something mentions it, which the definition of the map does. Structures become
-    named tuples; a flexible array at the end of one takes what is left of a longer record.
+    named tuples; a flexible array at the end of one, `char data[]`, takes what the record has from its offset on, which
+    may lie within the structure's padding: reserve or output offsetof(struct event, data) and the data's bytes.
 
     **Loss** is accounted for if the program counts it: in a per-CPU array called `counts`, or as the map with
     `_counts` behind it, whose element 0 is two `__u64`: how many records the program wanted to write, and how many of
@@ -127,7 +128,7 @@ class RingBuffer(RecordReader[Any]):
         if expect(max_events, int, "max_events") < 1:
             raise ValueError(f"max_events must be at least 1, not {max_events}")
         self._check_open()
-        if self._type is None or not self._type.size or (isinstance(self._type, Structure) and self._type.tail):
+        if self._type is None or not self._type.size or (isinstance(self._type, Structure) and self._type.tails):
             hint = ": say __type(value, struct ...) in the map's definition" if self._type is None else ""
             raise TypeError(f"records of type {self.type} have no fixed size, as an array needs it{hint}")
         most = min(max_events, _LARGEST_BATCH)

@@ -12,8 +12,8 @@ namespace {
 py::tuple to_tuple(const BtfType& type) {
   py::list members;
   for (const BtfMember& member : type.members)
-    members.append(py::make_tuple(member.name, member.type, member.bit_offset, member.bits, member.value));
-  return py::make_tuple(type.kind, type.name, type.size, type.type, type.encoding, type.bits, type.bit_offset,
+    members.append(py::make_tuple(to_text(member.name), member.type, member.bit_offset, member.bits, member.value));
+  return py::make_tuple(type.kind, to_text(type.name), type.size, type.type, type.encoding, type.bits, type.bit_offset,
                         py::tuple(members));
 }
 

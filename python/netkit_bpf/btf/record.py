@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""The named tuples and enumerations that stand for values of C types.
+
+Their classes are made as types are met, so nothing can import them: pickling one keeps its name and fields, and makes
+the class anew where it is read.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections import namedtuple
+from typing import Any
+
+_KEPT = 1024  # classes, so that the records of one type are of one class
+
+
+class Record:
+    """What the named tuples have beside their fields. They are immutable, and so is what is in them."""
+
+    __slots__ = ()
+    _fields: tuple[str, ...]
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self).__name__, self._fields, tuple(self))  # type: ignore[arg-type]
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class WholeRecord(Record):
+    """A record that knows the bytes it was made of, because its fields do not tell all of them.
+
+    It is written back as it was. With a field replaced it is these bytes with that field changed: the other members of
+    a union change with it.
+    """
+
+    _bytes: bytes | None = None
+    _codec: Any = None  # of the bytes; none of a record that was pickled
+
+    def __reduce__(self) -> Any:
+        return _rebuild_whole, (type(self).__name__, self._fields, tuple(self), self._bytes)  # type: ignore[arg-type]
+
+    def _replace(self, /, **changes: Any) -> Any:
+        if self._bytes is None or self._codec is None:
+            return super()._replace(**changes)  # type: ignore[misc]
+        return self._codec.replaced(self._bytes, changes)
+
+
+@functools.lru_cache(_KEPT)
+def record_class(name: str, fields: tuple[str, ...]) -> Any:
+    """The class of records of this name and these fields."""
+    return type(name, (Record, namedtuple(name, fields)), {"__slots__": (), "__module__": __name__})
+
+
+@functools.lru_cache(_KEPT)
+def whole_class(name: str, fields: tuple[str, ...]) -> Any:
+    """The class of those that know their bytes."""
+    return type(name, (WholeRecord, record_class(name, fields)), {"__module__": __name__})
+
+
+@functools.lru_cache(_KEPT)
+def enumeration_class(name: str, members: tuple[tuple[str, int], ...]) -> Any:
+    """An IntEnum of these members; TypeError, ValueError or AttributeError where Python cannot have one."""
+    make: Any = enum.IntEnum
+    made = make(name, members, module=__name__)
+    made.__reduce_ex__ = lambda self, _protocol: (_rebuild_member, (name, members, int(self)))
+    made.__copy__ = lambda self: self
+    made.__deepcopy__ = lambda self, _memo: self
+    return made
+
+
+def _rebuild(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return record_class(name, fields)._make(values)
+
+
+def _rebuild_whole(name: str, fields: tuple[str, ...], values: tuple[Any, ...], raw: bytes | None) -> Any:
+    record = whole_class(name, fields)._make(values)
+    record._bytes = raw
+    return record
+
+
+def _rebuild_member(name: str, members: tuple[tuple[str, int], ...], number: int) -> Any:
+    return enumeration_class(name, members)(number)
