@@ -6,6 +6,7 @@ Everything else that the kernel refuses is the built-in subclass of OSError that
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -36,7 +37,21 @@ class NotAPairError(LookupError):
 
 
 class CompileError(ValueError):
-    """The C compiler refused the source of a BPF program; the text is what the compiler says."""
+    """The C compiler refused the source of a BPF program; the text is what the compiler says.
+
+    Attributes:
+        line: the line of the source that the first error is about, from 1; of an error in a header, where the source
+            includes it. None where the compiler names none.
+        column: the column there, from 1; None of an error in a header.
+    """
+
+    def __init__(self, text: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(text)
+        self.line = line
+        self.column = column
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.line, self.column)
 
 
 class VerifierError(OSError):
@@ -44,11 +59,15 @@ class VerifierError(OSError):
 
     Attributes:
         log: the whole log, with what libbpf says around it.
+        line: the line of the source that the verifier stopped at, from 1; None where the log does not number its
+            lines, as before Linux 6.9.
     """
 
     def __init__(self, errno: int, text: str, log: str) -> None:
         super().__init__(errno, text)
         self.log = log
+        numbers = re.findall(r"^; .* @ \S+:(\d+)$", log, re.MULTILINE)
+        self.line = int(numbers[-1]) if numbers else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.errno, self.strerror, self.log)

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from netkit_bpf import _core
+from netkit_bpf.bpf.compiler_errors import refusal
 from netkit_bpf.errors import CompileError
 from netkit_bpf.internal.arguments import expect
 
 _NAMES = ("clang", *(f"clang-{version}" for version in range(25, 13, -1)))
 _SECONDS = 300
-# Headers that ship with the package: its own and libbpf's first, the kernel's where the system has none.
+# Headers that ship with the package: its own, libbpf's and the kernel's. They come behind the user's and before the
+# system's, which may be older than what was compiled against these.
 _INCLUDE = Path(_core.__file__).with_name("include")
 
 
@@ -51,8 +53,8 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
         *("-target", "bpf", "-mcpu=v3", "-O2", "-Wall", "-fno-color-diagnostics"),
         *("-g", "-gdwarf-5", "-gembed-source"),  # BTF, with the lines of a source that is in no file
         *("-ffreestanding", "-fbuiltin"),  # there is no C library for BPF; the compiler's own headers suffice
-        *("-I", str(_INCLUDE), "-idirafter", str(_INCLUDE / "uapi")),
         *flags,
+        *("-isystem", str(_INCLUDE), "-isystem", str(_INCLUDE / "uapi")),
         *("-x", "c", "-c", "-", "-o", "-"),
     ]
     try:
@@ -63,7 +65,7 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
         raise CompileError(f"{clang} was not done after {_SECONDS} s") from None
     messages = done.stderr.decode(errors="replace").strip()
     if done.returncode:
-        raise CompileError(messages or f"{clang} ended with status {done.returncode}")
+        raise refusal(source, messages or f"{clang} ended with status {done.returncode}")
     if messages:
         import logging
 

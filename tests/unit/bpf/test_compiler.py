@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_eight_lines_make_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "flags", [(), ("-nostdlibinc",)], ids=["the system's headers first", "no headers of the system"]
+    "flags", [(), ("-nostdlibinc",)], ids=["headers of the system behind", "no headers of the system"]
 )
 def test_the_headers_ship_with_the_package(flags: tuple[str, ...]) -> None:
     obj = BPFObject.compile(MUCH, cflags=("-Wall", "-Werror", "-DPORT=4711", *flags))
@@ -81,6 +82,60 @@ def test_the_compilers_messages_are_the_errors_text() -> None:
     assert "return nix;" in text
     assert "\x1b" not in text  # no colours
     assert isinstance(caught.value, ValueError)
+
+
+def test_the_shipped_headers_come_before_the_systems_and_behind_the_users(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The system's may be older than what the package's own headers and libbpf's need."""
+    with caplog.at_level(logging.WARNING):
+        BPFObject.compile(EIGHT_LINES, cflags=["-H"])  # clang tells which files it reads
+    [record] = caplog.records
+    read = [line.split()[-1] for line in record.getMessage().splitlines() if line.startswith(".")]
+    assert any(name.endswith("/include/uapi/linux/bpf.h") for name in read)
+    assert not [name for name in read if name.startswith("/usr/include/")]
+    (tmp_path / "linux").mkdir()
+    (tmp_path / "linux" / "bpf.h").write_text("#error mine\n")
+    for flags in (["-I", str(tmp_path)], ["-isystem", str(tmp_path)]):
+        with pytest.raises(CompileError, match="mine"):
+            BPFObject.compile(EIGHT_LINES, cflags=flags)
+
+
+@pytest.mark.parametrize(
+    ("header", "instead"),
+    [
+        ("string.h", r"__builtin_memcpy\(\)"),
+        ("netinet/ip.h", "<linux/ip.h>"),
+        ("netinet/in.h", "<linux/in.h>"),
+        ("arpa/inet.h", "<bpf/bpf_endian.h>"),
+        ("stdio.h", r"bpf_printk\(\)"),
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("-nostdlibinc",)], ids=["the system has it", "the system has it not"])
+def test_a_header_of_the_c_library_is_answered_with_what_to_take(
+    header: str, instead: str, flags: tuple[str, ...]
+) -> None:
+    with pytest.raises(CompileError, match=f"no C library for BPF: instead of <{header}> take {instead}") as caught:
+        BPFObject.compile(f"#include <netkit.h>\n#include <{header}>\n" + EIGHT_LINES, cflags=flags)
+    assert caught.value.line == 2
+
+
+def test_an_error_has_line_and_column() -> None:
+    with pytest.raises(CompileError) as caught:
+        BPFObject.compile("int f(void)\n{\n\treturn nix;\n}\nint g(void) { return nix; }\n")
+    assert (caught.value.line, caught.value.column) == (3, 9)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.line, again.column) == (str(caught.value), 3, 9)
+    with pytest.raises(CompileError) as caught:
+        BPFObject.compile("int x;", cflags=["-nix"])
+    assert (caught.value.line, caught.value.column) == (None, None)
+
+
+def test_an_error_in_a_header_has_the_line_that_includes_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.h").write_text("\n\n\nint f(void) { return nix; }\n")
+    with pytest.raises(CompileError) as caught:
+        BPFObject.compile('int x;\n#include "mine.h"\nint y = nix;\n', cflags=[f"-I{tmp_path}"])
+    assert (caught.value.line, caught.value.column) == (2, None)
 
 
 def test_warnings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
