@@ -25,6 +25,7 @@ except ImportError as error:  # say which interpreter could not load what, for a
 from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.hook import Hook, Link
 from netkit_bpf.bpf.map import Map
+from netkit_bpf.bpf.map_types import MapFlags
 from netkit_bpf.bpf.object import BPFObject
 from netkit_bpf.bpf.program import PacketContext, Program, TestRun
 from netkit_bpf.bpf.trace import TraceLine, TraceLog, trace_log
@@ -81,6 +82,7 @@ __all__ = [
     "Lab",
     "Link",
     "Map",
+    "MapFlags",
     "Mode",
     "Monitor",
     "MonitorStats",

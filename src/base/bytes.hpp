@@ -2,7 +2,6 @@
 // Reading plain structures out of bytes that nobody has vouched for.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -41,12 +40,7 @@ inline std::optional<std::string_view> text_at(Bytes table, uint64_t offset) {
   return reinterpret_cast<const char*>(&table[offset]);
 }
 
-// The same, if it can be a name: printable ASCII.
-inline std::optional<std::string_view> name_at(Bytes table, uint64_t offset) {
-  const std::optional<std::string_view> text = text_at(table, offset);
-  if (!text || !std::ranges::all_of(*text, [](char letter) { return letter >= ' ' && letter <= '~'; }))
-    return std::nullopt;
-  return text;
-}
+// Whether Python can take the text for a name: UTF-8.
+bool is_utf8(std::string_view text) noexcept;
 
 }  // namespace netkit_bpf

@@ -11,10 +11,19 @@ namespace netkit_bpf {
 
 namespace {
 
-// How deep types may be nested: what the kernel allows (MAX_RESOLVE_DEPTH, kernel/bpf/btf.c).
-constexpr int deepest = 32;
+// How deep types may be nested, so that following them takes a bounded stack. The kernel allows 32 in the worst order
+// (MAX_RESOLVE_DEPTH, kernel/bpf/btf.c), and libbpf loads a program whose types it does not take.
+constexpr int deepest = 256;
 constexpr uint64_t largest_type = UINT32_MAX;
 constexpr uint16_t btf_magic = 0xeb9f;
+
+// struct btf_header as far as it is needed. Linux 7.2's headers have eight bytes more in it, and what compilers write
+// has them or not.
+struct Header {
+  uint16_t magic;
+  uint8_t version, flags;
+  uint32_t hdr_len, type_off, type_len, str_off, str_len;
+};
 
 // libbpf has functions of these names.
 using Enum32 = struct btf_enum;
@@ -46,7 +55,11 @@ class Types {
   }
 
   [[nodiscard]] bool has_text(uint32_t offset) const { return text_at(texts_, offset).has_value(); }
-  [[nodiscard]] bool has_name(uint32_t offset) const { return name_at(texts_, offset).has_value(); }
+  // What Python asks for by its name, a variable or a function.
+  [[nodiscard]] bool has_utf8(uint32_t offset) const {
+    const auto text = text_at(texts_, offset);
+    return text && is_utf8(*text);
+  }
   [[nodiscard]] bool has_type(uint32_t id) const { return id < types_.size(); }
   [[nodiscard]] bool is(uint32_t id, uint32_t kind) const { return has_type(id) && this->kind(id) == kind; }
 
@@ -55,9 +68,9 @@ class Types {
   static constexpr uint64_t endless = UINT64_MAX - 1;
 
   std::string_view read_header() {
-    const auto header = read_at<btf_header>(btf_, 0);
+    const auto header = read_at<Header>(btf_, 0);
     if (!header || header->magic != btf_magic || header->version != 1) return "it has no header";
-    if (header->hdr_len < sizeof(btf_header) || header->hdr_len > btf_.size()) return "its header is damaged";
+    if (header->hdr_len < sizeof(Header) || header->hdr_len > btf_.size()) return "its header is damaged";
     const Bytes rest = btf_.subspan(header->hdr_len);
     if (!fits(header->type_off, header->type_len, rest.size()) || !fits(header->str_off, header->str_len, rest.size()))
       return "its parts do not lie in it";
@@ -134,9 +147,10 @@ class Types {
   // Whether names and types that this one refers to are there.
   [[nodiscard]] std::string check_type(uint64_t id) const {
     const btf_type& type = types_[id].head;
-    if (!has_name(type.name_off)) return "has a damaged name";
-    const auto named = [&](const auto& entry) { return has_name(entry.name_off); };
-    const auto named_and_typed = [&](const auto& entry) { return has_name(entry.name_off) && has_type(entry.type); };
+    const bool is_looked_up = btf_kind(&type) == BTF_KIND_VAR || btf_kind(&type) == BTF_KIND_FUNC;
+    if (!(is_looked_up ? has_utf8(type.name_off) : has_text(type.name_off))) return "has a damaged name";
+    const auto named = [&](const auto& entry) { return has_text(entry.name_off); };
+    const auto named_and_typed = [&](const auto& entry) { return has_text(entry.name_off) && has_type(entry.type); };
     bool is_right = true;
     switch (btf_kind(&type)) {
       case BTF_KIND_INT:
@@ -146,10 +160,10 @@ class Types {
         is_right = std::ranges::count(std::array{2, 4, 8, 12, 16}, type.size) == 1;
         break;
       case BTF_KIND_ENUM:
-        is_right = is_power_of_two_up_to_8(type.size) && each<Enum32>(id, named);
+        is_right = is_size_of_enumeration(type.size) && each<Enum32>(id, named);
         break;
       case BTF_KIND_ENUM64:
-        is_right = is_power_of_two_up_to_8(type.size) && each<Enum64>(id, named);
+        is_right = is_size_of_enumeration(type.size) && each<Enum64>(id, named);
         break;
       case BTF_KIND_ARRAY:
         is_right =
@@ -180,6 +194,9 @@ class Types {
   }
 
   static bool is_power_of_two_up_to_8(uint32_t size) { return size == 1 || size == 2 || size == 4 || size == 8; }
+
+  // One that is only declared, enum color;, has none.
+  static bool is_size_of_enumeration(uint32_t size) { return size == 0 || is_power_of_two_up_to_8(size); }
 
   static bool is_integer(const btf_type& type, uint32_t info) {
     const uint32_t bits = BTF_INT_BITS(info);
@@ -281,8 +298,7 @@ bool is_right(const Types& types, const LineInfo& info) {
   return types.has_text(info.file_name_off) && types.has_text(info.line_off);
 }
 bool is_right(const Types& types, const CoreRelo& relo) {
-  constexpr uint32_t last_kind = 12;  // BPF_CORE_TYPE_MATCHES
-  return types.has_type(relo.type_id) && types.has_text(relo.access_str_off) && relo.kind <= last_kind;
+  return types.has_type(relo.type_id) && types.has_text(relo.access_str_off);  // libbpf knows which kinds it knows
 }
 
 template <typename T>
@@ -292,7 +308,7 @@ bool check_records(const Types& types, Bytes part) {
   if (!record_size || *record_size < sizeof(T) || *record_size % 4 != 0 || *record_size > part.size()) return false;
   for (uint64_t at = sizeof(uint32_t); at < part.size();) {
     const auto found = read_at<InfoOfSection>(part, at);
-    if (!found || found->num_info == 0 || !types.has_name(found->sec_name_off)) return false;
+    if (!found || found->num_info == 0 || !types.has_text(found->sec_name_off)) return false;
     at += sizeof(InfoOfSection);
     if (!fits(at, uint64_t{found->num_info} * *record_size, part.size())) return false;
     for (uint32_t i = 0; i < found->num_info; ++i, at += *record_size) {
@@ -308,7 +324,7 @@ bool check_records(const Types& types, Bytes part) {
 std::string check_btf(Bytes btf) { return Types(btf).check(); }
 
 std::string check_btf_ext(Bytes ext, Bytes btf) {
-  struct Header {
+  struct ExtHeader {
     uint16_t magic;
     uint8_t version, flags;
     uint32_t hdr_len, func_info_off, func_info_len, line_info_off, line_info_len;
@@ -318,20 +334,21 @@ std::string check_btf_ext(Bytes ext, Bytes btf) {
   };
   Types types(btf);
   if (std::string wrong = types.check(); !wrong.empty()) return wrong;
-  const auto header = read_at<Header>(ext, 0);
-  if (!header || header->magic != btf_magic || header->version != 1 || header->hdr_len < sizeof(Header) ||
+  const auto header = read_at<ExtHeader>(ext, 0);
+  if (!header || header->magic != btf_magic || header->version != 1 || header->hdr_len < sizeof(ExtHeader) ||
       header->hdr_len > ext.size())
     return ".BTF.ext has no header";
   const Bytes rest = ext.subspan(header->hdr_len);
   const auto part = [&](uint32_t offset, uint32_t size) -> std::optional<Bytes> {
+    if (size == 0) return Bytes();
     if (offset % 4 != 0 || !fits(offset, size, rest.size())) return std::nullopt;
     return rest.subspan(offset, size);
   };
   const auto functions = part(header->func_info_off, header->func_info_len);
   const auto lines = part(header->line_info_off, header->line_info_len);
   std::optional<Bytes> relocations = Bytes();
-  if (header->hdr_len >= sizeof(Header) + sizeof(CoreHeader)) {
-    const auto core = copy_at<CoreHeader>(ext, sizeof(Header));
+  if (header->hdr_len >= sizeof(ExtHeader) + sizeof(CoreHeader)) {
+    const auto core = copy_at<CoreHeader>(ext, sizeof(ExtHeader));
     relocations = part(core.core_relo_off, core.core_relo_len);
   }
   if (!functions || !lines || !relocations || !check_records<FuncInfo>(types, *functions) ||

@@ -77,7 +77,7 @@ class Check {
     const Section* names = section(header_.e_shstrndx, SHT_STRTAB);
     if (names == nullptr) fail("it has no names of sections");
     for (Section& section : sections_) {
-      const auto name = name_at(names->data, section.header.sh_name);
+      const auto name = text_at(names->data, section.header.sh_name);
       if (!name) fail("the name of a section is damaged");
       section.name = *name;
     }
@@ -108,7 +108,11 @@ class Check {
     symbols_ = table->data.size() / sizeof(Elf64_Sym);
     for (uint64_t i = 0; i < symbols_; ++i) {
       const auto symbol = copy_at<Elf64_Sym>(table->data, i * sizeof(Elf64_Sym));
-      if (!name_at(names->data, symbol.st_name)) fail("the name of a symbol is damaged");
+      const auto name = text_at(names->data, symbol.st_name);
+      if (!name) fail("the name of a symbol is damaged");
+      // A source file may be called as it likes; programs and variables are looked up by their names.
+      const auto type = ELF64_ST_TYPE(symbol.st_info);
+      if ((type == STT_FUNC || type == STT_OBJECT) && !is_utf8(*name)) fail("the name of a symbol is no UTF-8");
       const uint16_t in = symbol.st_shndx;
       if (in == SHN_UNDEF || in == SHN_ABS || in == SHN_COMMON) continue;
       if (in >= sections_.size() || !fits(symbol.st_value, symbol.st_size, sections_[in].header.sh_size))

@@ -2,11 +2,17 @@
 #include "bpf/load_error.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string_view>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/kernel_release.hpp"
+#include "base/privilege.hpp"
+#include "bpf/map.hpp"
+#include "bpf/map_error.hpp"
+#include "bpf/pin.hpp"
 
 namespace netkit_bpf {
 
@@ -19,6 +25,16 @@ std::string name_before(std::string_view log, std::string_view phrase) {
   const size_t end = log.rfind('\'', found);
   const size_t start = end == std::string_view::npos || end == 0 ? end : log.rfind('\'', end - 1);
   return start == std::string_view::npos ? std::string() : std::string(log.substr(start + 1, end - start - 1));
+}
+
+// The name in quotes after a phrase.
+std::string name_after(std::string_view log, std::string_view phrase) {
+  const size_t found = log.find(phrase);
+  if (found == std::string_view::npos) return {};
+  std::string_view text = log.substr(found + phrase.size());
+  if (!text.starts_with('\'')) return {};
+  text.remove_prefix(1);
+  return std::string(text.substr(0, text.find('\'')));
 }
 
 // "struct sk_buff.nix" from "failed to resolve CO-RE relocation <byte_off> [7] struct sk_buff.nix (0:3 @ offset 8)".
@@ -37,41 +53,85 @@ std::string trimmed(std::string text) {
   return text;
 }
 
-const char* map_advice(int error) {
-  switch (error) {
-    case EPERM:
-      return "needs CAP_BPF and CAP_NET_ADMIN";
-    case ENOMEM:
-    case E2BIG:
-      return "it is too large: take a smaller max_entries";
-    case EINVAL:
-      return "its definition is not possible for its type, or this kernel does not know the type";
-    default:
-      return "";
+// What the log's last lines do not tell to who has not met them before.
+std::string cause_of(std::string_view log) {
+  if (const std::string missing = missing_in_kernel(log); !missing.empty())
+    return missing + " is not in Linux " + kernel_release();
+  constexpr std::array<std::pair<std::string_view, const char*>, 6> causes{{
+      {"GPL-restricted function from non-GPL",
+       R"(it calls what is for GPL programs: add char LICENSE[] SEC("license") = "GPL")"},
+      {"invalid access to packet",
+       "it reads the packet without a bounds check: compare with data_end first, if (data + bytes > data_end) return"},
+      {"map_value_or_null", "it uses what a lookup found without a check: compare the pointer with NULL first"},
+      {"Unreleased reference", "it keeps a reference on one of its paths: submit, discard or release it on each"},
+      {"back-edge", "it has a loop whose end the verifier does not see: bound it, or use bpf_loop()"},
+      {"BPF program is too large",
+       "the verifier has too many paths to follow: bpf_loop() and global functions lessen them"},
+  }};
+  for (const auto& [phrase, cause] : causes) {
+    if (log.find(phrase) != std::string_view::npos) return cause;
   }
+  return {};
+}
+
+const MapSpec* find(std::span<const MapSpec> maps, const std::string& name) {
+  const auto found = std::ranges::find(maps, name, &MapSpec::name);
+  return found == maps.end() ? nullptr : &*found;
+}
+
+std::string difference_of_pinned(const MapSpec& map) {
+  try {
+    return difference(map.info, Map::open_pinned(map.pin_path).info());
+  } catch (const std::exception&) {  // it went away meanwhile, or is no map
+    return {};
+  }
+}
+
+// A map that is pinned by its name: another lies there, or nothing can.
+void throw_if_pin_failed(int error, std::string_view log, const MapSpec& map, const std::string& object) {
+  const std::string operation = "load BPF object " + object + ": pin map '" + map.name + "' at " + map.pin_path;
+  if (log.find("parameter mismatch") != std::string_view::npos) {
+    const std::string differs = difference_of_pinned(map);
+    throw Error(error, operation,
+                "another map is pinned there" + (differs.empty() ? "" : ", " + differs) +
+                    ": remove it, or take another pin_root");
+  }
+  if (log.find("error reusing pinned map") != std::string_view::npos ||
+      log.find("failed to auto-pin") != std::string_view::npos)
+    throw Error(error, operation, pin::advice(error, map.pin_path));
 }
 
 }  // namespace
 
-void throw_map_error(int error, const std::string& map, const std::string& object) {
-  throw Error(error, "create map '" + map + "'" + (object.empty() ? "" : " of BPF object " + object),
-              map_advice(error));
+void throw_open_error(int error, const std::string& log, const std::string& object) {
+  const std::string operation = "open BPF object " + object;
+  if (is_shortage(error)) throw Error(error, operation, shortage_advice(error));
+  std::string detail = trimmed(log);
+  if (const std::string name = name_after(log, "failed to find BTF for extern "); !name.empty())
+    detail = "'" + name +
+             "' is used and not defined: define it, or declare a function of the kernel's with __ksym, a setting "
+             "of its configuration with __kconfig";
+  // Whatever number libbpf gives, ENOENT or one of its own: the file is what is wrong.
+  throw Error(ENOEXEC, operation, detail);
 }
 
-void throw_load_error(int error, const std::string& log, const std::string& object) {
+void throw_load_error(int error, const std::string& log, const std::string& object, std::span<const MapSpec> maps) {
+  if (error == EPERM) throw Error(error, "load BPF object " + object, needs_bpf(error));
+  // Without a descriptor or memory the verifier may well have been content.
   const std::string program = name_before(log, "BPF program load failed");
-  // Without the privilege the verifier never saw the program.
-  if (!program.empty() && error != EPERM) {
-    std::string cause;
-    if (const std::string missing = missing_in_kernel(log); !missing.empty())
-      cause = missing + " is not in Linux " + kernel_release();
-    else if (log.find("GPL-restricted function from non-GPL") != std::string::npos)
-      cause = R"(it calls what is for GPL programs: add char LICENSE[] SEC("license") = "GPL")";
-    throw VerifierError(error, program, log, cause);
+  if (!program.empty() && !is_shortage(error)) {
+    if (log.find("BEGIN PROG LOAD LOG") != std::string::npos) throw VerifierError(error, program, log, cause_of(log));
+    const std::string wrong = name_advice(program);
+    throw Error(error, "load program '" + program + "'", wrong.empty() ? trimmed(log) : wrong);
   }
-  if (const std::string map = name_before(log, "failed to create: "); !map.empty() && error != EPERM)
-    throw_map_error(error, map, object);
-  if (error == EPERM) throw Error(error, "load BPF object " + object, "needs CAP_BPF and CAP_NET_ADMIN");
+  if (const std::string name = name_before(log, "failed to create: "); !name.empty()) {
+    const MapSpec* map = find(maps, name);
+    if (map != nullptr && !map->pin_path.empty()) throw_if_pin_failed(error, log, *map, object);
+    throw_map_error(error, map != nullptr ? map->info : MapInfo{.name = name}, object);
+  }
+  if (is_shortage(error))
+    throw Error(error, program.empty() ? "load BPF object " + object : "load program '" + program + "'",
+                shortage_advice(error));
   if (log.find("failed to find valid kernel BTF") != std::string::npos)
     throw Error(EOPNOTSUPP, "load BPF object " + object,
                 "its CO-RE relocations need a kernel with CONFIG_DEBUG_INFO_BTF=y: /sys/kernel/btf/vmlinux is missing");

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
-// What libbpf's messages say about an object that did not load.
+// What libbpf's messages say about an object that did not open or load.
 #pragma once
 
+#include <span>
 #include <string>
+
+#include "bpf/map_info.hpp"
 
 namespace netkit_bpf {
 
-// Throws VerifierError or Error: `error` is the errno, `log` what libbpf said, `object` the object's name.
-[[noreturn]] void throw_load_error(int error, const std::string& log, const std::string& object);
-
-// Throws Error: the kernel did not make a map, which may be none of an object's.
-[[noreturn]] void throw_map_error(int error, const std::string& map, const std::string& object = {});
+// Both throw: `error` is the errno, `log` what libbpf said, `object` the object's name.
+[[noreturn]] void throw_open_error(int error, const std::string& log, const std::string& object);
+// VerifierError or Error. `maps` are the object's, as they were to be made.
+[[noreturn]] void throw_load_error(int error, const std::string& log, const std::string& object,
+                                   std::span<const MapSpec> maps);
 
 }  // namespace netkit_bpf

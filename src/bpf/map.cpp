@@ -8,7 +8,8 @@
 #include <utility>
 
 #include "base/error.hpp"
-#include "bpf/load_error.hpp"
+#include "base/privilege.hpp"
+#include "bpf/map_error.hpp"
 #include "bpf/pin.hpp"
 
 namespace netkit_bpf {
@@ -67,16 +68,17 @@ Map Map::open_id(uint32_t id) {
   Fd fd(bpf_map_get_fd_by_id(id));
   if (!fd) {
     const int error = errno;
-    throw Error(error, "open map " + std::to_string(id), error == EPERM ? "needs CAP_SYS_ADMIN" : "");
+    throw Error(error, "open map " + std::to_string(id), needs_sys_admin(error));
   }
   return Map(std::move(fd));
 }
 
-Map Map::create(const MapInfo& info) {
-  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = info.flags);
+Map Map::create(const MapInfo& info, const Map* inner) {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .inner_map_fd = static_cast<uint32_t>(inner == nullptr ? 0 : inner->fd()),
+              .map_flags = info.flags);
   Fd fd(bpf_map_create(static_cast<bpf_map_type>(info.type), info.name.c_str(), info.key_size, info.value_size,
                        info.max_entries, &options));
-  if (!fd) throw_map_error(errno, info.name);
+  if (!fd) throw_map_error(errno, info);
   return Map(std::move(fd), info.name);
 }
 

@@ -9,21 +9,9 @@
 
 #include "base/bytes.hpp"
 #include "base/fd.hpp"
+#include "bpf/map_info.hpp"
 
 namespace netkit_bpf {
-
-struct MapInfo {
-  uint32_t id = 0;
-  uint32_t type = 0;  // enum bpf_map_type
-  uint32_t key_size = 0;
-  uint32_t value_size = 0;
-  uint32_t max_entries = 0;
-  uint32_t flags = 0;
-  std::string name;         // cut at 15 bytes by the kernel
-  uint32_t btf = 0;         // the number of its types in the kernel; 0: it has none
-  uint32_t key_type = 0;    // among these
-  uint32_t value_type = 0;  // among these
-};
 
 // Any thread may use it. Keys and values are the bytes of one element; a value of a per-CPU map holds one
 // for each possible CPU, each rounded up to 8 bytes. A queue, a stack and a bloom filter have empty keys.
@@ -36,8 +24,9 @@ class Map {
   // Throws std::invalid_argument where something else is pinned.
   static Map open_pinned(const std::string& path);
   static Map open_id(uint32_t id);
-  // A new one, without types: of `info` it takes type, name, sizes, max_entries and flags.
-  static Map create(const MapInfo& info);
+  // A new one, without types: of `info` it takes type, name, sizes, max_entries and flags. `inner` is what the maps in
+  // one of maps are like.
+  static Map create(const MapInfo& info, const Map* inner = nullptr);
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }

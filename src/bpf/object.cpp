@@ -3,14 +3,19 @@
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <stdexcept>
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/privilege.hpp"
 #include "bpf/elf_check.hpp"
 #include "bpf/libbpf_log.hpp"
 #include "bpf/load_error.hpp"
+#include "bpf/map_error.hpp"
 
 namespace netkit_bpf {
 
@@ -39,22 +44,19 @@ Object::Object(std::span<const uint8_t> image, const std::string& name, const st
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name.c_str());
   if (!pin_root.empty()) options.pin_root_path = pin_root.c_str();
   object_.reset(bpf_object__open_mem(image.data(), image.size(), &options));
-  if (!object_) {
-    // Whatever number libbpf gives, ENOENT or one of its own: the file is what is wrong.
-    const int error = errno == ENOMEM ? ENOMEM : ENOEXEC;
-    throw Error(error, "open BPF object " + name, without_newline(log.text()));
-  }
+  if (!object_) throw_open_error(errno, log.text(), name);
   messages_ = log.text();
-  read_maps();
+  maps_ = describe_maps();
   variables_ = std::make_unique<Variables>(object_.get());
 }
 
-void Object::read_maps() {
+std::vector<MapSpec> Object::describe_maps() const {
+  std::vector<MapSpec> found;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object_.get()) {
     if (bpf_map__is_internal(map)) continue;
     const char* path = bpf_map__pin_path(map);
-    maps_.push_back({bpf_map__name(map),
+    found.push_back({bpf_map__name(map),
                      {.type = bpf_map__type(map),
                       .key_size = bpf_map__key_size(map),
                       .value_size = bpf_map__value_size(map),
@@ -63,8 +65,10 @@ void Object::read_maps() {
                       .name = bpf_map__name(map),
                       .key_type = bpf_map__btf_key_type_id(map),
                       .value_type = bpf_map__btf_value_type_id(map)},
-                     path == nullptr ? "" : path});
+                     path == nullptr ? "" : path,
+                     bpf_map__autocreate(map)});
   }
+  return found;
 }
 
 std::vector<ProgramSpec> Object::programs() const {
@@ -72,7 +76,7 @@ std::vector<ProgramSpec> Object::programs() const {
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) {
     found.push_back({bpf_program__name(program), bpf_program__section_name(program),
-                     static_cast<uint32_t>(bpf_program__type(program))});
+                     static_cast<uint32_t>(bpf_program__type(program)), bpf_program__autoload(program)});
   }
   return found;
 }
@@ -97,20 +101,16 @@ void Object::write_variable(size_t index, Bytes value) {
   variables_->write(index, value);
 }
 
-std::vector<uint8_t> Object::section(const std::string& name) const {
-  const std::lock_guard lock(mutex_);
-  return variables_->section(name);
-}
-
-void Object::set_section(const std::string& name, Bytes value) {
-  const std::lock_guard lock(mutex_);
-  variables_->set_section(name, value);
-}
-
 bpf_map* Object::find_map(const std::string& name) const {
   bpf_map* map = bpf_object__find_map_by_name(object_.get(), name.c_str());
   if (map == nullptr) throw Error(ENOENT, "find map '" + name + "' in BPF object " + name_);
   return map;
+}
+
+bpf_program* Object::find_program(const std::string& name) const {
+  bpf_program* program = bpf_object__find_program_by_name(object_.get(), name.c_str());
+  if (program == nullptr) throw Error(ENOENT, "find program '" + name + "' in BPF object " + name_);
+  return program;
 }
 
 void Object::set_max_entries(const std::string& map, uint32_t entries) {
@@ -130,25 +130,55 @@ void Object::reuse_map(const std::string& map, int fd) {
   reuse(find_map(map), fd);
 }
 
+void Object::set_autoload(const std::string& program, bool autoload) {
+  const std::lock_guard lock(mutex_);
+  if (const int error = bpf_program__set_autoload(find_program(program), autoload); error != 0)
+    throw Error(-error, "set whether program '" + program + "' is loaded");
+}
+
+void Object::set_autocreate(const std::string& map, bool autocreate) {
+  const std::lock_guard lock(mutex_);
+  if (const int error = bpf_map__set_autocreate(find_map(map), autocreate); error != 0)
+    throw Error(-error, "set whether map '" + map + "' is made");
+}
+
 // A ring buffer holds records, not values, and the kernel refuses one with a size or type of them. Its definition may
 // name the type of its records all the same, so that readers know it; then it is made here, without.
 void Object::create_typed_rings() {
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object_.get()) {
     const bool is_reused = bpf_map__fd(map) >= 0;
-    if (!is_ring(map) || is_reused || bpf_map__btf_value_type_id(map) == 0) continue;
+    if (!is_ring(map) || is_reused || !bpf_map__autocreate(map) || bpf_map__btf_value_type_id(map) == 0) continue;
     LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = bpf_map__map_flags(map),
                 .numa_node = bpf_map__numa_node(map));
     const std::string name = bpf_map__name(map);
     const Fd ring(bpf_map_create(bpf_map__type(map), name.c_str(), 0, 0, bpf_map__max_entries(map), &options));
-    if (!ring) throw_map_error(errno, name, name_);
+    if (!ring)
+      throw_map_error(errno, {.type = bpf_map__type(map), .max_entries = bpf_map__max_entries(map), .name = name},
+                      name_);
     bpf_map__set_value_size(map, 0);
     reuse(map, ring.get());
   }
 }
 
+// libbpf asks what the kernel can by trying it, once in the life of a process, and takes a try that had no descriptor
+// for a no (features.c): global variables are then refused for ever. So there must be as many as it may need.
+void Object::check_descriptors() const {
+  constexpr size_t at_once = 8;  // the types, the kernel's types, and what is tried
+  constexpr size_t of_each = 2;  // libbpf's and the one that outlives it
+  size_t count = maps_.size() + at_once;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_.get()) count += bpf_program__autoload(program) ? of_each : 0;
+  std::vector<Fd> spare;
+  for (size_t i = 0; i < count; ++i) {
+    spare.emplace_back(::eventfd(0, EFD_CLOEXEC));
+    if (!spare.back()) throw Error(errno, "load BPF object " + name_, shortage_advice(errno));
+  }
+}
+
 void Object::load() {
   const std::lock_guard lock(mutex_);
+  if (has_failed_) throw std::invalid_argument("BPF object " + name_ + " failed to load before: open it again");
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) {
     if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC && bpf_program__autoload(program))
@@ -157,8 +187,13 @@ void Object::load() {
                       R"(" names no type of program: try SEC("netkit/primary") or SEC("netkit/peer"))");
   }
   const LibbpfLog log;
+  check_descriptors();
   create_typed_rings();
-  if (const int error = -bpf_object__load(object_.get()); error != 0) throw_load_error(error, log.text(), name_);
+  if (const int error = -bpf_object__load(object_.get()); error != 0) {
+    has_failed_ = true;  // libbpf loads an object once
+    variables_->abandon();
+    throw_load_error(error, log.text(), name_, describe_maps());
+  }
   messages_ += log.text();
   variables_->map_memory();
 }
@@ -169,20 +204,28 @@ std::string Object::take_messages() {
 }
 
 int Object::program(const std::string& name) const {
-  const bpf_program* program = bpf_object__find_program_by_name(object_.get(), name.c_str());
-  if (program == nullptr) throw Error(ENOENT, "find program '" + name + "' in BPF object " + name_);
   const std::lock_guard lock(mutex_);
-  return bpf_program__fd(program);
+  return std::max(bpf_program__fd(find_program(name)), -1);
 }
 
 int Object::map(const std::string& name) const {
   const std::lock_guard lock(mutex_);
-  return bpf_map__fd(find_map(name));
+  const bpf_map* found = find_map(name);
+  // libbpf holds the place of a map that it did not make with another descriptor.
+  return bpf_map__autocreate(found) ? std::max(bpf_map__fd(found), -1) : -1;
 }
 
-Program Object::open_program(const std::string& name) const { return {duplicate(program(name)), name}; }
+Program Object::open_program(const std::string& name) const {
+  const int fd = program(name);
+  if (fd < 0) throw std::invalid_argument("program '" + name + "' was not loaded");
+  return {duplicate(fd), name};
+}
 
-Map Object::open_map(const std::string& name) const { return Map(duplicate(map(name)), name); }
+Map Object::open_map(const std::string& name) const {
+  const int fd = map(name);
+  if (fd < 0) throw std::invalid_argument("map '" + name + "' was not made");
+  return Map(duplicate(fd), name);
+}
 
 TestRun Object::test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const {
   return open_program(name).test_run(packet, repeat);

@@ -14,6 +14,7 @@
 
 #include "bpf/btf_types.hpp"
 #include "bpf/map.hpp"
+#include "bpf/map_info.hpp"
 #include "bpf/program.hpp"
 #include "bpf/variables.hpp"
 
@@ -24,13 +25,7 @@ struct ProgramSpec {
   std::string name;
   std::string section;  // "netkit/primary"
   uint32_t type = 0;    // enum bpf_prog_type
-};
-
-// What an object file says of a map.
-struct MapSpec {
-  std::string name;
-  MapInfo info;          // no id and no types of the kernel's; key_type and value_type are among the object's
-  std::string pin_path;  // where it is pinned by its name; empty if it is not
+  bool autoload = true;
 };
 
 // Any thread may use it: one waits while another loads it.
@@ -55,34 +50,37 @@ class Object {
   void set_max_entries(const std::string& map, uint32_t entries);
   void set_value_size(const std::string& map, uint32_t bytes);
   void reuse_map(const std::string& map, int fd);
-  // The whole of a section of global variables: ".rodata" before load, ".data" or ".bss" at any time.
-  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const;
-  void set_section(const std::string& name, Bytes value);
+  // Whether load loads a program, or makes a map. Of SEC("?…") it does not unless it is told to.
+  void set_autoload(const std::string& program, bool autoload);
+  void set_autocreate(const std::string& map, bool autocreate);
 
-  // Throws VerifierError, or Error with what the kernel refused.
+  // Throws VerifierError, or Error with what the kernel refused. An object that failed to load cannot be used further.
   void load();
 
   // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
   std::string take_messages();
 
-  // After load. They outlive the object.
+  // After load. They outlive the object. Throw std::invalid_argument for what was not loaded or made.
   [[nodiscard]] Program open_program(const std::string& name) const;
   [[nodiscard]] Map open_map(const std::string& name) const;
 
-  // After load. The descriptors belong to the object.
+  // After load. The descriptors belong to the object; -1 of what was not loaded or made.
   [[nodiscard]] int program(const std::string& name) const;
   [[nodiscard]] int map(const std::string& name) const;
   [[nodiscard]] TestRun test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const;
 
  private:
   [[nodiscard]] bpf_map* find_map(const std::string& name) const;
-  void read_maps();
+  [[nodiscard]] bpf_program* find_program(const std::string& name) const;
+  [[nodiscard]] std::vector<MapSpec> describe_maps() const;
   void create_typed_rings();
+  void check_descriptors() const;
 
   mutable std::mutex mutex_;  // of what load() changes
   std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
   std::string name_;
   std::string messages_;
+  bool has_failed_ = false;
   std::vector<MapSpec> maps_;
   std::unique_ptr<Variables> variables_;
 };

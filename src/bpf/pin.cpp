@@ -2,6 +2,8 @@
 #include "bpf/pin.hpp"
 
 #include <bpf/bpf.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -11,22 +13,18 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/privilege.hpp"
 
 namespace netkit_bpf::pin {
 
 namespace {
 
-const char* advice(int error) {
-  switch (error) {
-    case EINVAL:
-    case EPERM:
-    case EACCES:
-      return "needs CAP_BPF, and a path on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
-    case ENOENT:
-      return "no such directory, or nothing is pinned there";
-    default:
-      return "";
-  }
+// Whether the path lies on a BPF file system, there or not; true where its directory cannot be asked.
+bool is_on_bpf_file_system(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  struct statfs found{};
+  return ::statfs(directory.c_str(), &found) != 0 || found.f_type == BPF_FS_MAGIC;
 }
 
 // What a descriptor is, by the name of its anonymous inode: every BPF object has one of its own kind.
@@ -52,7 +50,7 @@ std::string kind_of(int fd) {
 void create(int fd, const std::string& path, const std::string& what) {
   if (bpf_obj_pin(fd, path.c_str()) == 0) return;
   const int error = errno;
-  throw Error(error, "pin " + what + " at " + path, advice(error));
+  throw Error(error, "pin " + what + " at " + path, advice(error, path));
 }
 
 void remove(const std::string& path, const std::string& what) {
@@ -63,11 +61,26 @@ Fd open(const std::string& path, const std::string& kind) {
   Fd fd(bpf_obj_get(path.c_str()));
   if (!fd) {
     const int error = errno;
-    throw Error(error, "open the " + kind + " pinned at " + path, advice(error));
+    throw Error(error, "open the " + kind + " pinned at " + path, advice(error, path));
   }
   if (const std::string found = kind_of(fd.get()); found != kind)
     throw std::invalid_argument("what is pinned at " + path + " is a " + found + ", not a " + kind);
   return fd;
+}
+
+std::string advice(int error, const std::string& path) {
+  if (!is_on_bpf_file_system(path)) return "it is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
+  switch (error) {
+    case EPERM:
+    case EACCES:
+      return "needs CAP_BPF, and rights on the path";
+    case EINVAL:
+      return "a name on a BPF file system has no dots";
+    case ENOENT:
+      return "no such directory, or nothing is pinned there";
+    default:
+      return shortage_advice(error);
+  }
 }
 
 }  // namespace netkit_bpf::pin

@@ -18,4 +18,7 @@ void remove(const std::string& path, const std::string& what);
 // where something else is pinned there.
 Fd open(const std::string& path, const std::string& kind);
 
+// What to do where the kernel did not pin or open something at the path.
+std::string advice(int error, const std::string& path);
+
 }  // namespace netkit_bpf::pin

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/privilege.hpp"
 
 namespace netkit_bpf {
 
@@ -65,7 +66,7 @@ Program open(uint32_t id) {
   Fd fd(bpf_prog_get_fd_by_id(id));
   if (!fd) {
     const int error = errno;
-    throw Error(error, "open program " + std::to_string(id), error == EPERM ? "needs CAP_SYS_ADMIN" : "");
+    throw Error(error, "open program " + std::to_string(id), needs_sys_admin(error));
   }
   const Program numbered(duplicate(fd.get()), std::to_string(id));
   return {std::move(fd), numbered.info().name};

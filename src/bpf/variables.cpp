@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
 
 #include "base/error.hpp"
 
@@ -18,21 +20,78 @@ namespace netkit_bpf {
 
 namespace {
 
+// Copies into memory that a program uses, or out of it: number by number, each whole if it is aligned there.
 template <typename T>
-bool store_whole(uint8_t* to, Bytes value) {  // NOLINT(readability-non-const-parameter): written through an atomic_ref
-  if (value.size() != sizeof(T) || reinterpret_cast<uintptr_t>(to) % sizeof(T) != 0) return false;
-  T number{};
-  std::memcpy(&number, value.data(), sizeof(T));
-  std::atomic_ref(*reinterpret_cast<T*>(to)).store(number, std::memory_order_release);
+bool copy_number(uint8_t* shared, uint8_t* own, size_t size, bool store) {
+  if (size < sizeof(T) || reinterpret_cast<uintptr_t>(shared) % sizeof(T) != 0) return false;
+  const std::atomic_ref number(*reinterpret_cast<T*>(shared));
+  T value{};
+  if (store) {
+    std::memcpy(&value, own, sizeof(T));
+    number.store(value, std::memory_order_release);
+  } else {
+    value = number.load(std::memory_order_acquire);
+    std::memcpy(own, &value, sizeof(T));
+  }
   return true;
 }
 
-template <typename T>
-bool load_whole(const uint8_t* from, std::vector<uint8_t>& value) {
-  if (value.size() != sizeof(T) || reinterpret_cast<uintptr_t>(from) % sizeof(T) != 0) return false;
-  const T number = std::atomic_ref(*const_cast<T*>(reinterpret_cast<const T*>(from))).load(std::memory_order_acquire);
-  std::memcpy(value.data(), &number, sizeof(T));
-  return true;
+void copy_numbers(uint8_t* shared, uint8_t* own, size_t size, bool store) {
+  for (size_t at = 0; at < size;) {
+    const size_t left = size - at;
+    if (copy_number<uint64_t>(shared + at, own + at, left, store))
+      at += sizeof(uint64_t);
+    else if (copy_number<uint32_t>(shared + at, own + at, left, store))
+      at += sizeof(uint32_t);
+    else if (copy_number<uint16_t>(shared + at, own + at, left, store))
+      at += sizeof(uint16_t);
+    else if (copy_number<uint8_t>(shared + at, own + at, left, store))
+      at += sizeof(uint8_t);
+  }
+}
+
+// Whether the type holds what the kernel keeps to itself: locks, timers, list heads, pointers to its objects. It lets
+// nobody map a map that does (bpf_map_mmap(), kernel/bpf/syscall.c).
+bool has_special_fields(const btf* types, uint32_t id, int depth = 0) {
+  constexpr std::array special{"bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer",   "bpf_wq",      "bpf_task_work",
+                               "bpf_list_head", "bpf_list_node",     "bpf_rb_root", "bpf_rb_node", "bpf_refcount"};
+  constexpr std::array<std::string_view, 4> tags{"kptr", "kptr_untrusted", "percpu_kptr", "uptr"};
+  constexpr int deepest = 32;
+  const btf_type* type = btf__type_by_id(types, id);
+  if (type == nullptr || depth > deepest) return false;
+  const char* name = btf__str_by_offset(types, type->name_off);
+  switch (btf_kind(type)) {
+    case BTF_KIND_STRUCT:
+    case BTF_KIND_UNION: {
+      if (std::ranges::find(special, std::string_view(name)) != special.end()) return true;
+      for (uint16_t i = 0; i < btf_vlen(type); ++i)
+        if (has_special_fields(types, btf_members(type)[i].type, depth + 1)) return true;
+      return false;
+    }
+    case BTF_KIND_ARRAY:
+      return has_special_fields(types, btf_array(type)->type, depth + 1);
+    case BTF_KIND_PTR: {
+      const btf_type* target = btf__type_by_id(types, type->type);
+      return target != nullptr && btf_is_type_tag(target) &&
+             std::ranges::find(tags, btf__str_by_offset(types, target->name_off)) != tags.end();
+    }
+    case BTF_KIND_TYPEDEF:
+    case BTF_KIND_CONST:
+    case BTF_KIND_VOLATILE:
+    case BTF_KIND_VAR:
+      return has_special_fields(types, type->type, depth + 1);
+    default:
+      return false;
+  }
+}
+
+// libbpf lets a section be mapped only if a variable in it is global. Of one with static variables alone a value could
+// be written only with the whole section, and what the program counts meanwhile would be undone.
+void make_mappable(const btf* types, bpf_map* map) {
+  const btf_type* section = btf__type_by_id(types, bpf_map__btf_value_type_id(map));
+  for (uint16_t i = 0; i < btf_vlen(section); ++i)
+    if (has_special_fields(types, btf_var_secinfos(section)[i].type)) return;
+  bpf_map__set_map_flags(map, bpf_map__map_flags(map) | BPF_F_MMAPABLE);  // fails of no map that is not made yet
 }
 
 }  // namespace
@@ -48,12 +107,12 @@ Variables::Variables(const bpf_object* object) {
     const btf_type* section =
         bpf_map__is_internal(map) ? btf__type_by_id(types, bpf_map__btf_value_type_id(map)) : nullptr;
     size_t size = 0;
-    auto* memory = static_cast<uint8_t*>(bpf_map__initial_value(map, &size));
-    if (section == nullptr || !btf_is_datasec(section) || memory == nullptr) continue;
+    if (section == nullptr || !btf_is_datasec(section) || bpf_map__initial_value(map, &size) == nullptr) continue;
     const std::string name = btf__str_by_offset(types, section->name_off);
     if (name == ".kconfig") continue;  // libbpf's to fill
     const bool is_constant = (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0;
-    sections_.push_back({name, map, size, is_constant, memory, nullptr});
+    make_mappable(types, map);
+    sections_.push_back({name, map, size, is_constant, nullptr});
     for (uint16_t i = 0; i < btf_vlen(section); ++i) {
       const btf_var_secinfo& entry = btf_var_secinfos(section)[i];
       const btf_type* variable = btf__type_by_id(types, entry.type);
@@ -74,82 +133,62 @@ size_t Variables::index(const std::string& name) const {
   return static_cast<size_t>(found - all_.begin());
 }
 
-const Variables::Section& Variables::find(const std::string& name) const {
-  const auto found = std::ranges::find(sections_, name, &Section::name);
-  if (found == sections_.end()) throw Error(ENOENT, "find section '" + name + "'");
-  return *found;
+const Variables::Section& Variables::section_of(const Variable& variable) const {
+  return *std::ranges::find(sections_, variable.section, &Section::name);
+}
+
+uint8_t* Variables::memory(const Section& section) const {
+  if (state_ == State::abandoned) throw std::invalid_argument("loading its object failed: open it again");
+  if (state_ == State::loaded) return section.mapping.get();
+  size_t size = 0;  // asked for each time: libbpf may free it
+  return static_cast<uint8_t*>(bpf_map__initial_value(section.map, &size));
 }
 
 std::vector<uint8_t> Variables::read(size_t index) const {
   const Variable& variable = all_.at(index);
-  return read(find(variable.section), variable.offset, variable.size);
+  const Section& section = section_of(variable);
+  std::vector<uint8_t> value(variable.size);
+  if (uint8_t* from = memory(section); from != nullptr) {
+    copy_numbers(from + variable.offset, value.data(), value.size(), false);
+    return value;
+  }
+  std::vector<uint8_t> all(section.size);
+  const uint32_t key = 0;
+  if (bpf_map_lookup_elem(bpf_map__fd(section.map), &key, all.data()) != 0)
+    throw Error(errno, "read variable '" + variable.name + "'");
+  std::copy_n(all.begin() + variable.offset, variable.size, value.begin());
+  return value;
 }
 
 void Variables::write(size_t index, Bytes value) {
   const Variable& variable = all_.at(index);
+  const Section& section = section_of(variable);
   if (value.size() != variable.size)
     throw std::invalid_argument("variable '" + variable.name + "' takes " + std::to_string(variable.size) + " bytes");
-  if (loaded_ && variable.is_constant)
+  if (state_ == State::loaded && variable.is_constant)
     throw Error(EPERM, "write variable '" + variable.name + "'", "constants are fixed once the object is loaded");
-  write(find(variable.section), variable.offset, value);
-}
-
-std::vector<uint8_t> Variables::section(const std::string& name) const {
-  const Section& found = find(name);
-  return read(found, 0, found.size);
-}
-
-void Variables::set_section(const std::string& name, Bytes value) {
-  const Section& found = find(name);
-  if (value.size() != found.size) throw std::invalid_argument("section '" + name + "' is of another size");
-  write(found, 0, value);
+  uint8_t* to = memory(section);
+  if (to == nullptr)
+    throw Error(EOPNOTSUPP, "write variable '" + variable.name + "'",
+                "section " + section.name +
+                    " cannot be mapped, and would be written whole, over what the program counts in it: "
+                    "set it before load, or keep locks, timers and kernel pointers in another section");
+  std::vector<uint8_t> copy(value.begin(), value.end());
+  copy_numbers(to + variable.offset, copy.data(), copy.size(), true);
 }
 
 void Variables::map_memory() {
   const auto page = static_cast<size_t>(::getpagesize());
   for (Section& section : sections_) {
-    section.memory = nullptr;
-    const int fd = bpf_map__fd(section.map);
-    // A section without a global variable cannot be mapped.
-    if ((bpf_map__map_flags(section.map) & BPF_F_MMAPABLE) != 0) {
-      const size_t length = (section.size + page - 1) / page * page;
-      void* start =
-          ::mmap(nullptr, length, section.is_constant ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-      if (start == MAP_FAILED) throw Error(errno, "map section '" + section.name + "'");
-      section.mapping = {static_cast<uint8_t*>(start), Unmap{length}};
-      section.memory = section.mapping.get();
-    }
+    // Not every kernel, nor a section with the kernel's own in it.
+    if ((bpf_map__map_flags(section.map) & BPF_F_MMAPABLE) == 0) continue;
+    const size_t length = (section.size + page - 1) / page * page;
+    void* start = ::mmap(nullptr, length, section.is_constant ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED,
+                         bpf_map__fd(section.map), 0);
+    if (start == MAP_FAILED) throw Error(errno, "map section '" + section.name + "'");
+    section.mapping = {static_cast<uint8_t*>(start), Unmap{length}};
   }
-  loaded_ = true;
-}
-
-std::vector<uint8_t> Variables::read(const Section& section, size_t offset, size_t size) {
-  if (section.memory == nullptr) {
-    std::vector<uint8_t> all(section.size);
-    const uint32_t key = 0;
-    if (bpf_map_lookup_elem(bpf_map__fd(section.map), &key, all.data()) != 0)
-      throw Error(errno, "read section '" + section.name + "'");
-    return {all.begin() + static_cast<ptrdiff_t>(offset), all.begin() + static_cast<ptrdiff_t>(offset + size)};
-  }
-  std::vector<uint8_t> value(size);
-  const uint8_t* from = section.memory + offset;
-  if (!load_whole<uint64_t>(from, value) && !load_whole<uint32_t>(from, value) && !load_whole<uint16_t>(from, value))
-    std::memcpy(value.data(), from, size);
-  return value;
-}
-
-void Variables::write(const Section& section, size_t offset, Bytes value) {
-  if (section.memory == nullptr) {
-    std::vector<uint8_t> all = read(section, 0, section.size);
-    std::ranges::copy(value, all.begin() + static_cast<ptrdiff_t>(offset));
-    const uint32_t key = 0;
-    if (bpf_map_update_elem(bpf_map__fd(section.map), &key, all.data(), BPF_ANY) != 0)
-      throw Error(errno, "write section '" + section.name + "'");
-    return;
-  }
-  uint8_t* to = section.memory + offset;
-  if (!store_whole<uint64_t>(to, value) && !store_whole<uint32_t>(to, value) && !store_whole<uint16_t>(to, value))
-    std::memcpy(to, value.data(), value.size());
+  state_ = State::loaded;
 }
 
 }  // namespace netkit_bpf

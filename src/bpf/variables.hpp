@@ -32,18 +32,17 @@ class Variables {
   // The first of this name. Throws Error (ENOENT).
   [[nodiscard]] size_t index(const std::string& name) const;
 
-  // From load on the program's own memory is read and written: what is written is seen at once, a value of 1, 2,
-  // 4 or 8 bytes as a whole, and its neighbours are left alone.
-  // Throws std::invalid_argument where the size is another.
+  // From load on the program's own memory is read and written: what is written is seen at once, each aligned number of
+  // 1, 2, 4 or 8 bytes as a whole, and its neighbours are left alone.
+  // Throws std::invalid_argument where the size is another or load failed, Error (EOPNOTSUPP) to write where the
+  // section cannot be mapped: the kernel takes such a one only whole, over what the program counts in it meanwhile.
   [[nodiscard]] std::vector<uint8_t> read(size_t index) const;
   void write(size_t index, Bytes value);
 
-  // The whole of a section: ".data".
-  [[nodiscard]] std::vector<uint8_t> section(const std::string& name) const;
-  void set_section(const std::string& name, Bytes value);
-
   // Once the object is loaded: takes hold of the maps.
   void map_memory();
+  // Once it failed to: its memory is libbpf's to free.
+  void abandon() noexcept { state_ = State::abandoned; }
 
  private:
   struct Unmap {
@@ -55,17 +54,17 @@ class Variables {
     bpf_map* map;
     size_t size;
     bool is_constant;
-    uint8_t* memory;  // null of a map that cannot be mapped
-    std::unique_ptr<uint8_t, Unmap> mapping;
+    std::unique_ptr<uint8_t, Unmap> mapping;  // none before load, nor of a map that cannot be mapped
   };
+  enum class State { open, loaded, abandoned };
 
-  [[nodiscard]] const Section& find(const std::string& name) const;
-  [[nodiscard]] static std::vector<uint8_t> read(const Section& section, size_t offset, size_t size);
-  static void write(const Section& section, size_t offset, Bytes value);
+  [[nodiscard]] const Section& section_of(const Variable& variable) const;
+  // Its values; null of a map that cannot be mapped.
+  [[nodiscard]] uint8_t* memory(const Section& section) const;
 
   std::vector<Section> sections_;
   std::vector<Variable> all_;
-  bool loaded_ = false;
+  State state_ = State::open;
 };
 
 }  // namespace netkit_bpf

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/privilege.hpp"
 #include "observer/assembler.hpp"
 #include "observer/classic_to_ebpf.hpp"
 #include "observer/instructions.hpp"
@@ -23,7 +24,7 @@ namespace {
 
 constexpr size_t log_size = 1 << 16;
 
-const char* advice(int error) { return error == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN" : ""; }
+std::string advice(int error) { return std::string(needs_bpf(error)) + shortage_advice(error); }
 
 Fd create_map(bpf_map_type type, const char* name, uint32_t value_size) {
   Fd map(bpf_map_create(type, name, sizeof(uint32_t), value_size, 1, nullptr));
@@ -93,7 +94,7 @@ Program load(std::span<const bpf_insn> code, Side side) {
   Fd program = try_load(name, code, 0, log);
   if (program) return {std::move(program), name};
   const int error = errno;
-  if (log[0] != '\0' && error != EPERM) throw VerifierError(error, name, log.data());
+  if (log[0] != '\0' && error != EPERM && !is_shortage(error)) throw VerifierError(error, name, log.data());
   throw Error(error, "load program '" + name + "'", advice(error));
 }
 

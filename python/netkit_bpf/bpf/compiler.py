@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from netkit_bpf import _core
-from netkit_bpf.bpf.compiler_errors import refusal
 from netkit_bpf.errors import CompileError
 from netkit_bpf.internal.arguments import expect
 
@@ -18,6 +18,34 @@ _SECONDS = 300
 # Headers that ship with the package: its own, libbpf's and the kernel's. They come behind the user's and before the
 # system's, which may be older than what was compiled against these.
 _INCLUDE = Path(_core.__file__).with_name("include")
+
+_INCLUDED_AT = re.compile(r"^In file included from <stdin>:(\d+):", re.MULTILINE)
+_ERROR_AT = re.compile(r"^<stdin>:(\d+):(\d+): (?:fatal )?error: ", re.MULTILINE)
+_INCLUSION = re.compile(r"\s*#\s*include\s*[<\"]([^>\"]+)[>\"]")
+
+# There is no C library for BPF. What its headers are included for is elsewhere.
+_INSTEAD = {
+    "arpa/inet.h": "<bpf/bpf_endian.h>, which has bpf_htons() and its like",
+    "assert.h": "a test, and a return",
+    "errno.h": "<linux/errno.h>",
+    "inttypes.h": "<linux/types.h>, which has __u32 and its like",
+    "net/ethernet.h": "<linux/if_ether.h>",
+    "net/if.h": "<linux/if.h>",
+    "netinet/icmp6.h": "<linux/icmpv6.h>",
+    "netinet/if_ether.h": "<linux/if_ether.h>",
+    "netinet/in.h": "<linux/in.h> and <linux/in6.h>",
+    "netinet/ip.h": "<linux/ip.h>, which has struct iphdr",
+    "netinet/ip6.h": "<linux/ipv6.h>, which has struct ipv6hdr",
+    "netinet/ip_icmp.h": "<linux/icmp.h>",
+    "netinet/tcp.h": "<linux/tcp.h>, which has struct tcphdr",
+    "netinet/udp.h": "<linux/udp.h>, which has struct udphdr",
+    "stdio.h": "bpf_printk(), which trace_log() reads",
+    "stdlib.h": "maps, which are a BPF program's memory",
+    "string.h": "__builtin_memcpy(), __builtin_memset() and __builtin_memcmp()",
+    "sys/types.h": "<linux/types.h>",
+    "time.h": "bpf_ktime_get_ns()",
+    "unistd.h": "the helpers of bpf-helpers(7)",
+}
 
 
 def find_clang() -> str:
@@ -65,9 +93,24 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
         raise CompileError(f"{clang} was not done after {_SECONDS} s") from None
     messages = done.stderr.decode(errors="replace").strip()
     if done.returncode:
-        raise refusal(source, messages or f"{clang} ended with status {done.returncode}")
+        raise _refusal(source, messages or f"{clang} ended with status {done.returncode}")
     if messages:
         import logging
 
         logging.getLogger(__name__).warning("%s", messages)
     return done.stdout
+
+
+def _refusal(source: str, messages: str) -> CompileError:
+    """The error that says what clang said of a source."""
+    error, inclusion = _ERROR_AT.search(messages), _INCLUDED_AT.search(messages)
+    line = column = None
+    if inclusion and (error is None or inclusion.start() < error.start()):
+        line = int(inclusion[1])
+    elif error:
+        line, column = int(error[1]), int(error[2])
+    lines = source.splitlines()
+    included = _INCLUSION.match(lines[line - 1]) if line and line <= len(lines) else None
+    if included and included[1] in _INSTEAD:
+        messages += f"\nThere is no C library for BPF: instead of <{included[1]}> take {_INSTEAD[included[1]]}."
+    return CompileError(messages, line, column)

@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 from collections.abc import ItemsView, Iterable, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit_bpf._core import BtfTypes
 from netkit_bpf._core import Map as CoreMap
-from netkit_bpf.bpf.map_base import MapBase, check_max_entries, path_text
-from netkit_bpf.bpf.map_elements import MapInfo
-from netkit_bpf.bpf.map_types import NO_ITEMS, Kind
+from netkit_bpf.bpf.map_base import MapBase, path_text
+from netkit_bpf.bpf.map_definition import Typed, define
+from netkit_bpf.bpf.map_elements import MapInfo, MapItems, MapValues
+from netkit_bpf.bpf.map_types import NO_ITEMS, Flags, Kind
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.btf.codec import Integer
 from netkit_bpf.btf.types import Types
-from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.internal.arguments import expect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class Map(MapBase, MutableMapping[Any, Any]):
     one for each possible CPU. Values of an array or hash of maps are maps, of a program array programs; reading them
     needs CAP_SYS_ADMIN.
 
+    `struct in6_addr` and `__be32[4]` are IPv6Address, `struct in_addr` and `__be32` IPv4Address; each takes an object
+    of the module ipaddress, its text, its bytes or its number, and so does an array of 4 or 16 unsigned bytes an
+    address. `__be16`, a port, and `__be64` are int in the host's order. In numpy arrays an IPv4 address is its number,
+    as int(address), and an IPv6 address its 16 bytes. The key of an LPM trie may be a network or an address.
+
     Iterating goes over a copy, made in batches where the kernel has them (5.6): meanwhile anybody may change the
     map. A queue and a stack have `push`, `pop` and `peek` instead of keys, a bloom filter `push` and `in`. A ring
     buffer is read by `RingBuffer`. Any thread may use it. An argument that is not of the map's type is a TypeError, a
@@ -56,32 +62,47 @@ class Map(MapBase, MutableMapping[Any, Any]):
         max_entries: int,
         key_size: int = 0,
         value_size: int = 0,
+        key: str = "",
+        value: str = "",
+        types: Typed | None = None,
+        flags: Flags = 0,
+        inner: Map | None = None,
         name: str = "",
     ) -> Map:
-        """Make a map without an object: a ring buffer for an array of maps, say. Its keys and values are bytes.
+        """Make a map without an object: a ring buffer for an array of maps, say.
+
+        Its keys and values are bytes, unless their types are named. The kernel does not learn these: who opens the map
+        elsewhere sees bytes.
 
         Args:
             type: as bpftool(8) writes it: "hash", "ringbuf".
             max_entries: how many elements it holds at most; of a ring buffer, its bytes.
             key_size: bytes of a key.
             value_size: bytes of a value.
+            key: instead of its size, the type of a key: "struct flow", "__u32".
+            value: instead of its size, the type of a value.
+            types: the object, or a map of one, whose types these are.
+            flags: `MapFlags`, or their names: "no_prealloc", ["no_prealloc", "mmapable"].
+            inner: a map like those that a map of maps holds.
             name: letters, digits, dots and underscores, at most 15.
 
         Raises:
-            ValueError: there is no such type, or a number is no size.
-            OSError: EINVAL, a map of this type is not like that; ENOMEM, it is too large.
+            ValueError: there is no such type of map or flag, or a number is no size.
+            LookupError: the object has no such type.
+            OSError: EINVAL, a map of this type is not like that, and the text says in what; ENOMEM, it is too large.
 
         >>> rings[cpu] = Map.create("ringbuf", max_entries=1 << 20)  # doctest: +SKIP
+        >>> Map.create("lpm_trie", key_size=8, value_size=4, max_entries=64, flags="no_prealloc")  # doctest: +SKIP
         """
-        kinds = {kind.name.lower(): kind for kind in Kind if kind is not Kind.UNKNOWN}
-        if expect(type, str, "type") not in kinds:
-            raise ValueError(f"type {type!r} is no type of map: there are {', '.join(kinds)}")
-        check_max_entries(kinds[type], max_entries)
-        expect_in(key_size, range(1 << 32), "key_size")
-        expect_in(value_size, range(1 << 32), "value_size")
-        if not re.fullmatch(r"[\w.]{0,15}", expect(name, str, "name"), re.ASCII):
-            raise ValueError(f"name {name!r} must be letters, digits, dots and underscores, at most 15")
-        return cls._opened(CoreMap.create(kinds[type], name, max_entries, key_size, value_size))
+        wanted = define(type, max_entries, (key, key_size), (value, value_size), types, flags, name)
+        like = None if inner is None else expect(inner, Map, "inner")._open()
+        sizes = (wanted.key_size, wanted.value_size)
+        core = CoreMap.create(wanted.type, wanted.name, wanted.max_entries, *sizes, wanted.flags, like)
+        made = cls._opened(core)
+        if types is not None:
+            made._types = types._types
+            made._info = made._info._replace(key_type=wanted.key_type, value_type=wanted.value_type)
+        return made
 
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Map:
@@ -93,7 +114,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
             ValueError: what is pinned there is no map.
 
         >>> with Map.open_pinned("/sys/fs/bpf/packets") as packets:  # doctest: +SKIP
-        ...     print(dict(packets))
+        ...     print(packets.copy())
         """
         text = path_text(path)
         return cls._opened(CoreMap.open_pinned(text), text)
@@ -107,6 +128,8 @@ class Map(MapBase, MutableMapping[Any, Any]):
         return found
 
     def __enter__(self) -> Map:
+        if self._closed:
+            raise ValueError(f"map '{self.name}' is closed")
         return self
 
     # --- Items.
@@ -116,7 +139,10 @@ class Map(MapBase, MutableMapping[Any, Any]):
         value = None if raw is None else core.lookup(raw)
         if value is None:
             raise KeyError(key)
-        return self._to_value(value)
+        try:
+            return self._to_value(value)
+        except FileNotFoundError:  # a map or program that its holder let go of meanwhile
+            raise KeyError(key) from None
 
     def __setitem__(self, key: Any, value: Any) -> None:
         core, raw = self._element(key)
@@ -149,11 +175,26 @@ class Map(MapBase, MutableMapping[Any, Any]):
 
     def values(self) -> ValuesView[Any]:
         """All values, copied when they are iterated over."""
-        return _Values(self)
+        return MapValues(self)
 
     def items(self) -> ItemsView[Any, Any]:
         """All keys with their values, copied when they are iterated over."""
-        return _Items(self)
+        return MapItems(self)
+
+    def copy(self) -> dict[Any, Any]:
+        """A dict of all elements, read in batches.
+
+        `dict(map)` looks the keys up one by one, as Python does with everything that has keys, and raises KeyError
+        where one is deleted meanwhile.
+
+        >>> packets.copy()  # doctest: +SKIP
+        {IPv4Address('10.0.0.1'): 12}
+        """
+        return dict(self._pairs())
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Write the elements of a mapping, or of pairs, as a dict does; of another map as `items` copies them."""
+        super().update(other.items() if isinstance(other, Map) else other, **more)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Set the value where there is none, in one step; return the value that is there then."""
@@ -305,23 +346,11 @@ class Map(MapBase, MutableMapping[Any, Any]):
             raise IndexError(f"map '{self.name}' is empty")
         return self._elements.value(raw)
 
-    def _read(self) -> tuple[list[Any], Iterator[Any]]:
-        """A copy of all keys, and of the values that belong to them."""
+    def _pairs(self) -> Iterator[tuple[Any, Any]]:
+        """A copy of all keys with their values. A map or program that its holder let go of meanwhile is left out."""
         core = self._keyed()
         keys, values = core.read_all()
         room = core.value_room()
-        return self._elements.keys(keys), (self._to_value(values[at : at + room]) for at in range(0, len(values), room))
-
-
-class _Values(ValuesView[Any]):
-    _mapping: Map
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._mapping._read()[1]
-
-
-class _Items(ItemsView[Any, Any]):
-    _mapping: Map
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return zip(*self._mapping._read(), strict=True)
+        for index, key in enumerate(self._elements.keys(keys)):
+            with contextlib.suppress(FileNotFoundError):
+                yield key, self._to_value(values[index * room : (index + 1) * room])

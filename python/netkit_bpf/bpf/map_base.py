@@ -10,9 +10,9 @@ import os
 from netkit_bpf._core import Map as CoreMap
 from netkit_bpf._core import Object as CoreObject
 from netkit_bpf.bpf.map_elements import Elements, MapInfo
-from netkit_bpf.bpf.map_types import Kind
+from netkit_bpf.bpf.map_types import Kind, MapFlags
 from netkit_bpf.btf.types import Types
-from netkit_bpf.internal.arguments import expect_in
+from netkit_bpf.internal.arguments import expect, expect_in
 from netkit_bpf.internal.resource import Closing
 
 _ENTRIES = range(1, 1 << 32)
@@ -26,6 +26,7 @@ class MapBase(Closing):
         self._core: CoreMap | None = None
         self._object: CoreObject | None = None  # until it is loaded
         self._closed = False
+        self._autocreate = True
         self._info = info
         self._types = types
         self._pinned_at = pinned_at
@@ -46,6 +47,28 @@ class MapBase(Closing):
     def id(self) -> int:
         """The number by which the kernel knows it, once it is loaded."""
         return self._open().info()[0]
+
+    @property
+    def flags(self) -> MapFlags:
+        """How it is made."""
+        return MapFlags(self._info.flags)
+
+    @property
+    def autocreate(self) -> bool:
+        """Whether it is made when its object is loaded (libbpf's word). It may be set until then.
+
+        A program that uses a map which is not made is refused, unless it is not loaded either (`Program.autoload`).
+
+        Raises:
+            ValueError: the object is loaded already, or closed.
+        """
+        return self._autocreate
+
+    @autocreate.setter
+    def autocreate(self, autocreate: bool) -> None:
+        expect(autocreate, bool, "autocreate")
+        self._unloaded("autocreate is set").set_autocreate(self.name, autocreate)
+        self._autocreate = autocreate
 
     @property
     def key_size(self) -> int:
@@ -157,7 +180,9 @@ class MapBase(Closing):
         return self._closed
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not loaded" if self._core is None else f"id {self.id}"
+        core = self._core  # which another thread may let go of
+        unmade = "not loaded" if self._object is not None else "not made"
+        state = "closed" if self._closed else unmade if core is None else f"id {core.info()[0]}"
         return f"<Map {self.name} ({self.type}) {state}>"
 
     @functools.cached_property
@@ -173,8 +198,10 @@ class MapBase(Closing):
         core = self._core  # which another thread may let go of
         if self._closed:
             raise ValueError(f"map '{self.name}' is closed")
-        if core is None:
+        if core is None and self._object is not None:
             raise ValueError(f"map '{self.name}' is not loaded: call load() of its object first")
+        if core is None:
+            raise ValueError(f"map '{self.name}' was not made: set its autocreate before load()")
         return core
 
     def _unloaded(self, what: str) -> CoreObject:
@@ -183,10 +210,12 @@ class MapBase(Closing):
             raise ValueError(f"map '{self.name}' is {'closed' if self._closed else 'loaded'}: {what} before load")
         return unloaded
 
-    def _load(self, core: CoreMap) -> None:
-        """Take what the kernel has made of it."""
+    def _load(self, core: CoreMap | None) -> None:
+        """Take what the kernel has made of it; None if nothing."""
         self._core = core
         self._object = None
+        if core is None:
+            return
         theirs = MapInfo(*core.info())
         self._info = self._info._replace(max_entries=theirs.max_entries, value_size=theirs.value_size)
 

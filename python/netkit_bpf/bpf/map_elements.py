@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import ItemsView, Iterable, Iterator, ValuesView
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from netkit_bpf.bpf.map_types import ARRAYS, PER_CPU, Kind
 from netkit_bpf.btf import arrays
-from netkit_bpf.btf.codec import Codec, Integer, Raw
+from netkit_bpf.btf.addresses import ADDRESS_CLASSES, PREFIXES
+from netkit_bpf.btf.codec import CharArray, Codec, Integer, Raw
+from netkit_bpf.btf.structure import Structure
 from netkit_bpf.btf.types import Types
 
 if TYPE_CHECKING:
@@ -56,17 +58,32 @@ class Elements:
         return int(key) if is_index else None
 
     def key(self, raw: bytes) -> Any:
-        """A key of its bytes."""
-        return self._key.decode(raw)
+        """A key of its bytes, by which its element is found again."""
+        key = self._key.decode(raw)
+        if self._key.is_exact or self._key.encode(key, self._key_path) == raw:
+            return key
+        # Bytes that no field tells, padding or what is behind a text's end, are a key's all the same.
+        if isinstance(self._key, Structure):
+            return self._key.whole(key, raw)
+        return raw.rstrip(b"\0") if isinstance(self._key, CharArray) else raw
 
     def keys(self, raw: bytes) -> list[Any]:
         """All keys that lie one behind the other."""
         size = self._key.size
-        return [self._key.decode(raw[at : at + size]) for at in range(0, len(raw), size)]
+        return [self.key(raw[at : at + size]) for at in range(0, len(raw), size)]
 
     def raw_key(self, key: Any) -> bytes:
         """The bytes of a key; TypeError, ValueError or OverflowError names the field."""
-        return self._key.encode(key, self._key_path)
+        return self._key.encode(self._prefix(key), self._key_path)
+
+    def _prefix(self, key: Any) -> Any:
+        """The key; of an address or network for a trie what it has for one, the prefix's length and the address."""
+        if self.kind is not Kind.LPM_TRIE or not isinstance(key, PREFIXES):
+            return key
+        network = getattr(key, "network", key)  # an interface's
+        if isinstance(network, ADDRESS_CLASSES):
+            return network.max_prefixlen, network.packed
+        return network.prefixlen, network.network_address.packed
 
     def value(self, raw: bytes) -> Any:
         """A value of its bytes; of a per-CPU map a tuple, one for each possible CPU."""
@@ -102,6 +119,8 @@ class Elements:
 
     def raw_keys(self, keys: Any) -> bytes:
         """The bytes of many keys, in an array or a sequence."""
+        if self.kind is Kind.LPM_TRIE and not hasattr(keys, "dtype"):
+            keys = [self._prefix(key) for key in keys]
         return arrays.from_array(self._key, keys, self._key_path)
 
     def raw_values(self, values: Any, room: int) -> bytes:
@@ -114,3 +133,30 @@ class Elements:
 def _codec(types: Types | None, number: int, size: int) -> Codec:
     codec = types.codec(number) if types and number else None
     return codec if codec and codec.size == size else Raw(size)
+
+
+class Pairs(Protocol):
+    """A map as its views see it: keys with their values, copied as a whole. Nobody who deletes comes between."""
+
+    def _pairs(self) -> Iterator[tuple[Any, Any]]: ...
+
+
+class MapValues(ValuesView[Any]):
+    """What `Map.values` returns."""
+
+    _mapping: Pairs
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping._pairs())
+
+    def __contains__(self, value: object) -> bool:
+        return any(value is each or value == each for each in self)
+
+
+class MapItems(ItemsView[Any, Any]):
+    """What `Map.items` returns."""
+
+    _mapping: Pairs
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._pairs()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The types of maps: enum bpf_map_type, include/uapi/linux/bpf.h."""
+"""The types and flags of maps: enum bpf_map_type and BPF_F_…, include/uapi/linux/bpf.h."""
 
 from __future__ import annotations
 
 import enum
+import operator
+from collections.abc import Iterable
 
 
 class Kind(enum.IntEnum):
@@ -43,6 +45,55 @@ class Kind(enum.IntEnum):
     USER_RINGBUF = 31
     CGRP_STORAGE = 32
     ARENA = 33
+
+
+class MapFlags(enum.IntFlag):
+    """How a map is made: the kernel's names, BPF_F_NO_PREALLOC without its first letters."""
+
+    NO_PREALLOC = 1 << 0
+    NO_COMMON_LRU = 1 << 1
+    NUMA_NODE = 1 << 2
+    RDONLY = 1 << 3
+    WRONLY = 1 << 4
+    STACK_BUILD_ID = 1 << 5
+    ZERO_SEED = 1 << 6
+    RDONLY_PROG = 1 << 7
+    WRONLY_PROG = 1 << 8
+    CLONE = 1 << 9
+    MMAPABLE = 1 << 10
+    PRESERVE_ELEMS = 1 << 11
+    INNER_MAP = 1 << 12
+    LINK = 1 << 13
+    PATH_FD = 1 << 14
+    VTYPE_BTF_OBJ_FD = 1 << 15
+    TOKEN_FD = 1 << 16
+    SEGV_ON_FAULT = 1 << 17
+    NO_USER_CONV = 1 << 18
+    RB_OVERWRITE = 1 << 19
+
+
+Flags = int | str | Iterable[int | str]
+
+
+def parse_flags(flags: Flags) -> MapFlags:
+    """The flags of a number, of a name in any case, with or without BPF_F_, or of several."""
+    if isinstance(flags, str):
+        word = flags.upper().removeprefix("BPF_F_")
+        if word not in MapFlags.__members__:
+            raise ValueError(f"flags has {flags!r}: there are {', '.join(MapFlags.__members__).lower()}")
+        return MapFlags[word]
+    if isinstance(flags, Iterable) and not isinstance(flags, int):  # a flag is a set of flags, too
+        parsed = MapFlags(0)
+        for each in flags:
+            parsed |= parse_flags(each)
+        return parsed
+    try:
+        number = operator.index(flags)
+    except TypeError:
+        raise TypeError(f"flags must be MapFlags, their names or a number, not {type(flags).__name__}") from None
+    if not 0 <= number < 1 << 32:
+        raise ValueError(f"flags must be 0 to {(1 << 32) - 1}, not {number}")
+    return MapFlags(number)
 
 
 # Their keys are the indices 0 to max_entries - 1.

@@ -41,5 +41,9 @@ class Named(Mapping[str, _T]):
     def __len__(self) -> int:
         return len(self._things)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """What IPython offers in brackets: obj.maps["<Tab>."""
+        return list(self._things)
+
     def __repr__(self) -> str:
         return repr(dict(self._things))

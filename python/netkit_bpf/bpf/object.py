@@ -16,6 +16,7 @@ from netkit_bpf.bpf.named import Named
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.bpf.variable import Variable
 from netkit_bpf.btf.codec import Codec, Raw
+from netkit_bpf.btf.structure import Structure
 from netkit_bpf.btf.types import Types
 from netkit_bpf.internal.resource import Closing
 
@@ -39,10 +40,15 @@ class BPFObject(Closing):
         self._loaded = False
         table = core.types()
         self._types = Types(table) if table is not None else None
-        self._programs = {spec[0]: Program(*spec) for spec in core.programs()}
+        self._programs: dict[str, Program] = {}
+        for program, section, kind, autoload in core.programs():
+            self._programs[program] = Program(program, section, kind)
+            self._programs[program]._autoload = autoload
+            self._programs[program]._object = core
         self._maps: dict[str, Map] = {}
-        for map_name, info, pin_path in core.maps():
+        for map_name, info, pin_path, autocreate in core.maps():
             self._maps[map_name] = Map(MapInfo(*info), self._types, pinned_at=pin_path)
+            self._maps[map_name]._autocreate = autocreate
             self._maps[map_name]._object = core
         for map_name, each in self._maps.items():
             if each.type == "ringbuf":
@@ -140,10 +146,10 @@ class BPFObject(Closing):
         return Named("variable", self._variables, ": set variables[{name!r}].value")
 
     def load(self) -> None:
-        """Hand maps and programs to the kernel.
+        """Hand maps and programs to the kernel, but for those that `autoload` and `autocreate` leave out.
 
         Raises:
-            ValueError: the object is loaded or closed already.
+            ValueError: the object is loaded or closed already, or failed to load before.
             VerifierError: the kernel's verifier refused a program.
             PermissionError: CAP_BPF or CAP_NET_ADMIN is missing.
             OSError: the kernel refused something else; the text says what.
@@ -153,12 +159,12 @@ class BPFObject(Closing):
             raise ValueError(f"BPF object {self._name} is closed")
         if self._loaded:
             raise ValueError(f"BPF object {self._name} is loaded already")
-        core.load()
+        core.load()  # which says so if it failed before
         self._loaded = True
         for name, program in self._programs.items():
-            program._core = core.open_program(name)
+            program._load(core.open_program(name) if core.program(name) >= 0 else None)
         for name, each in self._maps.items():
-            each._load(core.open_map(name))
+            each._load(core.open_map(name) if core.map(name) >= 0 else None)
         for variable in self._variables.values():
             variable._loaded = True
 
@@ -178,7 +184,7 @@ class BPFObject(Closing):
         return self._core is None
 
     def __enter__(self) -> BPFObject:
-        if not self._loaded:
+        if self._core is None or not self._loaded:
             self.load()
         return self
 
@@ -189,4 +195,6 @@ class BPFObject(Closing):
 
 def _codec(types: Types | None, number: int, size: int) -> Codec:
     codec = types.codec(number) if types else None
+    if isinstance(codec, Structure) and codec.tails and size > codec.size:
+        codec = codec.of_bytes(size)
     return codec if codec and codec.size == size else Raw(size)

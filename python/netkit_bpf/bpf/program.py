@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+from netkit_bpf._core import Object as CoreObject
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf._core import program_open
 from netkit_bpf.btf.codec import Array, Codec, Integer
@@ -101,7 +102,9 @@ class Program:
         self._section = section
         self._kind = kind
         self._closed = False
+        self._autoload = True
         self._core: CoreProgram | None = None
+        self._object: CoreObject | None = None  # until it is loaded
 
     @classmethod
     def _open_id(cls, id: int, section: str) -> Program:  # noqa: A002 - as the kernel names it
@@ -126,6 +129,29 @@ class Program:
     def side(self) -> Side | None:
         """The side that its section names; None if it names none."""
         return _SIDES.get(self._section)
+
+    @property
+    def autoload(self) -> bool:
+        """Whether it is loaded with its object (libbpf's word). It may be set until then.
+
+        A section that begins with a question mark, `SEC("?netkit/peer")`, makes a program optional: False at first.
+
+        Raises:
+            ValueError: the object is loaded already, or closed.
+
+        >>> program.programs["verbose"].autoload = True  # doctest: +SKIP
+        """
+        return self._autoload
+
+    @autoload.setter
+    def autoload(self, autoload: bool) -> None:
+        expect(autoload, bool, "autoload")
+        unloaded = self._object
+        if unloaded is None:
+            state = "closed" if self._closed else "loaded"
+            raise ValueError(f"program '{self._name}' is {state}: autoload is set before load")
+        unloaded.set_autoload(self._name, autoload)
+        self._autoload = autoload
 
     @property
     def id(self) -> int:
@@ -179,6 +205,7 @@ class Program:
         """Let go of the program. What is attached stays so. Idempotent."""
         self._closed = True
         self._core = None
+        self._object = None
 
     @property
     def closed(self) -> bool:
@@ -193,10 +220,18 @@ class Program:
         core = self._core  # which another thread may let go of
         if self._closed:
             raise ValueError(f"program '{self._name}' is closed")
-        if core is None:
+        if core is None and self._object is not None:
             raise ValueError(f"program '{self._name}' is not loaded: call load() of its object first")
+        if core is None:
+            raise ValueError(f"program '{self._name}' was not loaded: set its autoload before load() of its object")
         return core
 
+    def _load(self, core: CoreProgram | None) -> None:
+        """Take what the kernel has made of it; None if nothing."""
+        self._core = core
+        self._object = None
+
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not loaded" if self._core is None else f"id {self.id}"
+        core = self._core  # which another thread may let go of
+        state = "closed" if self._closed else "not loaded" if core is None else f"id {core.info()[0]}"
         return f"<Program {self._name} ({self._section}) {state}>"

@@ -15,8 +15,12 @@ class Variable:
     """A global variable of a BPF object, typed by the object's BTF.
 
     Made by `BPFObject.variables`. A constant (section .rodata) is set before load, others (.data, .bss) at any time:
-    then the program sees it at once. Any thread may use it; a value of 1, 2, 4 or 8 bytes is read and written as a
-    whole, of a larger one parts may be older than others.
+    then the program sees it at once. Only the variable's own bytes are written, whatever lies beside it. Any thread may
+    use it; a number of 1, 2, 4 or 8 bytes is read and written as a whole, also within a structure or array, of which
+    parts may be older than others: what the program counts in one while it is set is overwritten.
+
+    A section with what the kernel keeps to itself, such as a bpf_spin_lock, cannot be mapped: its variables are set
+    before load only.
 
     >>> with BPFObject.open("filter.bpf.o") as program:  # doctest: +SKIP
     ...     program.variables["blocked_port"].value = 12345
@@ -59,10 +63,12 @@ class Variable:
 
         Integers and pointers are int, enumerations members of an IntEnum where the number has a name, char arrays
         bytes up to the first zero, arrays of unsigned bytes bytes, other arrays tuples, structures and unions named
-        tuples.
+        tuples. Internet addresses are those of the module ipaddress, see `Map`.
 
         Raises:
-            ValueError: its object is closed; or, to set it, it is a constant and the object is loaded.
+            ValueError: its object is closed, or failed to load; or, to set it, it is a constant and the object is
+                loaded.
+            OSError: EOPNOTSUPP, to set it, its section cannot be mapped.
             TypeError: what it is set to is not of its type.
             OverflowError: what it is set to does not fit it; the text names the field and its range.
         """

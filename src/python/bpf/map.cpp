@@ -24,8 +24,8 @@ py::object to_object(const std::optional<Map::Data>& data) { return data ? py::o
 }  // namespace
 
 py::tuple to_tuple(const MapInfo& info) {
-  return py::make_tuple(info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags, info.name,
-                        info.btf, info.key_type, info.value_type);
+  return py::make_tuple(info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags,
+                        to_text(info.name), info.btf, info.key_type, info.value_type);
 }
 
 void bind_map(py::module_& module) {
@@ -39,15 +39,18 @@ void bind_map(py::module_& module) {
           "open_id", [](uint32_t id) { return std::make_shared<Map>(Map::open_id(id)); }, py::arg("id"))
       .def_static(
           "create",
-          [](uint32_t type, const std::string& name, uint32_t max_entries, uint32_t key_size, uint32_t value_size) {
+          [](uint32_t type, const std::string& name, uint32_t max_entries, uint32_t key_size, uint32_t value_size,
+             uint32_t flags, const Map* inner) {
             return std::make_shared<Map>(Map::create({.type = type,
                                                       .key_size = key_size,
                                                       .value_size = value_size,
                                                       .max_entries = max_entries,
-                                                      .name = name}));
+                                                      .flags = flags,
+                                                      .name = name},
+                                                     inner));
           },
           py::arg("type"), py::arg("name"), py::arg("max_entries"), py::arg("key_size") = 0, py::arg("value_size") = 0,
-          no_gil())
+          py::arg("flags") = 0, py::arg("inner") = nullptr, no_gil())
       .def("fileno", &Map::fd)
       .def("info", [](const Map& map) { return to_tuple(map.info()); })
       .def("value_room", &Map::value_room)

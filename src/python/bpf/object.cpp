@@ -33,20 +33,22 @@ void log_messages(Object& object) {
 py::list programs(const Object& object) {
   py::list found;
   for (const ProgramSpec& program : object.programs())
-    found.append(py::make_tuple(program.name, program.section, program.type));
+    found.append(py::make_tuple(program.name, to_text(program.section), program.type, program.autoload));
   return found;
 }
 
 py::list maps(const Object& object) {
   py::list found;
-  for (const MapSpec& map : object.maps()) found.append(py::make_tuple(map.name, to_tuple(map.info), map.pin_path));
+  for (const MapSpec& map : object.maps())
+    found.append(py::make_tuple(map.name, to_tuple(map.info), map.pin_path, map.autocreate));
   return found;
 }
 
 py::list variables(const Object& object) {
   py::list found;
   for (const Variable& variable : object.variables())
-    found.append(py::make_tuple(variable.name, variable.section, variable.type, variable.size, variable.is_constant));
+    found.append(
+        py::make_tuple(variable.name, to_text(variable.section), variable.type, variable.size, variable.is_constant));
   return found;
 }
 
@@ -67,6 +69,8 @@ void bind_object(py::module_& module) {
       .def("set_max_entries", &Object::set_max_entries, py::arg("map"), py::arg("entries"))
       .def("set_value_size", &Object::set_value_size, py::arg("map"), py::arg("size"))
       .def("reuse_map", &Object::reuse_map, py::arg("map"), py::arg("fd"))
+      .def("set_autoload", &Object::set_autoload, py::arg("program"), py::arg("autoload"))
+      .def("set_autocreate", &Object::set_autocreate, py::arg("map"), py::arg("autocreate"))
       .def(
           "variable",
           [](const Object& object, const std::string& name) {

@@ -45,7 +45,7 @@ void bind_program(py::module_& module) {
       .def("info",
            [](const Program& program) {
              const ProgramInfo info = program.info();
-             return py::make_tuple(info.id, info.type, to_bytes(info.tag), info.name);
+             return py::make_tuple(info.id, info.type, to_bytes(info.tag), to_text(info.name));
            })
       .def("test_run", &test_run, py::arg("packet"), py::arg("repeat"), py::arg("context"));
 }

@@ -66,11 +66,6 @@ def test_an_absurd_map_is_not_made(options: dict[str, Any], message: str) -> Non
         Map.create(**options)
 
 
-def test_a_map_that_the_kernel_does_not_make_is_named() -> None:
-    with pytest.raises(OSError, match=r"create map 'one': Invalid argument .*not possible for its type"):
-        Map.create("hash", max_entries=1, name="one")
-
-
 def test_values_without_a_type_get_their_size_before_load() -> None:
     obj = BPFObject.open(build(SOURCE))
     untyped = obj.maps["untyped"]
@@ -171,7 +166,9 @@ struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); __type(v
             assert second.maps["records"].id == first.maps["records"].id
         other = BPFObject.open(source, pin_root=bpffs)
         other.maps["shared"].max_entries = 10
-        with pytest.raises(OSError, match="map 'shared'"):
+        with pytest.raises(
+            OSError, match=r"pin map 'shared' at .*another map is pinned there, its max_entries is 9, not"
+        ):
             other.load()
         other.close()
         shared.unpin()

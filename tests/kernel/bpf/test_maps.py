@@ -96,6 +96,13 @@ def test_a_full_hash_says_so(maps: dict[str, Map]) -> None:
     assert caught.value.errno == errno.E2BIG
     with pytest.raises(OSError, match=r"update map 'flows': .*\(0 of 1 elements were written\)"):
         flows.update_batch([(bytes(4), 8, 0)], [FLOW])
+    for there in range(8):
+        flows.clear()
+        flows.update({(bytes(4), port, 1): FLOW for port in range(there)})
+        with pytest.raises(OSError, match=rf"\({8 - there} of 20 elements were written\)"):
+            flows.update_batch([(bytes(4), port, 0) for port in range(20)], [FLOW] * 20)
+        assert len(flows) == 8
+        assert sorted(key.port for key in flows if not key.protocol) == list(range(8 - there))
 
 
 def test_an_array_has_all_its_elements(loaded: BPFObject, maps: dict[str, Map]) -> None:
@@ -370,3 +377,49 @@ def test_a_map_may_change_while_it_is_iterated_over(maps: dict[str, Map]) -> Non
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_copy_is_whole_while_others_delete(maps: dict[str, Map]) -> None:
+    """No key is looked up after it was read: between the two it could be deleted."""
+    large, tables = maps["large"], maps["tables"]
+    large.update_batch(range(2000), range(2000))
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for key in range(1000, 2000):
+                del large[key]
+            large.update_batch(range(1000, 2000), range(1000, 2000))
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(30):
+            copies = [large.copy(), dict(large.items()), dict(zip(large.keys(), large, strict=False))]
+            into: dict[Any, Any] = {}
+            into.update(large.items())
+            copies.append(into)
+            for copied in copies[:2]:
+                assert {key: copied[key] for key in range(1000)} == {key: key for key in range(1000)}
+            assert large != {}
+            assert -1 not in large.values()
+            assert (5, 5) in large.items()
+            assert len(list(large.values())) >= 1000
+            recent = maps["recent"]
+            recent.update(large)
+    finally:
+        stop.set()
+        thread.join()
+    # A map that is held by nobody any more is left out of what holds its number.
+    with Map.create("array", key_size=4, value_size=8, max_entries=2) as inner:
+        tables[0] = inner
+        assert [held.id for held in tables.values()] == [inner.id]
+
+
+def test_a_value_that_was_read_is_written_as_it_was(maps: dict[str, Map]) -> None:
+    table = maps["table"]
+    table[0] = FLOW
+    table[1] = table[0]
+    table[2] = table[1]._replace(packets=7)
+    assert table[1] == table[0]
+    assert table[2] == table[0]._replace(packets=7)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from netkit_bpf import BPFObject, VerifierError, _core
+from netkit_bpf.bpf.named import Named
 from programs import HEADER, VERDICTS, build
 
 REFUSED = (
@@ -175,8 +176,9 @@ def test_an_object_is_loaded_once_and_closed_for_good() -> None:
         with pytest.raises(ValueError, match="BPF object object is loaded already"):
             obj.load()
     assert repr(obj) == "<BPFObject object closed>"
-    with pytest.raises(ValueError, match="BPF object object is closed"):
-        obj.load()
+    for use in (obj.load, obj.__enter__):
+        with pytest.raises(ValueError, match="BPF object object is closed"):
+            use()
     with pytest.raises(TypeError):
         obj.programs["new"] = obj.programs["first"]  # type: ignore[index]
 
@@ -193,3 +195,10 @@ def test_names_that_are_not_there_are_named() -> None:
     program.load()
     with pytest.raises(FileNotFoundError, match="find program 'nix'"):
         program.test_run("nix", bytes(64))
+
+
+def test_what_an_object_has_is_offered_for_completion() -> None:
+    obj = BPFObject.open(build(VERDICTS))
+    for named in (obj.programs, obj.maps):
+        assert isinstance(named, Named)
+        assert named._ipython_key_completions_() == list(named)

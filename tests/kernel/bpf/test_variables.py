@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -96,7 +97,7 @@ def test_what_is_set_after_load_is_seen_at_once(obj: BPFObject) -> None:
         obj.variables["enabled"].value = False
         assert judge.test_run(PACKET).retval == -5
         obj.variables["far"].value = 1
-        obj.variables["own"].value = 0  # in a section that cannot be mapped
+        obj.variables["own"].value = 0  # in a section without a global variable
         obj.variables["runs"].value = 100
         assert judge.test_run(PACKET).retval == 1
         assert values(obj, "runs", "own") == (101, 2)
@@ -166,3 +167,135 @@ def test_an_object_without_types_says_so() -> None:
         assert obj.programs["judge"].test_run(PACKET).retval == 2
         with pytest.raises(ValueError, match=r"BPF object object has no BTF, .*compile it with -g"):
             obj.variables["port"]
+
+
+STATIC = (
+    HEADER
+    + """
+struct pair { __u32 a, b; };
+static volatile __u64 hits;
+static volatile __u32 mode;
+static volatile struct pair pair;
+static volatile __u16 table[5];
+static volatile __u8 mac[6];
+static volatile __u64 first SEC(".data.first") = 1, rest[3] SEC(".data.first");
+SEC("netkit/peer") int count(struct __sk_buff *skb)
+{
+	hits++;
+	first++;
+	return mode + pair.a + table[skb->len & 3] + mac[skb->len & 3] + (int)rest[0];
+}
+"""
+)
+
+
+def test_static_variables_alone_are_set_without_their_neighbours() -> None:
+    with BPFObject.open(build(STATIC)) as obj:
+        thread = threading.Thread(target=obj.programs["count"].test_run, args=(PACKET,), kwargs={"repeat": 1_000_000})
+        thread.start()
+        written = 0
+        while thread.is_alive():
+            number = written & 0xFF
+            obj.variables["mode"].value = number
+            obj.variables["pair"].value = (number, 1)
+            obj.variables["table"].value = (1, 2, 3, 4, number)
+            obj.variables["mac"].value = bytes([number] * 6)
+            obj.variables["rest"].value = (0, number, 1)
+            written += 1
+        thread.join()
+        assert values(obj, "hits", "first") == (1_000_000, 1_000_001)
+        assert written > 100
+        assert values(obj, "pair", "table")[0].b == 1
+
+
+def test_every_number_in_a_larger_value_is_written_whole() -> None:
+    """Two values with nothing in common: the program never sees a number that is half of one and half of the other."""
+    source = (
+        HEADER
+        + """
+struct all { __u8 before; __u16 two; __u32 four; __u64 eight; __u64 wide[4]; __u16 last; };
+static volatile struct all all;
+static volatile __u64 torn;
+SEC("netkit/peer") int look(struct __sk_buff *skb)
+{
+	__u64 eight = all.eight, wide = all.wide[3];
+	__u32 four = all.four;
+	__u16 two = all.two, last = all.last;
+
+	if ((eight && eight + 1) || (wide && wide + 1) || (four && four + 1))
+		torn++;
+	if ((two && two != 0xffff) || (last && last != 0xffff))
+		torn++;
+	return 0;
+}
+"""
+    )
+    ones, zeros = (255, 0xFFFF, 2**32 - 1, 2**64 - 1, (2**64 - 1,) * 4, 0xFFFF), (0, 0, 0, 0, (0,) * 4, 0)
+    with BPFObject.open(build(source)) as obj:
+        thread = threading.Thread(target=obj.programs["look"].test_run, args=(PACKET,), kwargs={"repeat": 500_000})
+        thread.start()
+        while thread.is_alive():
+            obj.variables["all"].value = ones
+            obj.variables["all"].value = zeros
+        thread.join()
+        assert obj.variables["torn"].value == 0
+
+
+def test_a_section_that_cannot_be_mapped_is_set_before_load_alone() -> None:
+    source = (
+        HEADER
+        + """
+static struct bpf_spin_lock lock SEC(".data.locked");
+static volatile __u32 number SEC(".data.locked"), another SEC(".data.locked");
+SEC("netkit/peer") int count(struct __sk_buff *skb)
+{
+	bpf_spin_lock(&lock);
+	number++;
+	bpf_spin_unlock(&lock);
+	return another;
+}
+"""
+    )
+    with BPFObject.open(build(source)) as obj:
+        pass
+    obj = BPFObject.open(build(source))
+    obj.variables["number"].value = 40
+    with obj:
+        obj.programs["count"].test_run(PACKET)
+        assert obj.variables["number"].value == 41
+        with pytest.raises(OSError, match=r"section \.data\.locked cannot be mapped, .*set it before load") as caught:
+            obj.variables["another"].value = 1
+        assert caught.value.errno == errno.EOPNOTSUPP
+        assert values(obj, "number", "another") == (41, 0)
+
+
+def test_a_variable_takes_the_room_of_its_first_value() -> None:
+    source = (
+        HEADER
+        + """
+struct list { __u32 count; __u16 of[]; };
+volatile struct list list = { 4, { 1, 2, 3, 4 } };
+SEC("netkit/peer") int look(struct __sk_buff *skb) { return list.of[2]; }
+"""
+    )
+    with BPFObject.open(build(source)) as obj:
+        assert obj.variables["list"].value == (4, (1, 2, 3, 4))
+        obj.variables["list"].value = (4, (5, 6, 7, 8))
+        assert obj.programs["look"].test_run(PACKET).retval == 7
+
+
+def test_an_object_that_failed_to_load_has_no_variables_any_more() -> None:
+    source = (
+        HEADER
+        + """
+volatile __u32 number;
+SEC("netkit/peer") int reads(struct __sk_buff *skb) { return *(volatile int *)(long)skb->data_end + number; }
+"""
+    )
+    obj = BPFObject.open(build(source))
+    with pytest.raises(OSError, match="load program 'reads'"):
+        obj.load()
+    for use in (lambda: obj.variables["number"].value, lambda: setattr(obj.variables["number"], "value", 1), obj.load):
+        with pytest.raises(ValueError, match="failed"):
+            use()
+    obj.close()
