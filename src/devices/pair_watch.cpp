@@ -5,6 +5,8 @@
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -27,7 +29,15 @@ bool is_up(const DeviceInfo& device) { return (device.flags & IFF_UP) != 0; }
 
 }  // namespace
 
-Watch::Watch(const Ends& ends) : home_(netns::Namespace::current().identity()), subscription_(listen(ends)) {
+Watch::Watch(const Ends& ends)
+    : home_(netns::Namespace::current().identity()),
+      subscription_(listen(ends)),
+      more_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      ready_(::epoll_create1(EPOLL_CLOEXEC)) {
+  epoll_event event{EPOLLIN, {}};
+  if (!more_ || !ready_ || ::epoll_ctl(ready_.get(), EPOLL_CTL_ADD, more_.get(), &event) != 0)
+    throw Error(errno, "listen to changes of devices");
+  subscription_.add_to(ready_.get());
   for (const Side side : sides) {  // what happens from now on is heard
     const auto& end = ends.at(static_cast<size_t>(side));
     if (!end) continue;
@@ -84,14 +94,30 @@ std::optional<Change> Watch::next() {
     const bool all = subscription_.read([&](const nlmsghdr* header, std::optional<int> nsid) { take(header, nsid); });
     if (!all) look_up_all();
   }
-  if (changes_.empty()) return std::nullopt;
-  Change change = std::move(changes_.front());
-  changes_.pop_front();
+  std::optional<Change> change;
+  if (!changes_.empty()) {
+    change = std::move(changes_.front());
+    changes_.pop_front();
+  }
+  show_readiness();
   return change;
 }
 
 bool Watch::ended() const {
   const std::lock_guard lock(mutex_);
+  return is_over();
+}
+
+void Watch::show_readiness() {
+  eventfd_t value = 0;
+  if (!changes_.empty() || is_over()) {
+    static_cast<void>(::eventfd_write(more_.get(), 1));
+  } else {
+    static_cast<void>(::eventfd_read(more_.get(), &value));
+  }
+}
+
+bool Watch::is_over() const {
   return changes_.empty() && std::none_of(states_.begin(), states_.end(),
                                           [](const State& state) { return state.phase == Phase::followed; });
 }
@@ -111,6 +137,7 @@ void Watch::follow(Side side, const netns::Namespace& space) {
     mine.phase = Phase::followed;
     compare(side, *found);
   }
+  show_readiness();
 }
 
 // The kernel had more to tell than this socket could hold.

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <mutex>
 #include <optional>
 #include <string>
 
+#include "base/fd.hpp"
 #include "base/netns.hpp"
 #include "base/side.hpp"
 #include "devices/device.hpp"
@@ -28,7 +28,7 @@ struct Change {
 };
 
 // It listens in the namespace of the thread that makes it, to others by their numbers there, so that it keeps no
-// namespace alive in which an end lives. One thread at a time may read; any may wake it.
+// namespace alive in which an end lives. Any thread may use it.
 class Watch {
  public:
   struct End {
@@ -46,7 +46,8 @@ class Watch {
   // Whether no change can come any more: both ends are deleted, or were lost in a move that nobody followed.
   [[nodiscard]] bool ended() const;
 
-  void wait(std::chrono::nanoseconds timeout) const { subscription_.wait(timeout); }
+  // Readable while next() may have something, once no change can come any more, and for ever once it was woken.
+  [[nodiscard]] int fd() const noexcept { return ready_.get(); }
   void wake() const noexcept { subscription_.wake(); }
 
   // After a move: whether this is the namespace that the end was moved to, which the one it left knows by `nsid`.
@@ -73,6 +74,8 @@ class Watch {
   void compare(Side side, const DeviceInfo& now);
   void remove(Side side, const nlmsghdr* header);
   void end_both();
+  [[nodiscard]] bool is_over() const;
+  void show_readiness();
   State& state(Side side) { return states_.at(static_cast<size_t>(side)); }
 
   mutable std::mutex mutex_;
@@ -82,6 +85,8 @@ class Watch {
   std::array<State, 2> states_;
   std::deque<Change> changes_;
   Subscription subscription_;  // made with the help of the others
+  Fd more_;                    // an eventfd: there is something, though the kernel has said all
+  Fd ready_;                   // an epoll instance over both
 };
 
 }  // namespace netkit_bpf

@@ -3,6 +3,7 @@
 
 #include <netlink/msg.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -58,6 +59,13 @@ void Subscription::wait(std::chrono::nanoseconds timeout) const {
   const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
   // Whatever comes of it, the caller looks what there is; a signal too ends the wait.
   static_cast<void>(::poll(both.data(), both.size(), static_cast<int>(std::clamp<int64_t>(milliseconds, 0, 60'000))));
+}
+
+void Subscription::add_to(int epoll) const {
+  for (const Fd* each : {&socket_, &awake_}) {
+    epoll_event event{EPOLLIN, {}};
+    if (::epoll_ctl(epoll, EPOLL_CTL_ADD, each->get(), &event) != 0) throw Error(errno, "listen to changes of devices");
+  }
 }
 
 bool Subscription::read(const Take& take) {

@@ -29,6 +29,9 @@ class Subscription {
   // Reads what has come. Returns false if the kernel dropped something: then the present must be looked up.
   bool read(const Take& take);
 
+  // Has an epoll(7) instance tell what wait() waits for.
+  void add_to(int epoll) const;
+
   // Ends the wait of all threads, now and in future. Any thread may call.
   void wake() const noexcept;
 

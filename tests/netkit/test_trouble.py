@@ -72,9 +72,12 @@ def test_a_monitor_of_an_opened_pair_does_not_keep_the_container_alive_that_some
         with NetNS.open("nk-test-container") as there:  # let go of at once, as if another process had made the pair
             NetkitPair.create("nk0", peer_name="eth0", netns=here, peer_netns=there)
         pair = NetkitPair.open("nk0", here)
-        with Monitor(pair) as monitor, pair.watch(timeout=20) as watch:
+        with Monitor(pair) as monitor, pair.watch() as watch:
             subprocess.run(["ip", "netns", "delete", "nk-test-container"], check=True)
-            assert [str(change) for change in watch] == ["[primary] nk0 deleted", "[peer] eth0 deleted"]
+            assert [str(change) for change in watch.events(timeout=20)] == [
+                "[primary] nk0 deleted",
+                "[peer] eth0 deleted",
+            ]
             with pytest.raises(OSError, match=r"monitor nk0: No such device .* was deleted"):
                 list(monitor)
         with pytest.raises(OSError, match=r"look up device nk0: No such device"):
@@ -96,10 +99,10 @@ def test_a_device_that_somebody_deleted_is_missed_at_once(
     here, there = spaces
     with NetkitPair.create(netns=here, peer_netns=there) as pair, load(VERDICTS) as obj:
         link = pair.attach(obj.programs["pass"], "primary")
-        with pair.watch(timeout=20) as watch:
+        with pair.watch() as watch:
             delete(pair, there)
             start = time.monotonic()
-            told = [str(change) for change in watch if change.kind == "deleted"]
+            told = [str(change) for change in watch.events(timeout=20) if change.kind == "deleted"]
             assert time.monotonic() - start < PROMISED
         assert told == ["[primary] nk0 deleted", "[peer] nk0p deleted"]
         _wait_until_gone(here, "nk0")
@@ -134,10 +137,10 @@ def test_a_primary_that_somebody_moved_away_is_missed_at_once_and_told_where_to_
 ) -> None:
     here, there = spaces
     with NetkitPair.create(netns=here, peer_netns=there, policy="blackhole") as pair, load(VERDICTS) as obj:
-        with pair.attach(obj.programs["pass"], "primary") as link, pair.watch(timeout=20) as watch:
+        with pair.attach(obj.programs["pass"], "primary") as link, pair.watch() as watch:
             here.run(["ip", "link", "set", "nk0", "netns", "nk-test-there"], check=True)
             start = time.monotonic()
-            moved = next(change for change in watch if change.kind == "moved")
+            moved = next(change for change in watch.events(timeout=20) if change.kind == "moved")
             assert (str(moved), moved.netns) == ("[primary] nk0 moved", there)
             lost = "look up device nk0: somebody moved it to another network namespace; its peer nk0p is still there"
             with pytest.raises(OSError, match=lost) as caught:

@@ -16,14 +16,18 @@ PROMISED = 1.0
 
 def test_the_life_of_a_pair_is_told_to_its_end() -> None:
     with NetNS.create() as here, NetNS.create("nk-test-watch") as there:
-        with NetkitPair.create(netns=here, peer_netns=there) as pair, pair.watch(timeout=PATIENCE) as watch:
+        with NetkitPair.create(netns=here, peer_netns=there) as pair, pair.watch() as watch:
             pair.peer.down()
             pair.peer.rename("other")
             pair.primary.move(there)
-            until_moved = [str(change) for change in takewhile(lambda change: change.netns is None, watch)]
+            until_moved = [
+                str(change) for change in takewhile(lambda change: change.netns is None, watch.events(timeout=PATIENCE))
+            ]
             pair.primary.up()  # where it is now, it is followed
             there.run(["ip", "link", "delete", "other"], check=True)
-            after = [str(change) for change in watch]  # ends by itself: nothing can come any more
+            after = [
+                str(change) for change in watch.events(timeout=PATIENCE)
+            ]  # ends by itself: nothing can come any more
         assert until_moved == ["[peer] nk0p down", "[peer] other renamed", "[primary] nk0 down"]
         assert after == ["[primary] nk0 up", "[primary] nk0 down", "[primary] nk0 deleted", "[peer] other deleted"]
 
@@ -31,10 +35,10 @@ def test_the_life_of_a_pair_is_told_to_its_end() -> None:
 def test_the_end_of_the_peers_namespace_is_told_in_time() -> None:
     gone = NetNS.create()
     with NetNS.create() as here, NetkitPair.create(netns=here, peer_netns=gone) as pair:
-        with pair.watch(timeout=PATIENCE) as watch:
+        with pair.watch() as watch:
             start = time.monotonic()
             gone.delete()
-            deleted = [str(change) for change in watch if change.kind == "deleted"]
+            deleted = [str(change) for change in watch.events(timeout=PATIENCE) if change.kind == "deleted"]
             assert time.monotonic() - start < PROMISED
             assert deleted == ["[primary] nk0 deleted", "[peer] nk0p deleted"]
 

@@ -167,14 +167,13 @@ def _operation(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         number, text, advice = error.errno, error.strerror, ""
-        if _is_locked_down():  # tracefs is mounted then and empty (fs/tracefs/inode.c)
-            number, text = errno.EPERM, os.strerror(errno.EPERM)
-            advice = " (the kernel is locked down for confidentiality, which empties tracefs: boot it without"
-            advice += " lockdown=confidentiality; see kernel_lockdown(7))"
+        locked = "the kernel is locked down for confidentiality, which closes tracefs: see kernel_lockdown(7)"
+        if _is_locked_down():  # with the option of that name tracefs is empty (fs/tracefs/inode.c)
+            number, text, advice = errno.EPERM, os.strerror(errno.EPERM), f" ({locked})"
         elif isinstance(error, PermissionError):
-            advice = " (tracefs belongs to root)"
+            advice = f" (tracefs belongs to root, or {locked})"
         elif isinstance(error, FileNotFoundError):
-            advice = " (the kernel's tracefs lacks it: it was built without CONFIG_BPF_EVENTS or instances)"
+            advice = f" (the kernel was built without CONFIG_BPF_EVENTS or without instances, or {locked})"
         raise OSError(number, f"{name}: {text}{advice}", error.filename) from None
 
 

@@ -68,7 +68,7 @@ def _kernel() -> tuple[bool | None, str]:
 
 def _privilege() -> tuple[bool, str]:
     effective = 0
-    for line in proc.read("self", "status").splitlines():
+    for line in proc.lines("self", "status"):
         if line.startswith("CapEff:"):
             effective = int(line.split()[1], 16)
     missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]

@@ -298,21 +298,18 @@ class NetkitPair:
             raise
         return primary, peer
 
-    def watch(self, timeout: float | None = None) -> Watch:
+    def watch(self) -> Watch:
         """Listen to what happens to both ends from now on, whoever does it.
-
-        Args:
-            timeout: iterating ends after so many seconds without a change; None waits for ever.
 
         Raises:
             OSError: ENODEV, an end is gone.
             PermissionError: an end is in another namespace, and CAP_NET_ADMIN or CAP_NET_BROADCAST is missing.
 
-        >>> with pair.watch(timeout=1.0) as watch:  # doctest: +SKIP
-        ...     for change in watch:
+        >>> with pair.watch() as watch:  # doctest: +SKIP
+        ...     for change in watch.events(timeout=1.0):
         ...         print(change)  # [peer] nk0p down
         """
-        return Watch(self._primary, self._find_peer(), timeout)
+        return Watch(self._primary, self._find_peer())
 
     def delete(self) -> None:
         """Delete both ends. Idempotent: a pair that is gone already is no error.

@@ -4,21 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from netkit_bpf._core import Change, PairWatch
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.netns import NetNS, find_netns
 from netkit_bpf.enums import ChangeKind, Side
-from netkit_bpf.internal.arguments import expect_timeout
-from netkit_bpf.internal.resource import Closing
+from netkit_bpf.internal.event_stream import EventStream
 
 _SIDES = (Side.PRIMARY, Side.PEER)
 _KINDS = (ChangeKind.UP, ChangeKind.DOWN, ChangeKind.RENAMED, ChangeKind.MOVED, ChangeKind.DELETED)
-_SLICE = 0.1  # seconds; signal handlers run in between
 
 
 class DeviceChange(NamedTuple):
@@ -43,64 +38,43 @@ class DeviceChange(NamedTuple):
         return f"[{self.side}] {self.name} {self.kind}"
 
 
-class Watch(Closing):
-    """Tells what happens to the ends of a pair from its construction on, whoever does it.
+class Watch(EventStream[DeviceChange]):
+    """Tells what happens to the ends of a pair from its construction on, whoever does it: `DeviceChange`s.
 
-    Made by `NetkitPair.watch`. Iterating gives `DeviceChange`s and ends after `timeout` seconds of silence, on
-    `close`, and once both ends are deleted; it can be begun anew. A moved end is followed if its new namespace can be
-    found. The watch keeps no namespace alive in which an end lives. One thread at a time may read; any may close,
-    which wakes the reader. A forked child cannot use it.
+    `NetkitPair.watch` makes one. `read`, `events` and `async for` are those of a `Monitor`; they also end once both
+    ends are deleted. A moved end is followed if its new namespace can be found. The watch keeps no namespace alive in
+    which an end lives. Any thread may read, and each change goes to one reader. Any thread or signal handler may close
+    it, which wakes the readers. A forked child cannot use it.
     """
 
-    def __init__(self, primary: Device, peer: Device | None, timeout: float | None) -> None:
-        self._timeout = expect_timeout(timeout)
+    _called = "the watch"
+
+    def __init__(self, primary: Device, peer: Device | None) -> None:
+        super().__init__()
         ends = (None if end is None else (end.netns._open(), end._ref()) for end in (primary, peer))
-        core: PairWatch | None = PairWatch(*ends)
-        self._core = core
-        self._process = os.getpid()
+        self._core: PairWatch | None = PairWatch(*ends)
 
-    def read(self, timeout: float | None = None) -> DeviceChange | None:
-        """Return the next change; None after `timeout` seconds without one, and where none can come any more.
-
-        A timeout of 0 only looks.
-
-        Raises:
-            ValueError: the watch is closed.
-        """
-        timeout = expect_timeout(timeout)
+    def _take(self, end: float) -> DeviceChange | None:  # noqa: ARG002 - it has not far to look
         core = self._open()
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            change = core.next()
-            if change is not None:
-                return self._event(core, change)
-            left = _SLICE if end is None else min(_SLICE, end - time.monotonic())
-            if left <= 0 or core.ended() or self.closed:
-                return None
-            core.wait(left)
+        change = core.next()
+        return None if change is None else self._event(core, change)
 
-    def __iter__(self) -> Iterator[DeviceChange]:
-        self._open()
-        while not self.closed and (change := self.read(self._timeout)) is not None:
-            yield change
+    def _is_over(self) -> bool:
+        return self._open().ended()
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._core is None
+    def _descriptor(self) -> int:
+        return self._open().fileno()
 
-    def close(self) -> None:
-        """Stop listening and wake whoever reads. Idempotent."""
-        core, self._core = self._core, None
-        if core is not None:
-            core.wake()
+    def _wake(self) -> None:
+        self._open().wake()
+
+    def _let_go(self) -> None:
+        self._core = None
 
     def _open(self) -> PairWatch:
         core = self._core  # which another thread may let go of
         if core is None:
             raise ValueError("the watch is closed")
-        if os.getpid() != self._process:
-            raise ValueError("the watch belongs to the process that made it, not to its forked child")
         return core
 
     def _event(self, core: PairWatch, change: Change) -> DeviceChange:
@@ -114,10 +88,3 @@ class Watch(Closing):
                 core.follow(side, netns._open())
             return netns
         return None
-
-    def __enter__(self) -> Watch:
-        self._open()
-        return self
-
-    def __repr__(self) -> str:
-        return f"<Watch {'closed' if self.closed else 'open'}>"

@@ -7,13 +7,13 @@ the loop that runs it.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from netkit_bpf._core import Stream
+from netkit_bpf.internal.waiting import give_way, readable
 
 _T = TypeVar("_T")
 # Seconds. A stream without a thread notices only in a read that its device is gone.
@@ -52,7 +52,7 @@ class Reader(Generic[_T]):
         self._taken += 1
         if self._taken > self._patience:
             self._taken = 0
-            await _give_way()
+            await give_way()
         item = next(self._items, None)
         return item if item is not None else await self._wait()
 
@@ -70,58 +70,7 @@ class Reader(Generic[_T]):
                 break
             self._taken = 0
             try:
-                await _readable(watch.fileno(), min(end - time.monotonic(), self._look))
+                await readable(watch.fileno(), min(end - time.monotonic(), self._look))
             finally:
                 watch.close()
         raise StopAsyncIteration
-
-
-async def _give_way() -> None:
-    if _in_asyncio():
-        await asyncio.sleep(0)
-    else:
-        await _anyio().sleep(0)
-
-
-async def _readable(fd: int, timeout: float) -> None:
-    """Wait until a descriptor is readable, for `timeout` seconds at most."""
-    if _in_asyncio():
-        await _readable_in_asyncio(fd, timeout)
-        return
-    anyio = _anyio()
-    with anyio.move_on_after(timeout):
-        await anyio.wait_readable(fd)
-
-
-async def _readable_in_asyncio(fd: int, timeout: float) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    timer = None if timeout == math.inf else loop.call_later(timeout, wake)
-    loop.add_reader(fd, wake)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)
-        if timer is not None:
-            timer.cancel()
-
-
-def _in_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _anyio() -> Any:
-    try:
-        import anyio
-    except ImportError as error:
-        raise ImportError("outside asyncio this needs anyio: pip install anyio") from error
-    return anyio

@@ -51,8 +51,7 @@ void bind_watch(py::module_& module) {
            py::arg("primary"), py::arg("peer"), no_gil())
       .def("next", &Watch::next, no_gil())
       .def("ended", &Watch::ended, no_gil())
-      .def(
-          "wait", [](const Watch& watch, double value) { watch.wait(seconds(value)); }, py::arg("seconds"), no_gil())
+      .def("fileno", &Watch::fd)
       .def("wake", &Watch::wake)
       .def(
           "is_destination",

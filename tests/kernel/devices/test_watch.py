@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -125,9 +127,9 @@ def test_the_end_of_a_namespace_is_told_and_not_delayed(spaces: tuple[NetNS, Net
 
 def test_both_ends_in_a_namespace_that_ends_are_told() -> None:
     gone = NetNS.create("nk-test-watch")
-    with veth_pair(gone, gone) as pair, pair.watch(timeout=PATIENCE) as watch:
+    with veth_pair(gone, gone) as pair, pair.watch() as watch:
         gone.delete()
-        assert of_kind(watch, "deleted") == ["[primary] ve0 deleted", "[peer] ve1 deleted"]
+        assert of_kind(watch.events(timeout=PATIENCE), "deleted") == ["[primary] ve0 deleted", "[peer] ve1 deleted"]
 
 
 def test_a_flood_of_changes_ends_in_the_truth(pair: NetkitPair) -> None:
@@ -140,20 +142,75 @@ def test_a_flood_of_changes_ends_in_the_truth(pair: NetkitPair) -> None:
         assert of_kind(watch, "deleted") == ["[primary] after deleted", "[peer] ve1 deleted"]
 
 
-def test_close_wakes_a_blocked_reader(pair: NetkitPair) -> None:
+def test_close_wakes_every_blocked_reader(pair: NetkitPair) -> None:
     watch = pair.watch()
     read: list[object] = []
-    thread = threading.Thread(target=lambda: read.append(watch.read()))
-    thread.start()
+    threads = [threading.Thread(target=lambda: read.append(watch.read())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(watch._users) < 3:
+        time.sleep(0.001)
     watch.close()
     watch.close()
-    thread.join(PATIENCE)
-    assert read == [None]
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert read == [None] * 3
     assert watch.closed
-    with pytest.raises(ValueError, match="the watch is closed"):
-        watch.read()
-    with pytest.raises(ValueError, match="the watch is closed"):
-        iter(watch).__next__()
+    assert repr(watch) == "<Watch closed>"
+    for use in (watch.read, watch.events, watch.fileno, watch.__enter__, lambda: next(iter(watch))):
+        with pytest.raises(ValueError, match="the watch is closed"):
+            use()
+
+
+def test_a_signal_handler_may_close_the_watch_that_is_read(pair: NetkitPair) -> None:
+    watch = pair.watch()
+    before = signal.signal(signal.SIGUSR1, lambda *_: watch.close())
+    try:
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        assert list(watch) == []
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert watch.closed
+
+
+def test_changes_are_awaited_and_end_with_the_pair(pair: NetkitPair) -> None:
+    async def main(watch: Watch) -> tuple[list[str], list[str]]:
+        first = [str(change) async for change in watch.events(timeout=PATIENCE, count=1)]
+        reader = asyncio.create_task(rest(watch))
+        while not watch._users:
+            await asyncio.sleep(0.001)
+        pair.primary.up()
+        pair.delete()
+        return first, await reader
+
+    async def rest(watch: Watch) -> list[str]:
+        return [str(change) async for change in watch]
+
+    with pair.watch() as watch:
+        pair.primary.down()
+        first, then = asyncio.run(main(watch))
+    assert first == ["[primary] ve0 down"]
+    assert then[0] == "[primary] ve0 up"
+    assert then[-2:] == ["[primary] ve0 deleted", "[peer] ve1 deleted"]
+
+
+def test_its_descriptor_is_readable_while_there_is_a_change(pair: NetkitPair) -> None:
+    """Also of a change that the kernel told with others, and once none can come any more."""
+    with pair.watch() as watch:
+        assert watch.read(timeout=0) is None  # what made the watch is told too: numbers of namespaces
+        assert select.select([watch], [], [], 0) == ([], [], [])
+        pair.primary.down()
+        pair.peer.down()
+        for _ in range(2):
+            assert select.select([watch], [], [], PATIENCE) == ([watch], [], [])
+            assert watch.read(timeout=0) is not None
+        assert watch.read(timeout=0) is None
+        assert select.select([watch], [], [], 0) == ([], [], [])
+        pair.delete()
+        assert len(list(watch.events(timeout=PATIENCE))) == 2
+        assert select.select([watch], [], [], 0) == ([watch], [], [])
 
 
 def test_ctrl_c_ends_a_wait(pair: NetkitPair) -> None:
@@ -183,7 +240,7 @@ def test_a_forked_child_cannot_use_a_watch(pair: NetkitPair) -> None:
 
 
 def test_an_end_that_is_out_of_reach_is_not_watched(pair: NetkitPair) -> None:
-    with Watch(pair.primary, None, timeout=None) as watch:
+    with Watch(pair.primary, None) as watch:
         pair.peer.rename("other")
         pair.primary.down()
         assert told(watch.read(PATIENCE)) == ("primary", "down", "ve0")
@@ -195,8 +252,8 @@ def test_without_privilege_only_the_namespace_of_ones_own_is_watched(pair: Netki
     with NetNS.current() as here, veth_pair(here, here) as own:
 
         def watch_own() -> list[str]:
-            with own.watch(timeout=0) as watch:
-                return [str(change) for change in watch]
+            with own.watch() as watch:
+                return [str(change) for change in watch.events(timeout=0)]
 
         assert unprivileged(watch_own) == "[]"
         text = unprivileged(pair.watch)
@@ -209,7 +266,7 @@ def test_what_happens_to_an_end_here_is_told_without_privilege(tmp_path: Path) -
         ready = tmp_path / "ready"
 
         def watch_own() -> str:
-            with own.watch(timeout=PATIENCE) as watch:
+            with own.watch() as watch:
                 ready.touch()
                 return str(watch.read(PATIENCE))
 

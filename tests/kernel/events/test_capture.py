@@ -258,6 +258,26 @@ def test_a_capture_ends_after_so_many_packets_and_leaves_the_rest(wire: Wire) ->
     assert written + rest == frames
 
 
+def test_a_capture_ends_after_its_duration_though_packets_keep_coming(wire: Wire) -> None:
+    stop = threading.Event()
+
+    def keep_sending() -> None:
+        while not stop.is_set():
+            send(wire, *[frame(60)] * 100)
+
+    with Monitor(wire.pair, sides=["primary"], snaplen=60) as monitor:
+        thread = threading.Thread(target=keep_sending)
+        thread.start()
+        start = time.monotonic()
+        try:
+            written = monitor.capture(io.BytesIO(), duration=0.3)
+        finally:
+            stop.set()
+            thread.join()
+        assert written > 0
+        assert 0.3 <= time.monotonic() - start < 20
+
+
 def test_packets_are_in_the_file_as_soon_as_they_are_read(wire: Wire) -> None:
     out, into = os.pipe()
     with Monitor(wire.pair, sides=["primary"], snaplen=60, filter="ether proto 0x88b5") as monitor:

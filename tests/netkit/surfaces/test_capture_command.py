@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,40 @@ def test_a_reader_that_has_gone_ends_the_command_without_a_word(here: NetNS) -> 
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_a_capture_ends_after_its_duration(here: NetNS, tmp_path: Path) -> None:
+    process = start(here, "--duration", "1.5", "-w", str(tmp_path / "ping.pcapng"))
+    ping(here)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b" packets captured, " in said
+    assert (tmp_path / "ping.pcapng").stat().st_size > 0
+
+
+def test_a_pipe_that_does_not_block_gets_everything(here: NetNS) -> None:
+    """Also where its reader is slow: here it reads nothing until the pipe has been full for a while."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    process = here.popen([*COMMAND, "-c", "200", "-w", "-"], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    assert process.stderr is not None
+    process.stderr.readline()
+    here.run(["ping", "-c100", "-i0.002", "-s", "1300", "fd00::2"], check=True, stdout=subprocess.DEVNULL)
+    with open(ours, "rb") as pipe:
+        content = pipe.read()
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read().startswith(b"netkit-bpf: 200 packets captured, ")
+    process.stderr.close()
+    read = subprocess.run(["tcpdump", "-nr", "-"], input=content, capture_output=True, check=True)
+    assert read.stdout.count(b"\n") == 200
+
+
+def test_a_full_standard_output_is_named(here: NetNS) -> None:
+    with open("/dev/full", "wb") as full:
+        done = here.run([*COMMAND, "-w", "-"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.endswith(b"netkit-bpf: write standard output: No space left on device\n")
 
 
 def test_a_full_disk_and_a_bad_filter_are_said(here: NetNS) -> None:
