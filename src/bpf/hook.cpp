@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/netns.hpp"
+#include "base/privilege.hpp"
 #include "bpf/program.hpp"
 
 namespace netkit_bpf {
@@ -63,7 +64,7 @@ std::string advice(int error, const Hook& hook) {
   const std::string number = std::to_string(hook.ifindex);
   switch (error) {
     case EPERM:
-      return "needs CAP_BPF and CAP_NET_ADMIN";
+      return needs_bpf(error);
     case EACCES:
       return "hooks are reached through the primary; ifindex " + number + " is the peer's";
     case ENODEV:

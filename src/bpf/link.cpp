@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "base/error.hpp"
+#include "base/privilege.hpp"
 #include "bpf/pin.hpp"
 #include "bpf/program.hpp"
 
@@ -142,7 +143,7 @@ void Link::update(const Program& program, const Program* expected) {
       throw Error(ESTALE, operation,
                   "ESTALE: expected " + program::describe(wanted) + ", found " + program::describe(found));
   }
-  throw Error(error, operation, error == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN" : "");
+  throw Error(error, operation, needs_bpf(error));
 }
 
 void Link::detach() {

@@ -198,6 +198,11 @@ void Object::load() {
   variables_->map_memory();
 }
 
+bool Object::has_failed() const {
+  const std::lock_guard lock(mutex_);
+  return has_failed_;
+}
+
 std::string Object::take_messages() {
   const std::lock_guard lock(mutex_);
   return without_newline(std::exchange(messages_, {}));

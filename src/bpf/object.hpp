@@ -56,6 +56,7 @@ class Object {
 
   // Throws VerifierError, or Error with what the kernel refused. An object that failed to load cannot be used further.
   void load();
+  [[nodiscard]] bool has_failed() const;
 
   // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
   std::string take_messages();

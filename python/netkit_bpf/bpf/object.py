@@ -189,7 +189,9 @@ class BPFObject(Closing):
         return self
 
     def __repr__(self) -> str:
-        state = "closed" if self._core is None else "loaded" if self._loaded else "open"
+        core = self._core  # which another thread may let go of
+        unloaded = "failed to load" if core and core.has_failed() else "open"
+        state = "closed" if core is None else "loaded" if self._loaded else unloaded
         return f"<BPFObject {self._name} {state}>"
 
 

@@ -88,5 +88,8 @@ class Variable:
         return core
 
     def __repr__(self) -> str:
-        state = "closed" if self._core is None else f"= {self.value!r}"
+        try:
+            state = f"= {self.value!r}"
+        except ValueError:
+            state = "closed" if self._core is None else "of an object that failed to load"
         return f"<Variable {self.type} {self._name} ({self._section}) {state}>"

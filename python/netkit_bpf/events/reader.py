@@ -151,6 +151,7 @@ class RecordReader(Closing, Generic[_T]):
         self._closer()
 
     def __enter__(self: _R) -> _R:
+        self._check_open()
         return self
 
     def _check_open(self) -> None:

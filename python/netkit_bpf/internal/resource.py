@@ -18,6 +18,8 @@ class Closing(ABC):
         """Let go of everything. Idempotent."""
 
     def __enter__(self: _T) -> _T:
+        if getattr(self, "closed", False):
+            raise ValueError(f"{self!r}: it is closed")
         return self
 
     def __exit__(

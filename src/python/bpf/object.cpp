@@ -93,6 +93,7 @@ void bind_object(py::module_& module) {
              }
              log_messages(object);
            })
+      .def("has_failed", &Object::has_failed)
       .def(
           "open_program",
           [](const Object& object, const std::string& name) {

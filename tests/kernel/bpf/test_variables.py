@@ -298,4 +298,6 @@ SEC("netkit/peer") int reads(struct __sk_buff *skb) { return *(volatile int *)(l
     for use in (lambda: obj.variables["number"].value, lambda: setattr(obj.variables["number"], "value", 1), obj.load):
         with pytest.raises(ValueError, match="failed"):
             use()
+    assert repr(obj) == "<BPFObject object failed to load>"
+    assert repr(obj.variables["number"]) == "<Variable unsigned int number (.bss) of an object that failed to load>"
     obj.close()

@@ -374,7 +374,10 @@ def test_use_after_close_is_a_value_error(obj: BPFObject, events: RingBuffer) ->
     assert repr(events) == "<RingBuffer events of struct event closed>"
     assert events.stats == RingStats(2, 1, 0, 1)
     assert list(iterator) == []
-    for use in (events.events, events.read, events.read_batch, events.fileno, events.__iter__, events.__aiter__):
+    for use in (
+        *(events.events, events.read, events.read_batch, events.fileno, events.__iter__, events.__aiter__),
+        events.__enter__,
+    ):
         with pytest.raises(ValueError, match="ring buffer 'events' is closed"):
             use()
 
