@@ -32,11 +32,17 @@ class Assembler {
   void jump_imm(unsigned op, unsigned dst, int32_t value, Label label);
   void jump_reg(unsigned op, unsigned dst, unsigned src, Label label);
 
-  // Fills in how far the jumps go and gives the code away. Throws std::length_error where one goes too far.
+  // Fills in how far the jumps go and gives the code away. A jump beyond 16 bits becomes one of 32 bits, which
+  // Linux 6.6 and later know, or leads to one.
   std::vector<bpf_insn> link();
 
  private:
   void jump(bpf_insn instruction, Label label);
+  // Puts a long jump behind each jump that goes too far; returns whether there was one.
+  bool lengthen();
+  [[nodiscard]] ptrdiff_t distance(size_t at, Label label) const {
+    return static_cast<ptrdiff_t>(places_[label]) - static_cast<ptrdiff_t>(at) - 1;
+  }
 
   std::vector<bpf_insn> code_;
   std::vector<size_t> places_;                   // by label

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <stdexcept>
+#include <string>
 
 #include "observer/assembler.hpp"
 #include "observer/instructions.hpp"
@@ -56,11 +57,7 @@ class Translator : private Assembler {
     emit_program(true);
     emit_end(match_, match);
     emit_end(no_match_, no_match);
-    try {
-      return link();
-    } catch (const std::length_error&) {
-      throw std::invalid_argument("the filter is too long");
-    }
+    return link();
   }
 
  private:
@@ -335,12 +332,52 @@ class Translator : private Assembler {
   Label no_match_ = new_label();
 };
 
+constexpr auto metadata_at = static_cast<uint32_t>(SKF_AD_OFF);
+constexpr auto first_special = static_cast<uint32_t>(SKF_LL_OFF);  // the lowest of the three ranges (linux/filter.h)
+
+// What the kernel has at an offset that is of no packet.
+std::string name_of_special(uint32_t offset) {
+  switch (offset - metadata_at) {
+    case SKF_AD_PROTOCOL:
+      return "the packet's protocol (SKF_AD_PROTOCOL); 'ether proto' is in the packet";
+    case SKF_AD_PKTTYPE:
+      return "the packet's direction, as 'inbound' and 'outbound' do; a hook sees what its own end sends, all of it "
+             "outbound: choose the sides instead";
+    case SKF_AD_IFINDEX:
+      return "the packet's device, as 'ifindex' does; at a hook that is the receiving end already: choose the pair "
+             "and the sides instead";
+    case SKF_AD_VLAN_TAG:
+    case SKF_AD_VLAN_TAG_PRESENT:
+    case SKF_AD_VLAN_TPID:
+      return "a VLAN tag beside the packet (SKF_AD_VLAN_TAG); 'vlan' finds it where it is on the wire";
+    default:
+      break;
+  }
+  if (offset >= metadata_at)
+    return "the kernel's metadata number " + std::to_string(offset - metadata_at) + " (SKF_AD_OFF)";
+  return offset >= static_cast<uint32_t>(SKF_NET_OFF) ? "offsets from the network header (SKF_NET_OFF)"
+                                                      : "offsets from the link header (SKF_LL_OFF)";
+}
+
+bool loads_from_packet(const sock_filter& each) {
+  const unsigned kind = BPF_CLASS(each.code);
+  const unsigned mode = BPF_MODE(each.code);
+  return (kind == BPF_LD && (mode == BPF_ABS || mode == BPF_IND)) || (kind == BPF_LDX && mode == BPF_MSH);
+}
+
 }  // namespace
+
+void check_loads(std::span<const sock_filter> program) {
+  for (const sock_filter& each : program)
+    if (loads_from_packet(each) && each.k >= first_special)
+      throw std::invalid_argument("it asks for " + name_of_special(each.k));
+}
 
 std::vector<bpf_insn> translate(std::span<const sock_filter> program, std::span<const bpf_insn> match,
                                 std::span<const bpf_insn> no_match) {
   if (program.empty() || BPF_CLASS(program.back().code) != BPF_RET)
     throw std::invalid_argument("a classic BPF program without an end");
+  check_loads(program);
   return Translator(program).run(match, no_match);
 }
 

@@ -8,7 +8,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <numeric>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -83,6 +85,12 @@ Fd try_load(const std::string& name, std::span<const bpf_insn> code, uint32_t at
   return Fd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
 }
 
+// Whether the verifier gave up: it walks a million instructions, or 8,192 branches in a row (kernel/bpf/verifier.c).
+bool is_too_long(int error, std::string_view log) {
+  return error == E2BIG || log.find("too complex") != std::string_view::npos ||
+         log.find("program is too large") != std::string_view::npos;
+}
+
 Program load(std::span<const bpf_insn> code, Side side) {
   const std::string name = std::string("filter_") + name_of(side);
   for (const uint32_t attach_type : attach_types()) {
@@ -94,6 +102,10 @@ Program load(std::span<const bpf_insn> code, Side side) {
   Fd program = try_load(name, code, 0, log);
   if (program) return {std::move(program), name};
   const int error = errno;
+  if (is_too_long(error, log.data()))
+    throw std::invalid_argument("the filter is too long: it makes " + std::to_string(code.size()) +
+                                " instructions, and the kernel's verifier does not follow it to its end; take fewer "
+                                "terms, or several networks as one");
   if (log[0] != '\0' && error != EPERM && !is_shortage(error)) throw VerifierError(error, name, log.data());
   throw Error(error, "load program '" + name + "'", advice(error));
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.hpp"
+#include "observer/classic_to_ebpf.hpp"
 
 namespace netkit_bpf::expression {
 
@@ -117,7 +118,14 @@ std::vector<sock_filter> compile(const std::string& text) {
   const Libpcap libpcap;
   std::vector<sock_filter> program;
   const std::string complaint = try_compile(libpcap, text, program);
-  if (complaint.empty()) return program;
+  if (complaint.empty()) {
+    try {
+      classic::check_loads(program);
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument("filter '" + text + "': " + error.what());
+    }
+    return program;
+  }
   std::string message = "filter '" + text + "': " + complaint;
   if (is_syntax_error(complaint)) message += " " + place_of_syntax_error(libpcap, text);
   throw std::invalid_argument(message);

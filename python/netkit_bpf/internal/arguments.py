@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import mmap
+from typing import Literal, NamedTuple, TypeVar
 
 _T = TypeVar("_T")
 _LONGEST = 1e9  # seconds: 31 years. Longer ones, math.inf among them, are for ever, and overflow nothing.
+_MIB = 1 << 20
 _NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
 
 
@@ -57,3 +59,36 @@ def expect_timeout(timeout: float | None, argument: str = "timeout") -> float | 
     if not timeout >= 0:  # refuses NaN too
         raise ValueError(f"{argument} must be a number of seconds, 0 or more, or None, not {timeout!r}")
     return None if timeout > _LONGEST else float(timeout)
+
+
+Rings = Literal["shared", "percpu", "ordered"]
+Thread = Literal["shared", "own"]
+
+
+class StreamOptions(NamedTuple):
+    """How ring buffers are read: the options that all readers have.
+
+    Attributes:
+        queue_size: bytes of records that may wait for Python behind the rings.
+        rings: whether all CPUs share a ring, each has one, or each has one and the reader puts their records in order.
+        thread: which thread empties the rings: that of all readers, one of this reader's own, or that which reads.
+    """
+
+    queue_size: int = 16 * _MIB
+    rings: Rings = "shared"
+    thread: Thread | None = "shared"
+
+    def check(self) -> StreamOptions:
+        """Return it; TypeError or ValueError for what is not possible, whatever the kernel."""
+        if expect(self.queue_size, int, "queue_size") < mmap.PAGESIZE:
+            raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {self.queue_size}")
+        expect_one(self.rings, ("shared", "percpu", "ordered"), "rings")
+        expect_one(self.thread, ("shared", "own", None), "thread")
+        return self
+
+
+def expect_one(value: object, allowed: tuple[str | None, ...], argument: str) -> None:
+    """Refuse what is none of the allowed values: ValueError names the argument and all of them."""
+    if not any(value is each or (isinstance(value, str) and value == each) for each in allowed):
+        names = [repr(each) for each in allowed]
+        raise ValueError(f"{argument} must be {', '.join(names[:-1])} or {names[-1]}, not {value!r}")
