@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 
 namespace netkit_bpf {
 
@@ -126,7 +127,7 @@ std::vector<NetlinkSocket::Answer> NetlinkSocket::exchange_some(std::span<Reques
 }
 
 void NetlinkSocket::send(std::span<Request> requests, std::vector<Answer>& answers) {
-  if (!socket_) throw Error(EBADF, requests.front().operation, "the network namespace was let go of meanwhile");
+  if (!socket_) throw std::invalid_argument("this network namespace is deleted, or was let go of");
   std::vector<iovec> pieces;
   for (size_t i = 0; i < requests.size(); ++i) {
     nlmsghdr* header = nlmsg_hdr(requests[i].message.get());

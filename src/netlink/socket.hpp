@@ -46,7 +46,7 @@ class NetlinkSocket {
   // in the end.
   std::vector<std::optional<Error>> exchange(std::span<Request> requests);
 
-  // Once nobody is using it. Every request from then on fails with EBADF.
+  // Once nobody is using it. Every request from then on throws std::invalid_argument.
   void close();
 
   // For tests: the n-th request from now on, counted from 1, fails with this errno, and the kernel never sees it.

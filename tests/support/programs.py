@@ -12,6 +12,7 @@ from netkit_bpf.bpf.compiler import compile_source
 
 # Kept between runs: in an emulated machine, which sees this directory, clang takes ten seconds.
 _CACHE = Path(__file__).parents[2] / "build" / "test-programs"
+_INCLUDE = Path(__file__).parents[2] / "bpf" / "include"
 
 HEADER = """
 #include <netkit.h>
@@ -201,7 +202,8 @@ SEC("netkit/peer") int of_peer(struct __sk_buff *skb)
 
 def build(source: str, *flags: str) -> bytes:
     """The object file that clang makes of a source."""
-    made_of = repr((source, flags, Path(compiler.__file__).read_text()))
+    shipped = [header.read_bytes() for header in sorted(_INCLUDE.rglob("*.h"))]
+    made_of = repr((source, flags, Path(compiler.__file__).read_text(), shipped))
     kept = _CACHE / f"{hashlib.sha256(made_of.encode()).hexdigest()}.o"
     if not kept.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)

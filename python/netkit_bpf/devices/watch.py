@@ -41,7 +41,7 @@ class DeviceChange(NamedTuple):
 class Watch(EventStream[DeviceChange]):
     """Tells what happens to the ends of a pair from its construction on, whoever does it: `DeviceChange`s.
 
-    `NetkitPair.watch` makes one. `read`, `events` and `async for` are those of a `Monitor`; they also end once both
+    Made by `NetkitPair.watch`. `read`, `events` and `async for` are those of a `Monitor`; they also end once both
     ends are deleted. A moved end is followed if its new namespace can be found. The watch keeps no namespace alive in
     which an end lives. Any thread may read, and each change goes to one reader. Any thread or signal handler may close
     it, which wakes the readers. A forked child cannot use it.
