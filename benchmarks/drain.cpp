@@ -45,11 +45,9 @@ size_t drain(nk::Stream& stream, Count count) {
 
 void serve(uint32_t map, bool by_record) {
   const nk::Fd ring(bpf_map_get_fd_by_id(map));
-  bpf_map_info info{};
-  uint32_t size = sizeof(info);
-  if (!ring || bpf_obj_get_info_by_fd(ring.get(), &info, &size) != 0) throw std::runtime_error("there is no such map");
+  if (!ring) throw std::runtime_error("there is no such map");
   nk::StreamOptions options;
-  options.rings = {{ring.get(), info.max_entries}};
+  options.rings = {ring.get()};
   nk::Stream stream(options);
   std::fputs("ready\n", stderr);
   while (std::getchar() == '\n') {

@@ -50,7 +50,7 @@ def of_peer(build: Path, command: list[str | Path], *mode: str) -> float:
 def of_monitor(build: Path, consume: Callable[[Monitor], int]) -> float:
     """The same with a monitor. The ring is full before anybody looks: without a thread nobody does."""
     spent = []
-    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], threaded=False) as monitor:
+    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], thread=None) as monitor:
         (attached,) = pair.programs("primary").programs
         for _ in range(3):
             flood(build, attached.id, burst=EVENTS, rate=0, seconds=1e-9)
@@ -84,7 +84,7 @@ def copy_ring(build: Path) -> float:
 
 def loop_at_hand(build: Path) -> float:
     """Do what `iterate` does with events that are there already, and in the cache."""
-    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], threaded=False) as monitor:
+    with _on_cpu(CONSUMER_CPU), wire.pair() as pair, Monitor(pair, sides=["primary"], thread=None) as monitor:
         (attached,) = pair.programs("primary").programs
         flood(build, attached.id, burst=50, rate=0, seconds=1e-9)
         events = list(monitor.events(timeout=0)) * 1000

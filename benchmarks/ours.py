@@ -13,6 +13,7 @@ from collections.abc import Callable
 from wire import pair
 
 from netkit_bpf import Monitor
+from netkit_bpf.internal.arguments import Thread
 
 
 def main() -> None:
@@ -20,9 +21,9 @@ def main() -> None:
     mode = sys.argv[1]
     if mode == "batch":
         import numpy  # noqa: F401 - takes as long as a ring full of packets: not while they come
-    threaded = "inline" not in sys.argv[2:]
+    thread: Thread | None = None if "inline" in sys.argv[2:] else "shared"
     ring_size = int(sys.argv[3]) if len(sys.argv) > 3 else 4 << 20
-    with pair() as wire, Monitor(wire, sides=["primary"], ring_size=ring_size, threaded=threaded) as monitor:
+    with pair() as wire, Monitor(wire, sides=["primary"], ring_size=ring_size, thread=thread) as monitor:
         print("ready", wire.programs("primary").programs[0].id, file=sys.stderr, flush=True)
         stopped = False
 

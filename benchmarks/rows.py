@@ -55,7 +55,7 @@ def filters(build: Path) -> Figures:
         ("a filter that does not match", "udp port 53"),
     ):
         with wire.pair() as pair:
-            with Monitor(pair, sides=["primary"], filter=expression, ring_size=16 << 20, threaded=False):
+            with Monitor(pair, sides=["primary"], filter=expression, ring_size=16 << 20, thread=None):
                 (attached,) = pair.programs("primary").programs
                 yield f"filter: {text}, ns", _burst(build, attached.id) - base
 
@@ -85,7 +85,7 @@ def cpus(build: Path) -> Figures:
     for name, rings in names.items():
         with (
             wire.pair() as pair,
-            Monitor(pair, sides=["primary"], ring_size=64 << 20, rings=rings, threaded=False) as monitor,
+            Monitor(pair, sides=["primary"], ring_size=64 << 20, rings=rings, thread=None) as monitor,
         ):
             (attached,) = pair.programs("primary").programs
             sent = flood_from_two(build, attached.id, packets=400_000)

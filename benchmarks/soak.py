@@ -40,11 +40,11 @@ MOST_GROWTH = 1 << 20
 # glibc's, mallopt(3) and "Memory Allocation Tunables" of its manual; others know neither.
 ONE_HEAP = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 KINDS: list[dict[str, Any]] = [
-    {"share_thread": True},
-    {"share_thread": False},
-    {"threaded": False},
+    {"thread": "shared"},
+    {"thread": "own"},
+    {"thread": None},
     {"rings": "percpu"},
-    {"rings": "percpu", "ordered": True},
+    {"rings": "ordered"},
 ]
 SIZES = [(4 * KIB, 4 * KIB), (64 * KIB, 256 * KIB), (4096 * KIB, 4096 * KIB)]
 MOST_CONSUMERS = 3  # of a monitor at once; at times it has none

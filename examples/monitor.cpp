@@ -47,7 +47,7 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
                                      std::array<const nk::Program*, 2>{&primary, &peer},
                                      nk::VerdictCells(object->map(verdict.section), verdict.offset));
   nk::StreamOptions options;
-  options.rings = {{object->map("events"), ring_size}};
+  options.rings = {object->map("events")};
   options.check = [observer] { observer->check(); };
   nk::Stream stream(options);
   std::puts("attached");

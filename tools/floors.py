@@ -38,7 +38,6 @@ MOST_NOUNS = 15  # in a folder
 KNOWN = frozenset(
     {
         "netkit_bpf.functions.monitor -> netkit_bpf.enums parse: not public",
-        "netkit_bpf.functions.monitor -> netkit_bpf.events.reader Reading: not public",
         "pytest_netkit_bpf.leaks -> netkit_bpf._core device_list: private",
         "pytest_netkit_bpf.leaks: uses the private here._netlink",
         "python/events/batch -> python/events/stream -> python/events/batch: a circle",

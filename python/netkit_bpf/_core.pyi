@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Generic, TypeVar, final, overload
 
@@ -366,43 +366,52 @@ class Watch:
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
+class EventIterator(Generic[_T]):
+    def __iter__(self) -> EventIterator[_T]: ...
+    def __next__(self) -> _T: ...
+    def __aiter__(self) -> AsyncIterator[_T]: ...
+
 class Stream(Generic[_T]):
     @overload
     def __init__(
         self: Stream[PacketEvent],
         owner: object,
-        rings: list[tuple[int, int]],
-        queue_size: int,
+        maps: list[int],
         decoder: tuple[str, ...],
         *,
+        queue_size: int,
+        rings: str = "shared",
+        thread: str | None = "shared",
         counts: int = -1,
         sources: int = 1,
         source_offset: int = 0,
         observers: list[Observer] = ...,
-        threaded: bool = True,
-        share_thread: bool = True,
         loss_advice: str | None = None,
-        ordered: bool = False,
     ) -> None: ...
     @overload
     def __init__(
         self,
         owner: object,
-        rings: list[tuple[int, int]],
-        queue_size: int,
+        maps: list[int],
         decoder: Callable[[bytes], _T],
         *,
+        queue_size: int,
+        rings: str = "shared",
+        thread: str | None = "shared",
         counts: int = -1,
         sources: int = 1,
         source_offset: int = 0,
         observers: list[Observer] = ...,
-        threaded: bool = True,
-        share_thread: bool = True,
         loss_advice: str | None = None,
-        ordered: bool = False,
     ) -> None: ...
     def read(self, timeout: float | None) -> _T | None: ...
-    def events(self, timeout: float | None) -> Iterator[_T]: ...
+    def events(
+        self,
+        timeout: float | None,
+        duration: float | None = None,
+        count: int | None = None,
+        make_async: Callable[[], AsyncIterator[_T]] | None = None,
+    ) -> EventIterator[_T]: ...
     def read_batch(self, most: int, timeout: float | None, merge: bool, with_data: bool) -> EventBatch: ...
     def stats(self) -> tuple[tuple[int, int, int, int], ...]: ...
     def fileno(self) -> int: ...

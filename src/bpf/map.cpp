@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/counters.hpp"
 #include "base/error.hpp"
 #include "base/privilege.hpp"
 #include "bpf/map_error.hpp"
@@ -32,12 +33,6 @@ MapInfo read_info(int fd) {
           .btf = info.btf_id,
           .key_type = info.btf_key_type_id,
           .value_type = info.btf_value_type_id};
-}
-
-size_t possible_cpus() {
-  const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
-  return static_cast<size_t>(cpus);
 }
 
 const char* update_advice(int error) {

@@ -16,33 +16,52 @@ namespace {
   throw std::invalid_argument("row " + std::to_string(row) + " is of a pair or a side that there is not");
 }
 
-// Makes rows of a run of records and returns their number: discarded records are none. The rows may go where the run
-// lies. What follows the event in a record is for `keep`.
-template <typename Keep>
-size_t convert(const EventBatch::Run& run, std::byte* rows, size_t pairs, Keep&& keep) {
-  auto* to = reinterpret_cast<Row*>(rows);
-  const std::byte* const end = run.records.data() + run.records.size();
-  for (const std::byte* from = run.records.data(); from < end;) {
-    const uint32_t header = *reinterpret_cast<const uint32_t*>(from);
-    const std::byte* record = from;
-    const size_t length = Record::length(header);
-    from += Record::stride(header);
-    if ((header & Record::discard_bit) != 0) continue;
-    if (length < sizeof(nk_event) || from > end)
-      throw std::invalid_argument("a record has " + std::to_string(length) + " bytes: it is no packet event");
-    keep(EventBatch::Data(record + sizeof(Row), length - sizeof(nk_event)));
-    if (reinterpret_cast<const std::byte*>(to) != record) std::memmove(to, record, sizeof(Row));
-    unpack(*to, run.clock_offset_ns);
-    if (to->pair >= pairs || to->side >= NK_SIDES) refuse(static_cast<size_t>(to - reinterpret_cast<Row*>(rows)));
-    ++to;
-  }
-  return static_cast<size_t>(to - reinterpret_cast<Row*>(rows));
+// What keeps a record from being a row; empty if nothing does.
+std::string why_not(const Record& record, size_t pairs, bool with_data) {
+  const size_t length = record.data().size();
+  if (length < sizeof(nk_event)) return "a record has " + std::to_string(length) + " bytes: it is no packet event";
+  if (length > sizeof(nk_event) && !with_data)
+    return "a record has " + std::to_string(length) + " bytes, not " + std::to_string(sizeof(nk_event));
+  const auto& event = *reinterpret_cast<const nk_event*>(record.data().data());
+  if (event.pair >= pairs || event.side >= NK_SIDES)
+    return "a record is of pair " + std::to_string(event.pair) + " of " + std::to_string(pairs) + " and side " +
+           std::to_string(event.side);
+  return {};
 }
 
-void keep_none(EventBatch::Data data) {
-  if (!data.empty())
-    throw std::invalid_argument("a record has " + std::to_string(sizeof(nk_event) + data.size()) + " bytes, not " +
-                                std::to_string(sizeof(nk_event)));
+bool is_row(const Record& record, size_t pairs, bool with_data) {
+  const size_t length = record.data().size();
+  if (length < sizeof(nk_event) || (length > sizeof(nk_event) && !with_data)) return false;
+  const auto& event = *reinterpret_cast<const nk_event*>(record.data().data());
+  return event.pair < pairs && event.side < NK_SIDES;
+}
+
+// Makes rows of the records of a run, up to the first that is none, and returns their number. The rows may go where the
+// run lies. What follows the event in a record is for `keep`, if there is one.
+template <typename Keep>
+size_t convert(const EventBatch::Input& input, std::byte* rows, size_t pairs, EventBatch::Refused& refused,
+               Keep* keep) {
+  auto* to = reinterpret_cast<Row*>(rows);
+  auto next = Records(input.records).begin();
+  for (; next != Records::end(); ++next) {
+    const Record& record = *next;
+    if (!is_row(record, pairs, keep != nullptr)) {
+      refused.why = why_not(record, pairs, keep != nullptr);
+      refused.start = static_cast<size_t>(record.start - input.records.data());
+      refused.end = refused.start + record.stride();
+      break;
+    }
+    if (keep != nullptr) (*keep)(record.data().subspan(sizeof(nk_event)));
+    if (reinterpret_cast<const std::byte*>(to) != record.start) std::memmove(to, record.start, sizeof(Row));
+    unpack(*to, input.clock_offset_ns);
+    ++to;
+  }
+  if (next.cut() != nullptr) {
+    refused.why = "a record is cut: it is no packet event";
+    refused.start = static_cast<size_t>(next.cut() - input.records.data());
+    refused.end = input.records.size();
+  }
+  return static_cast<size_t>(to - reinterpret_cast<Row*>(rows));
 }
 
 // Bytes that the rows and the data of some runs take; rather too many.
@@ -50,13 +69,11 @@ struct Need {
   size_t rows = 0;
   size_t data = 0;
 
-  explicit Need(std::span<const EventBatch::Run> runs) {
-    for (const EventBatch::Run& run : runs) {
-      for (size_t at = 0; at < run.records.size();) {
-        const uint32_t header = *reinterpret_cast<const uint32_t*>(run.records.data() + at);
-        at += Record::stride(header);
+  explicit Need(std::span<const EventBatch::Input> inputs) {
+    for (const EventBatch::Input& input : inputs) {
+      for (const Record& record : Records(input.records)) {
         rows += sizeof(Row);
-        data += std::max<size_t>(Record::length(header), sizeof(nk_event)) - sizeof(nk_event);
+        data += std::max(record.data().size(), sizeof(nk_event)) - sizeof(nk_event);
       }
     }
   }
@@ -91,26 +108,32 @@ std::vector<uint16_t> renumber(const std::vector<std::string>& names, std::vecto
 
 }  // namespace
 
-EventBatch::EventBatch(Run run, const std::shared_ptr<const void>& owner, Names names)
-    : rows_(owner, run.records.data()),
-      size_(convert(run, run.records.data(), names->size(), keep_none)),
+EventBatch::EventBatch(Input input, const std::shared_ptr<const void>& owner, Names names, Refused& refused)
+    : rows_(owner, input.records.data()),
+      size_(convert<Appender>(input, input.records.data(), names->size(), refused, nullptr)),
       names_(std::move(names)) {}
 
-EventBatch::EventBatch(std::span<const Run> runs, bool with_data, Names names) : names_(std::move(names)) {
-  const Need need(runs);
+EventBatch::EventBatch(std::span<const Input> inputs, bool with_data, Names names, Refused& refused)
+    : names_(std::move(names)) {
+  const Need need(inputs);
   const std::shared_ptr<std::byte> rows = allocate(need.rows);
-  const auto convert_all = [&](auto&& keep) {
-    for (const Run& run : runs) size_ += convert(run, rows.get() + size_ * sizeof(Row), names_->size(), keep);
+  const auto convert_all = [&](Appender* keep) {
+    for (refused.input = 0; refused.input < inputs.size(); ++refused.input) {
+      std::byte* const to = rows.get() + size_ * sizeof(Row);
+      size_ += convert(inputs[refused.input], to, names_->size(), refused, keep);
+      if (!refused.why.empty()) break;
+    }
   };
   if (with_data) {
     const std::shared_ptr<std::byte> memory = allocate(need.data);
     const auto packets = std::make_shared<Packets>();
     packets->owners.push_back(memory);
     packets->data.reserve(need.rows / sizeof(Row));
-    convert_all(Appender(memory.get(), packets->data));
+    Appender keep(memory.get(), packets->data);
+    convert_all(&keep);
     packets_ = packets;
   } else {
-    convert_all(keep_none);
+    convert_all(nullptr);
   }
   rows_ = rows;
 }

@@ -21,17 +21,22 @@ class EventBatch {
   using Names = std::shared_ptr<const std::vector<std::string>>;  // the pairs', by number
   using Data = std::span<const std::byte>;                        // of one packet
 
-  struct Run {
-    std::span<std::byte> records;  // with their headers
+  struct Input {
+    std::span<std::byte> records;  // a run of them
     int64_t clock_offset_ns = 0;
   };
+  // The first record that is no row: it has a size, a pair or a side that there is not. The batch ends before it.
+  struct Refused {
+    std::string why;   // empty: there is none
+    size_t input = 0;  // its number
+    size_t start = 0;  // of the record therein, in bytes
+    size_t end = 0;
+  };
 
-  // These throw std::invalid_argument if a record has a size, a pair or a side that there is not.
-  //
   // Makes rows of the records where they lie, in memory that `owner` keeps. They are without data.
-  EventBatch(Run run, const std::shared_ptr<const void>& owner, Names names);
+  EventBatch(Input input, const std::shared_ptr<const void>& owner, Names names, Refused& refused);
   // Copies the records of some runs.
-  EventBatch(std::span<const Run> runs, bool with_data, Names names);
+  EventBatch(std::span<const Input> inputs, bool with_data, Names names, Refused& refused);
 
   // Copies rows that another batch gave as bytes(), and the data of each, or none.
   static EventBatch from_rows(std::span<const std::byte> rows, std::optional<std::span<const Data>> data, Names names);

@@ -2,18 +2,17 @@
 #include "observer/filter_program.hpp"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 
 #include <array>
 #include <cerrno>
 #include <cstddef>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/counters.hpp"
 #include "base/error.hpp"
 #include "base/privilege.hpp"
 #include "observer/assembler.hpp"
@@ -128,13 +127,6 @@ FilterProgram::FilterProgram(std::span<const sock_filter> classic, const Observe
                                        count_and_pass_by(filtered_.get(), observer)),
                     observer.side)) {}
 
-uint64_t FilterProgram::filtered() const {
-  const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
-  std::vector<uint64_t> values(static_cast<size_t>(cpus));
-  const uint32_t key = 0;
-  if (bpf_map_lookup_elem(filtered_.get(), &key, values.data()) != 0) throw Error(errno, "read a filter's counter");
-  return std::accumulate(values.begin(), values.end(), uint64_t{0});
-}
+uint64_t FilterProgram::filtered() const { return sum_counters<1>(filtered_.get(), 0)[0]; }
 
 }  // namespace netkit_bpf

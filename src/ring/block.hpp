@@ -9,30 +9,13 @@
 #include <span>
 #include <vector>
 
+#include "base/mapping.hpp"
+
 namespace netkit_bpf {
 
 // Records with their headers, as they stood in the ring. One thread at a time.
 struct Block {
-  // Unmaps what it holds.
-  class Memory {
-   public:
-    Memory() = default;
-    explicit Memory(size_t size);
-    Memory(Memory&& other) noexcept;
-    Memory& operator=(Memory&& other) noexcept;
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
-    ~Memory();
-
-    [[nodiscard]] std::byte* start() const noexcept { return start_; }
-    [[nodiscard]] size_t size() const noexcept { return size_; }
-
-   private:
-    std::byte* start_ = nullptr;
-    size_t size_ = 0;
-  };
-
-  Memory memory;
+  Mapping memory;
   size_t used = 0;               // bytes
   size_t records = 0;            // discarded ones not counted
   size_t stride = 0;             // from each record to the next; 0 if they differ or some are discarded ones

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "base/error.hpp"
@@ -35,10 +36,24 @@ BlockQueue::BlockQueue(std::vector<Ring> rings, size_t queue_size, size_t turn, 
 size_t BlockQueue::drain() {
   const std::lock_guard draining(draining_);
   const size_t before = progress_;
+  try {
+    drain_rings();
+  } catch (...) {
+    tell(std::current_exception(), trouble_);
+  }
+  return progress_ - before;
+}
+
+// With draining_ held.
+void BlockQueue::drain_rings() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return;
+  }
   if (merge_) {
     for (int tries = 0; tries < most_looks && !merge_->look(); ++tries) continue;
     move(*merge_, turn_);
-    return progress_ - before;
+    return;
   }
   const size_t first = first_;
   for (size_t i = 0; i < rings_.size(); ++i) {
@@ -48,7 +63,13 @@ size_t BlockQueue::drain() {
     first_ = progress_ == so_far ? ring : ring + 1;  // the next one has waited for longest
     break;
   }
-  return progress_ - before;
+}
+
+// The first one is told.
+void BlockQueue::tell(const std::exception_ptr& error, std::exception_ptr& where) {
+  const std::lock_guard lock(mutex_);
+  if (!where) where = error;
+  announce();
 }
 
 // Moves records into the queue, about `most` bytes. False if the queue is full.
@@ -63,39 +84,45 @@ bool BlockQueue::move(Source& source, size_t most) {
       if (stopped_ || queued_ >= queue_size_) return false;
       room = std::min(queue_size_ - queued_, most - moved);
     }
-    std::shared_ptr<Block> block = block_for(next);
-    const size_t before = block->records;
-    const size_t bytes = source.drain(*block, room, field_);
-    progress_ += block->records - before;
-    moved += bytes;
-    const std::lock_guard lock(mutex_);
-    queued_ += bytes;
-    push(std::move(block));
+    Blocks one = block_for(next);
+    Block& block = *one.front();
+    const size_t before = block.records;
+    const size_t bytes_before = block.used;
+    std::exception_ptr error;
+    try {
+      source.drain(block, room, field_);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    progress_ += block.records - before;
+    moved += block.used - bytes_before;
+    if (block.used > 0) {
+      const std::lock_guard lock(mutex_);
+      queued_ += block.used - bytes_before;
+      queue_.splice(queue_.end(), one);
+      announce();
+    }
+    if (error) std::rethrow_exception(error);
   }
   return true;
 }
 
-// The last block of the queue again if it has room, else an empty one.
-std::shared_ptr<Block> BlockQueue::block_for(size_t size) {
+// The last block of the queue again if it has room, else an empty one. In a list, so that what is drained into it finds
+// its place in the queue whether there is memory left or not.
+BlockQueue::Blocks BlockQueue::block_for(size_t size) {
   const int64_t offset = clock_offset_.now();
+  Blocks one;
   {
     // A reader waits for the only block of a queue: that one stays.
     const std::lock_guard lock(mutex_);
     if (queue_.size() > 1 && queue_.back()->room() >= size && queue_.back()->clock_offset_ns == offset) {
-      std::shared_ptr<Block> last = std::move(queue_.back());
-      queue_.pop_back();
-      return last;
+      one.splice(one.end(), queue_, std::prev(queue_.end()));
+      return one;
     }
   }
-  std::shared_ptr<Block> block = pool_.get(size);
-  block->clock_offset_ns = offset;
-  return block;
-}
-
-// With the mutex held.
-void BlockQueue::push(std::shared_ptr<Block> block) {
-  queue_.push_back(std::move(block));
-  announce();
+  one.push_back(pool_.get(size));
+  one.front()->clock_offset_ns = offset;
+  return one;
 }
 
 // With the mutex held.
@@ -113,10 +140,14 @@ size_t BlockQueue::take_progress() {
 
 bool BlockQueue::settle() {
   const std::lock_guard draining(draining_);
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return true;
+  }
   for (Ring& ring : rings_) ring.release();
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ || queued_ >= queue_size_) return true;
+    if (trouble_ || queued_ >= queue_size_) return true;
   }
   return std::all_of(rings_.begin(), rings_.end(), [](const Ring& ring) { return ring.next_size() == 0; });
 }
@@ -136,9 +167,7 @@ void BlockQueue::check() {
   try {
     check_();
   } catch (...) {
-    const std::lock_guard lock(mutex_);
-    failure_ = std::current_exception();
-    announce();
+    tell(std::current_exception(), failure_);
   }
 }
 
@@ -155,6 +184,12 @@ std::shared_ptr<Block> BlockQueue::pop() {
       if (was_full && kick_) kick_();
       return block;
     }
+    if (trouble_) {
+      const std::exception_ptr trouble = std::exchange(trouble_, nullptr);
+      lock.unlock();
+      if (kick_) kick_();  // it may be over
+      std::rethrow_exception(trouble);
+    }
     if (!failure_) {
       if (std::exchange(is_ready_, false)) {
         eventfd_t count = 0;
@@ -169,7 +204,7 @@ std::shared_ptr<Block> BlockQueue::pop() {
 }
 
 bool BlockQueue::wait(std::chrono::nanoseconds timeout) {
-  const auto says_something = [&] { return !queue_.empty() || stopped_ || failure_; };
+  const auto says_something = [&] { return !queue_.empty() || stopped_ || failure_ || trouble_; };
   std::unique_lock lock(mutex_);
   if (!says_something() && timeout > 0ns)
     changed_.wait_for(lock, std::min<std::chrono::nanoseconds>(timeout, longest_wait));
@@ -192,6 +227,7 @@ void BlockQueue::stop() {
   if (kick_) kick_();
   const std::lock_guard checking(checking_);
   const std::lock_guard draining(draining_);
+  for (Ring& ring : rings_) ring.leave();
 }
 
 int BlockQueue::ready_fd() {
@@ -199,7 +235,7 @@ int BlockQueue::ready_fd() {
   if (!ready_) {
     ready_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!ready_) throw Error(errno, "make an eventfd");
-    if (!queue_.empty() || stopped_ || failure_) announce();
+    if (!queue_.empty() || stopped_ || failure_ || trouble_) announce();
   }
   return ready_.get();
 }
@@ -214,7 +250,10 @@ BlockQueue::Fill BlockQueue::fill() {
     for (size_t i = 0; i < fill.pending.size(); ++i) fill.pending[i] += block->counts[i];
   for (const Ring& ring : rings_) {
     fill.ring += ring.fill();
-    static_cast<void>(field_.count(ring.waiting(ring.size()).run, fill.pending));
+    try {
+      static_cast<void>(field_.count(ring.waiting(ring.size()).run, fill.pending));
+    } catch (const Error&) {  // the reading tells it
+    }
   }
   return fill;
 }

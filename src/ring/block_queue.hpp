@@ -9,9 +9,9 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -35,7 +35,8 @@ class BlockQueue {
 
   // --- The end of the rings.
 
-  // Moves what is committed into the queue, as far as the queue has room. Returns the number of records.
+  // Moves what is committed into the queue, as far as the queue has room. Returns the number of records. What goes
+  // wrong is for pop() to tell.
   size_t drain();
   // The records drained since the last call, by whichever thread.
   size_t take_progress();
@@ -52,7 +53,8 @@ class BlockQueue {
 
   // --- The end of the queue.
 
-  // The next block, if there is one. At the end throws, once all is popped, what ended the reading.
+  // The next block, if there is one. Throws, once all is popped, what kept the rings from being drained, and at the end
+  // what ended the reading.
   std::shared_ptr<Block> pop();
   // Waits until pop() has something to say, but not much longer than 50 ms. False if it is not known to have.
   bool wait(std::chrono::nanoseconds timeout);
@@ -60,7 +62,8 @@ class BlockQueue {
   void wake();
   // Whether stop() was called.
   bool stopped();
-  // Once this returns no ring is touched any more, no check runs and no block comes out. Idempotent.
+  // Once this returns no ring is touched any more, no check runs and no block comes out: somebody else may read the
+  // rings. Idempotent.
   void stop();
 
   // An eventfd: readable while pop() has something to say, until a pop() that has not.
@@ -74,10 +77,13 @@ class BlockQueue {
   Fill fill();
 
  private:
+  using Blocks = std::list<std::shared_ptr<Block>>;
+
+  void drain_rings();
   template <typename Source>
   bool move(Source& source, size_t most);
-  std::shared_ptr<Block> block_for(size_t size);
-  void push(std::shared_ptr<Block> block);
+  Blocks block_for(size_t size);
+  void tell(const std::exception_ptr& error, std::exception_ptr& where);
   void announce();
 
   const size_t queue_size_;
@@ -97,10 +103,11 @@ class BlockQueue {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::shared_ptr<Block>> queue_;
+  Blocks queue_;
   size_t queued_ = 0;  // bytes
   bool stopped_ = false;
-  std::exception_ptr failure_;
+  std::exception_ptr failure_;  // of the check: the end, told over and over
+  std::exception_ptr trouble_;  // of a drain: told once, then it is tried again
   Fd ready_;
   bool is_ready_ = false;
 };

@@ -12,6 +12,7 @@
 
 #include "ring/block.hpp"
 #include "ring/clock_offset.hpp"
+#include "ring/records.hpp"
 #include "ring/ring.hpp"
 
 namespace netkit_bpf {
@@ -27,26 +28,30 @@ class Merge {
   bool look();
   // The bytes that the next record takes in a block; 0 if there is none.
   [[nodiscard]] size_t next_size() const;
-  // As Ring::drain(), of all rings.
+  // As Ring::drain(), of all rings. Discarded records take no room.
   size_t drain(Block& block, size_t limit, const SourceField& field);
 
  private:
   // A ring's records that were there at the last look.
-  struct Run {
-    uint64_t time;  // of the next one
-    size_t ring;
-    const std::byte* next;
-    const std::byte* end;
+  struct Lane {
+    Records::Iterator next;
+    const std::byte* freed = nullptr;  // up to where they are drained
+    const std::byte* end = nullptr;
   };
-  [[nodiscard]] uint64_t time_at(const std::byte* record, size_t ring) const;
-  static bool is_later(const Run& one, const Run& other);
+  struct Next {
+    uint64_t time;
+    size_t ring;
+  };
+  [[nodiscard]] uint64_t time_of(const Record& record, size_t ring) const;
+  static bool is_later(const Next& one, const Next& other);
   void free_room();
 
   std::vector<Ring>& rings_;
   const ClockOffset& clock_;
-  uint64_t bound_ = 0;     // what is not later is complete
-  std::vector<Run> runs_;  // a heap: the earliest is the first
+  uint64_t bound_ = 0;      // what is not later is complete
+  std::vector<Next> next_;  // a heap: the earliest is the first; a ring without records has none
   // By ring.
+  std::vector<Lane> lanes_;
   std::vector<uint64_t> newest_;  // the time of what was drained last
   struct Drained {
     size_t length = 0;

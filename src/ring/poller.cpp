@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <ctime>
+#include <new>
 #include <utility>
 
 #include "base/error.hpp"
@@ -33,11 +34,11 @@ constexpr std::chrono::nanoseconds longest_nap = 400us;
 // second.
 constexpr size_t bytes_per_microsecond = 800;
 
-void control(const Fd& epoll, int operation, int fd, uint32_t events) {
+void watch(const Fd& epoll, int fd, uint32_t events) {
   epoll_event event{};
   event.events = events;
   event.data.fd = fd;
-  if (::epoll_ctl(epoll.get(), operation, fd, &event) != 0) throw Error(errno, "watch a ring buffer");
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) throw Error(errno, "watch a ring buffer");
 }
 
 }  // namespace
@@ -48,25 +49,35 @@ Poller::Poller()
       queues_(std::make_shared<Queues>()),
       last_check_(Clock::now()) {
   if (!epoll_ || !kick_) throw Error(errno, "make an epoll instance");
-  control(epoll_, EPOLL_CTL_ADD, kick_.get(), EPOLLIN);
+  watch(epoll_, kick_.get(), EPOLLIN);
 }
 
 void Poller::add(const std::shared_ptr<BlockQueue>& queue) {
   const std::lock_guard lock(mutex_);
-  // Edges: a ring whose queue's queue is full stays readable, and must not wake the poller over and over.
-  for (const Ring& ring : queue->rings()) control(epoll_, EPOLL_CTL_ADD, ring.fd(), EPOLLIN | EPOLLET);
   auto queues = std::make_shared<Queues>(*queues_);
   queues->push_back(queue);
+  const std::vector<Ring>& rings = queue->rings();
+  size_t added = 0;
+  try {
+    // Edges: a ring whose queue is full stays readable, and must not wake the poller over and over.
+    for (; added < rings.size(); ++added) watch(epoll_, rings[added].fd(), EPOLLIN | EPOLLET);
+  } catch (const Error&) {
+    while (added > 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rings[--added].fd(), nullptr);
+    throw;
+  }
   queues_ = std::move(queues);
   kick();
 }
 
-void Poller::remove(const std::shared_ptr<BlockQueue>& queue) {
+void Poller::remove(const std::shared_ptr<BlockQueue>& queue) noexcept {
   const std::lock_guard lock(mutex_);
-  auto queues = std::make_shared<Queues>(*queues_);
-  if (std::erase(*queues, queue) == 0) return;
-  queues_ = std::move(queues);
-  for (const Ring& ring : queue->rings()) control(epoll_, EPOLL_CTL_DEL, ring.fd(), 0);
+  for (const Ring& ring : queue->rings()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, ring.fd(), nullptr);
+  try {
+    auto queues = std::make_shared<Queues>(*queues_);
+    std::erase(*queues, queue);
+    queues_ = std::move(queues);
+  } catch (const std::bad_alloc&) {  // it stays, and as it is stopped there is nothing to do for it
+  }
   kick();
 }
 

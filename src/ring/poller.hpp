@@ -24,7 +24,8 @@ class Poller {
   Poller();
 
   void add(const std::shared_ptr<BlockQueue>& queue);
-  void remove(const std::shared_ptr<BlockQueue>& queue);
+  // Of one that is stopped, or was not added.
+  void remove(const std::shared_ptr<BlockQueue>& queue) noexcept;
 
   // Waits until there are records, moves them into their queues and returns. Returns without any after `timeout`,
   // after a kick, on a signal, and at times for no reason.

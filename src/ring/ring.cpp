@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ring/ring.hpp"
 
+#include <bpf/bpf.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -8,7 +9,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <string>
+#include <stdexcept>
+#include <utility>
 
 #include "base/error.hpp"
 
@@ -22,6 +24,8 @@ namespace {
 constexpr size_t stretch = 2 << 10;
 constexpr size_t ahead = 8 << 10;
 
+constexpr uint32_t overwrite_flag = 1U << 19;  // BPF_F_RB_OVERWRITE, Linux 6.19
+
 uint32_t load_header(const std::byte* record) {
   return std::atomic_ref(*const_cast<uint32_t*>(reinterpret_cast<const uint32_t*>(record)))
       .load(std::memory_order_acquire);
@@ -31,20 +35,32 @@ unsigned long load_position(const unsigned long* position) {
   return std::atomic_ref(*const_cast<unsigned long*>(position)).load(std::memory_order_acquire);
 }
 
-void* map_pages(int fd, size_t length, int protection, size_t offset) {
-  void* start = ::mmap(nullptr, length, protection, MAP_SHARED, fd, static_cast<off_t>(offset));
-  if (start == MAP_FAILED) throw Error(errno, "map a ring buffer of " + std::to_string(length) + " bytes");
-  return start;
+bpf_map_info info_of(int fd) {
+  bpf_map_info info{};
+  uint32_t size = sizeof(info);
+  if (bpf_map_get_info_by_fd(fd, &info, &size) != 0) throw Error(errno, "ask what a ring buffer is");
+  const std::string name(&info.name[0]);
+  if (info.type != BPF_MAP_TYPE_RINGBUF) throw std::invalid_argument("map '" + name + "' is no ring buffer");
+  // The kernel would overwrite the oldest records while they are copied, and says only where they begin.
+  if ((info.map_flags & overwrite_flag) != 0)
+    throw std::invalid_argument(
+        "map '" + name +
+        "' has the flag BPF_F_RB_OVERWRITE: what the kernel overwrites cannot be read meanwhile; "
+        "leave the flag out");
+  return info;
 }
 
+size_t page_size() { return static_cast<size_t>(::getpagesize()); }
+
 // Committed records that follow each other and have one header.
-struct Run {
-  size_t length = 0;  // bytes
+struct Alike {
+  size_t length = 0;  // bytes; more than there are if the header is none
   uint32_t header = 0;
 };
 
-// The run that begins at `start`: of at most `limit` bytes, but one record at least if it is committed.
-Run find_run(const std::byte* start, size_t there, size_t limit) {
+// Those that begin at `start`, where `there` bytes wait: at most `limit` bytes, but one record at least if it is
+// committed.
+Alike find_alike(const std::byte* start, size_t there, size_t limit) {
   if (there == 0) return {};
   const uint32_t header = load_header(start);
   if ((header & Record::busy_bit) != 0) return {};
@@ -63,13 +79,8 @@ Run find_run(const std::byte* start, size_t there, size_t limit) {
 
 size_t SourceField::count(std::span<const std::byte> run, std::span<uint64_t> counts) const {
   size_t records = 0;
-  for (size_t at = 0; at < run.size();) {
-    uint32_t header = 0;
-    std::memcpy(&header, &run[at], sizeof(header));
-    const size_t stride = Record::stride(header);
-    if ((header & Record::discard_bit) == 0) records += count_alike(run.subspan(at, stride), header, counts);
-    at += stride;
-  }
+  for (const Record& record : Records(run))
+    records += count_alike({record.start, record.stride()}, record.header, counts);
   return records;
 }
 
@@ -92,45 +103,62 @@ size_t SourceField::count_alike(std::span<const std::byte> run, uint32_t header,
   return records;
 }
 
-void Ring::Unmap::operator()(void* start) const noexcept { ::munmap(start, length); }
+Ring::Ring(int fd) : Ring(fd, info_of(fd)) {}
 
-Ring::Ring(int fd, size_t size)
+Ring::Ring(int fd, const bpf_map_info& info)
     : fd_(fd),
-      size_(size),
-      consumer_page_(nullptr, Unmap{static_cast<size_t>(::getpagesize())}),
-      producer_pages_(nullptr, Unmap{static_cast<size_t>(::getpagesize()) + 2 * size}) {
-  const size_t page = consumer_page_.get_deleter().length;
-  consumer_page_.reset(map_pages(fd, page, PROT_READ | PROT_WRITE, 0));
-  producer_pages_.reset(map_pages(fd, producer_pages_.get_deleter().length, PROT_READ, page));
-  consumer_position_ = static_cast<unsigned long*>(consumer_page_.get());
-  producer_position_ = static_cast<const unsigned long*>(producer_pages_.get());
-  data_ = static_cast<const std::byte*>(producer_pages_.get()) + page;
-  position_ = *consumer_position_;  // this end alone writes it
+      size_(info.max_entries),
+      name_(&info.name[0]),
+      claim_(info.id, name_),
+      consumer_page_(fd, page_size(), PROT_READ | PROT_WRITE, 0, "map ring buffer '" + name_ + "'"),
+      producer_pages_(fd, page_size() + 2 * size_, PROT_READ, page_size(), "map ring buffer '" + name_ + "'"),
+      consumer_position_(reinterpret_cast<unsigned long*>(consumer_page_.start())),
+      producer_position_(reinterpret_cast<const unsigned long*>(producer_pages_.start())),
+      data_(producer_pages_.start() + page_size()),
+      position_(load_position(consumer_position_)) {
+  if (position_ % Record::header_size != 0) refuse();
+  check();
+}
+
+// How far the kernel has come, as far as that can be.
+size_t Ring::fill() const { return std::min(load_position(producer_position_) - position_, size_); }
+
+void Ring::check() const {
+  if (load_position(producer_position_) - position_ > size_) refuse();
+}
+
+void Ring::refuse() const {
+  throw Error(EBUSY, "read ring buffer '" + name_ + "': another program has moved its consumer's position, " +
+                         "and a ring buffer has one consumer");
 }
 
 size_t Ring::next_size() const {
-  return find_run(at(position_), load_position(producer_position_) - position_, 0).length;
+  const size_t there = fill();
+  const size_t length = find_alike(at(position_), there, 0).length;
+  return length <= there ? length : Record::header_size;  // drain() tells what is wrong
 }
 
 size_t Ring::drain(Block& block, size_t limit, const SourceField& field) {
+  check();
   const unsigned long start = position_;
-  const unsigned long end = load_position(producer_position_);
+  const unsigned long end = start + fill();
   const size_t room = block.room();
   limit = std::min(limit, room);
   unsigned long last = start;
   while (position_ - start < limit) {
     const size_t left = limit - (position_ - start);
-    const Run run = find_run(at(position_), end - position_, std::min(left, stretch));
-    if (run.length == 0 || run.length > room - (position_ - start)) break;
-    if (run.length > left && position_ != start) break;
+    const auto [length, header] = find_alike(at(position_), end - position_, std::min(left, stretch));
+    if (length > end - position_ && position_ == start) refuse();
+    if (length == 0 || length > end - position_ || length > room - (position_ - start)) break;
+    if (length > left && position_ != start) break;
     std::byte* copy = block.memory.start() + block.used;
-    std::memcpy(copy, at(position_), run.length);
-    const bool discarded = (run.header & Record::discard_bit) != 0;
-    const size_t stride = Record::stride(run.header);
+    std::memcpy(copy, at(position_), length);
+    const bool discarded = (header & Record::discard_bit) != 0;
+    const size_t stride = Record::stride(header);
     block.stride = !discarded && (block.used == 0 || block.stride == stride) ? stride : 0;
-    if (!discarded) block.records += field.count_alike({copy, run.length}, run.header, block.counts);
-    block.used += run.length;
-    position_ += run.length;
+    if (!discarded) block.records += field.count_alike({copy, length}, header, block.counts);
+    block.used += length;
+    position_ += length;
     last = position_ - stride;
   }
   if (position_ == start) return 0;
@@ -155,17 +183,22 @@ void Ring::release() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-size_t Ring::fill() const { return load_position(producer_position_) - position_; }
+void Ring::leave() {
+  if (std::exchange(left_, true)) return;
+  release();  // else the next reader would have the last record once more
+  claim_.release();
+}
 
 Ring::Waiting Ring::waiting(size_t limit) const {
-  const unsigned long end = load_position(producer_position_);
+  const unsigned long end = position_ + fill();
   unsigned long up_to = position_;
   size_t last = 0;
   while (up_to - position_ < limit) {
-    const Run run = find_run(at(up_to), end - up_to, limit - (up_to - position_));
-    if (run.length == 0) break;
-    up_to += run.length;
-    last = Record::stride(run.header);
+    const auto [length, header] = find_alike(at(up_to), end - up_to, limit - (up_to - position_));
+    if (length > end - up_to && up_to == position_) refuse();
+    if (length == 0 || length > end - up_to) break;
+    up_to += length;
+    last = Record::stride(header);
   }
   return {{at(position_), up_to - position_}, last};
 }

@@ -4,22 +4,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
+#include <string>
 
+#include "base/mapping.hpp"
 #include "ring/block.hpp"
+#include "ring/claim.hpp"
+#include "ring/records.hpp"
+
+struct bpf_map_info;
 
 namespace netkit_bpf {
-
-// One record in a run of records: an 8-byte header, the data, padding to 8 bytes.
-struct Record {
-  static constexpr uint32_t busy_bit = 1U << 31;     // BPF_RINGBUF_BUSY_BIT: not committed yet
-  static constexpr uint32_t discard_bit = 1U << 30;  // BPF_RINGBUF_DISCARD_BIT: reserved, then dropped
-  static constexpr size_t header_size = 8;
-
-  static constexpr size_t length(uint32_t header) { return header & ~(busy_bit | discard_bit); }
-  static constexpr size_t stride(uint32_t header) { return (length(header) + header_size + 7) & ~size_t{7}; }
-};
 
 // What tells records of several sources apart: a byte at `offset` of the data, below `sources`.
 struct SourceField {
@@ -33,11 +28,13 @@ struct SourceField {
   [[nodiscard]] size_t count_alike(std::span<const std::byte> run, uint32_t header, std::span<uint64_t> counts) const;
 };
 
-// One consumer at a time.
+// One consumer at a time. Another program that maps the ring buffer can move the consumer's position: then the kernel
+// overwrites what is not read yet. So positions and lengths are never believed further than the mapping goes.
 class Ring {
  public:
-  // Maps the ring buffer `fd`, whose max_entries is `size` bytes. The descriptor stays the caller's.
-  Ring(int fd, size_t size);
+  // Maps the ring buffer, whose descriptor stays the caller's. Throws std::invalid_argument if this process reads it
+  // already, or if it is of a kind that cannot be read.
+  explicit Ring(int fd);
 
   // The bytes that the next record takes in a block; 0 if none is committed.
   [[nodiscard]] size_t next_size() const;
@@ -47,10 +44,14 @@ class Ring {
   //
   // Frees their room in the ring, except that of the last: as long as the kernel sees a record that was not
   // consumed it wakes nobody, and waking costs the packet's path microseconds. Call release() before sleep.
+  //
+  // Throws Error, and copies nothing, once another program has moved the consumer's position.
   size_t drain(Block& block, size_t limit, const SourceField& field);
   // Frees the room of all that was drained. From then on the next record wakes whoever polls the ring;
   // whoever sleeps looks at next_size() in between.
   void release();
+  // Ends the reading: what was drained is freed, and from then on somebody else may read the ring. Idempotent.
+  void leave();
 
   // Bytes that wait, records not committed yet included.
   [[nodiscard]] size_t fill() const;
@@ -58,10 +59,12 @@ class Ring {
   // Committed records that wait, in place.
   struct Waiting {
     std::span<const std::byte> run;  // valid until they are drained or skipped
-    size_t last;                     // bytes of the last one
+    size_t last = 0;                 // bytes of the last one
   };
-  // Whole records up to about `limit` bytes.
+  // Whole records up to about `limit` bytes. Throws what check() throws.
   [[nodiscard]] Waiting waiting(size_t limit) const;
+  // Throws Error once another program has moved the consumer's position.
+  void check() const;
   // Goes on behind the first `length` bytes that wait, whole records of which the last takes `last`. Frees their
   // room as drain() does.
   void skip(size_t length, size_t last);
@@ -70,23 +73,23 @@ class Ring {
   [[nodiscard]] size_t size() const noexcept { return size_; }
 
  private:
-  struct Unmap {
-    size_t length;
-    void operator()(void* start) const noexcept;
-  };
-  using Mapping = std::unique_ptr<void, Unmap>;
+  Ring(int fd, const bpf_map_info& info);
 
   void publish(unsigned long position);
+  [[noreturn]] void refuse() const;
   [[nodiscard]] const std::byte* at(unsigned long position) const { return data_ + (position & (size_ - 1)); }
 
   int fd_;
   size_t size_;
+  std::string name_;
+  RingClaim claim_;
   Mapping consumer_page_;
   Mapping producer_pages_;
   unsigned long* consumer_position_;
   const unsigned long* producer_position_;
   const std::byte* data_;   // mapped twice in a row: no record is cut at the end
   unsigned long position_;  // of what to read next; the kernel is told later
+  bool left_ = false;
 };
 
 }  // namespace netkit_bpf

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "ring/stream.hpp"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
+#include "base/counters.hpp"
 #include "base/error.hpp"
 #include "ring/block_queue.hpp"
 #include "ring/poller.hpp"
@@ -18,18 +17,10 @@ namespace netkit_bpf {
 
 namespace {
 
-// Sums one source's counters over the CPUs.
 nk_counts read_counts(int map, uint32_t source) {
-  const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
-  std::vector<nk_counts> values(static_cast<size_t>(cpus));
-  if (bpf_map_lookup_elem(map, &source, values.data()) != 0) throw Error(errno, "read the counters of a ring buffer");
-  nk_counts sum{};
-  for (const nk_counts& value : values) {
-    sum.seen += value.seen;
-    sum.lost += value.lost;
-  }
-  return sum;
+  static_assert(sizeof(nk_counts) == 2 * sizeof(uint64_t));
+  const auto [seen, lost] = sum_counters<2>(map, source);
+  return {seen, lost};
 }
 
 constexpr size_t largest_turn = 16 << 20;
@@ -37,21 +28,16 @@ constexpr size_t largest_turn = 16 << 20;
 std::vector<Ring> open_rings(const StreamOptions& options) {
   std::vector<Ring> rings;
   rings.reserve(options.rings.size());
-  for (const auto& ring : options.rings) rings.emplace_back(ring.fd, ring.size);
+  for (const int ring : options.rings) rings.emplace_back(ring);
   return rings;
 }
 
 // How long the first `most` records of a run are, and how many they are.
 std::pair<size_t, size_t> measure(std::span<const std::byte> run, size_t most) {
-  size_t length = 0;
   size_t records = 0;
-  while (length < run.size() && records < most) {
-    uint32_t header = 0;
-    std::memcpy(&header, &run[length], sizeof(header));
-    length += Record::stride(header);
-    if ((header & Record::discard_bit) == 0) ++records;
-  }
-  return {length, records};
+  for (const Record& record : Records(run))
+    if (++records == most) return {static_cast<size_t>(record.end() - run.data()), records};
+  return {run.size(), records};
 }
 
 }  // namespace
@@ -79,12 +65,27 @@ Stream::~Stream() { close(); }
 bool Stream::next_block() {
   at_ = end_ = nullptr;
   block_.reset();  // before the next one, so that its memory is used again while it is in the cache
+  if (!returned_.empty()) {
+    Rest rest = std::move(returned_.back());
+    returned_.pop_back();
+    block_ = std::move(rest.block);
+    at_ = rest.run.data();
+    end_ = at_ + rest.run.size();
+    return true;
+  }
   block_ = queue_->pop();
   if (!block_) return false;
   at_ = block_->run().data();
   end_ = at_ + block_->used;
   for (size_t i = 0; i < popped_.size(); ++i) popped_[i] += block_->counts[i];
   return true;
+}
+
+void Stream::put_back(const Slice& slice, size_t taken) {
+  if (taken == slice.run.size()) return;
+  if (at_ != end_) returned_.push_back({block_, {at_, end_}});
+  returned_.push_back({slice.block, slice.run.subspan(taken)});
+  at_ = end_ = nullptr;
 }
 
 std::optional<Slice> Stream::take(size_t most) {
@@ -155,6 +156,7 @@ StreamStats Stream::stats() {
   }
   std::vector<uint64_t> left(field_.sources);
   static_cast<void>(field_.count({at_, end_}, left));
+  for (const Rest& rest : returned_) static_cast<void>(field_.count(rest.run, left));
   const BlockQueue::Fill fill = queue_->fill();
   for (size_t i = 0; i < field_.sources; ++i) {
     stats.sources[i].delivered = popped_[i] - left[i];

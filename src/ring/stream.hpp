@@ -27,11 +27,7 @@ class Poller;
 class ReaderThread;
 
 struct StreamOptions {
-  struct RingMap {
-    int fd;
-    size_t size;  // max_entries, in bytes
-  };
-  std::vector<RingMap> rings;
+  std::vector<int> rings;        // descriptors of the maps
   bool ordered = false;          // the records of all rings come in the order of their times: see Merge
   size_t queue_size = 16 << 20;  // bytes that may wait behind the rings
 
@@ -92,12 +88,10 @@ class Stream {
   // The next record that is there. Throws what ended the reading once all records are out.
   std::optional<View> next() {
     do {
-      while (at_ != end_) {
-        uint32_t header = 0;
-        std::memcpy(&header, at_, sizeof(header));
-        const std::byte* data = at_ + Record::header_size;
-        at_ += Record::stride(header);
-        if ((header & Record::discard_bit) == 0) return View{{data, Record::length(header)}, block_->clock_offset_ns};
+      const Records rest({at_, end_});
+      if (const Records::Iterator first = rest.begin(); first != Records::end()) {
+        at_ += first->end() - at_;
+        return View{first->data(), block_->clock_offset_ns};
       }
     } while (next_block());
     return std::nullopt;
@@ -106,6 +100,10 @@ class Stream {
   // The next records that are there, at most `most` of them and only those of one block: no more are to be had
   // without a copy. Otherwise like next().
   std::optional<Slice> take(size_t most);
+
+  // Gives back what is behind the first `taken` bytes, whole records, of a slice that take() gave: they come next. So
+  // several slices are given back last one first.
+  void put_back(const Slice& slice, size_t taken);
 
   // Waits until next() may have something to say; that can be too early. With no time looks at the rings.
   void wait(std::chrono::nanoseconds timeout);
@@ -137,7 +135,12 @@ class Stream {
   Fd watched_;  // without a reader: an epoll instance, made when fileno() is called
   const std::shared_ptr<BlockQueue> queue_;
 
-  std::shared_ptr<Block> block_;
+  struct Rest {
+    std::shared_ptr<const Block> block;
+    std::span<std::byte> run;
+  };
+  std::vector<Rest> returned_;  // the last one is the next one
+  std::shared_ptr<const Block> block_;
   std::byte* at_ = nullptr;  // the next record of block_
   std::byte* end_ = nullptr;
   std::vector<uint64_t> popped_;  // records by source, those of block_ included

@@ -109,7 +109,7 @@ CALLS: dict[str, tuple[str, str]] = {
     "an error that is raised": ("", "nk.Device.open('nosuch')"),
     "an iteration": (f"{RING}; {WRITE}", "for record in ring.events(): started.set()"),
     "an iteration without a thread": (
-        f"ring = nk.RingBuffer(obj.maps['records'], threaded=False); {WRITE}",
+        f"ring = nk.RingBuffer(obj.maps['records'], thread=None); {WRITE}",
         "for record in ring.events(): started.set()",
     ),
     "records that are read": (RING, f"{WRITE}; ring.read(timeout=0.001)"),

@@ -14,6 +14,7 @@ from netkit_bpf import Side, _core
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
 from netkit_bpf.functions.monitor import load_programs
+from netkit_bpf.internal.arguments import Rings, StreamOptions, Thread
 
 PAIR = "nk0"
 PROGRAMS = {Side.PRIMARY: "monitor_primary", Side.PEER: "monitor_peer"}
@@ -46,30 +47,25 @@ def may_be_refused(frame: bytes) -> bool:
 
 def open_stream(
     program: _core.Object,
-    ring_size: int,
     queue_size: int,
     names: Sequence[str],
     *,
-    threaded: bool = True,
-    share_thread: bool = True,
+    thread: Thread | None = "shared",
     loss_advice: str | None = None,
-    rings: Sequence[_core.Map] = (),
-    ordered: bool = False,
+    maps: Sequence[_core.Map] = (),
+    rings: Rings = "shared",
 ) -> _core.Stream[PacketEvent]:
     """Read the events of loaded programs as the core does it."""
-    rings = rings or [program.open_map("events")]
+    maps = maps or [program.open_map("events")]
     return _core.Stream(
-        (program, rings),
-        [(ring.fileno(), ring_size) for ring in rings],
-        queue_size,
+        (program, maps),
+        [ring.fileno() for ring in maps],
         tuple(names),
+        **StreamOptions(queue_size, rings, thread)._asdict(),
         counts=program.map("counts"),
         sources=len(PROGRAMS),
         source_offset=_core.SIDE_OFFSET,
-        threaded=threaded,
-        share_thread=share_thread,
         loss_advice=loss_advice,
-        ordered=ordered,
     )
 
 
@@ -82,26 +78,22 @@ class Native:
         ring_size: int = RING,
         queue_size: int = QUEUE,
         snaplen: int = 0,
-        threaded: bool = True,
-        share_thread: bool = False,
+        thread: Thread | None = "own",
         loss_advice: str | None = None,
-        percpu: bool = False,
-        ordered: bool = False,
+        rings: Rings = "shared",
     ) -> None:
-        self.object = load_programs(0, ring_size, None, snaplen, percpu=percpu, ordered=ordered)
+        self.object = load_programs(0, ring_size, None, snaplen, rings=rings)
         core = self.object._core
         assert core is not None
         self.program = core
         self.stream = open_stream(
             self.program,
-            ring_size,
             queue_size,
             [PAIR],
-            threaded=threaded,
-            share_thread=share_thread,
+            thread=thread,
             loss_advice=loss_advice,
-            rings=[ring._open() for ring in make_cpu_rings(self.object, ring_size)] if percpu else (),
-            ordered=ordered,
+            maps=() if rings == "shared" else [ring._open() for ring in make_cpu_rings(self.object, ring_size)],
+            rings=rings,
         )
 
     def __enter__(self) -> Native:

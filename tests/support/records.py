@@ -81,10 +81,10 @@ int emit(struct __sk_buff *skb)
 class Emitter(Generic[_T]):
     """The loaded program and a stream of its records."""
 
-    def __init__(self, stream: Callable[[_core.Object, list[tuple[int, int]], int], _core.Stream[_T]]) -> None:
+    def __init__(self, stream: Callable[[_core.Object, list[int], int], _core.Stream[_T]]) -> None:
         self.program = _core.Object(compile_source(_SOURCE), "emitter")
         self.program.load()
-        self.stream = stream(self.program, [(self.program.map("events"), 1 << 16)], self.program.map("counts"))
+        self.stream = stream(self.program, [self.program.map("events")], self.program.map("counts"))
 
     def __enter__(self) -> Emitter[_T]:
         return self

@@ -68,7 +68,7 @@ def a_connection_appears_whole(wire: Wire) -> None:
 
 def a_connection_is_in_order_whatever_cpu_sends(wire: Wire) -> None:
     """From rings of which each CPU has its own."""
-    _check_connection(wire, Monitor(wire.pair, rings="percpu", ordered=True))
+    _check_connection(wire, Monitor(wire.pair, rings="ordered"))
 
 
 def _check_connection(wire: Wire, opened: Monitor) -> None:

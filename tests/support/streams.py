@@ -12,9 +12,9 @@ from packets import ipv6, tcp
 PEER = 1  # the place of its side's account
 Options = dict[str, Any]
 MODES: dict[str, Options] = {
-    "on the shared thread": {"share_thread": True},
-    "on a thread of its own": {"share_thread": False},
-    "on the caller's thread": {"threaded": False},
+    "on the shared thread": {"thread": "shared"},
+    "on a thread of its own": {"thread": "own"},
+    "on the caller's thread": {"thread": None},
 }
 
 

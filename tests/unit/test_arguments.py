@@ -122,12 +122,13 @@ def test_an_absurd_queue_size_is_a_value_error(pair: NetkitPair) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rings": "cpu"}, "rings must be 'shared' or 'percpu', not 'cpu'"),
-        ({"rings": 2}, "rings must be 'shared' or 'percpu', not 2"),
-        ({"ordered": True}, "ordered is for rings='percpu'"),
+        ({"rings": "cpu"}, "rings must be 'shared', 'percpu' or 'ordered', not 'cpu'"),
+        ({"rings": 2}, "rings must be 'shared', 'percpu' or 'ordered', not 2"),
+        ({"thread": "mine"}, "thread must be 'shared', 'own' or None, not 'mine'"),
+        ({"thread": False}, "thread must be 'shared', 'own' or None, not False"),
     ],
 )
-def test_absurd_rings_are_a_value_error(pair: NetkitPair, options: dict[str, Any], message: str) -> None:
+def test_absurd_rings_and_threads_are_a_value_error(pair: NetkitPair, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Monitor(pair, **options)
 

@@ -31,7 +31,6 @@ class MapBase(Closing):
         self._types = types
         self._pinned_at = pinned_at
         self._counts: MapBase | None = None  # in which the program counts what it writes into this ring buffer
-        self._unread = [None]  # empty while somebody reads this ring buffer
 
     @property
     def name(self) -> str:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reading where other tasks run too: in asyncio, and in trio if anyio is installed.
 
-No event loop is made, owned or run here. While there is nothing to read, a task waits for the stream's descriptor in
-the loop that runs it.
+While there is nothing to read, a task waits for the stream's descriptor in the loop that runs it.
 """
 
 from __future__ import annotations
@@ -10,18 +9,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from netkit_bpf._core import Stream
-from netkit_bpf.internal.waiting import give_way, readable
+from netkit_bpf._core import Watch
+from netkit_bpf.events.limits import Limits
+from netkit_bpf.internal.waiting import end_of, give_way, readable
 
 _T = TypeVar("_T")
 # Seconds. A stream without a thread notices only in a read that its device is gone.
 _LOOK = 0.2
 
 
+class Watched(Protocol):
+    """A stream, as far as a task waits for it."""
+
+    @property
+    def threaded(self) -> bool:
+        """Whether a thread empties the rings."""
+
+    def watch(self) -> Watch | None:
+        """What is readable while there is something to read; None where nothing can come any more."""
+
+
 class Reader(Generic[_T]):
-    """An asynchronous iterator over a stream; it ends when the stream is closed, or after `timeout` seconds of silence.
+    """An asynchronous iterator over a stream; it ends when the stream is closed, and at its limits.
 
     It takes one item at a time, after its last await: a task that is cancelled has taken nothing that it did not
     hand out. Any number of them, and of blocking readers beside them, share a stream.
@@ -29,16 +40,16 @@ class Reader(Generic[_T]):
     Args:
         stream: what is read.
         waiting: gives an iterator over the items that are there, which does not wait.
-        timeout: seconds; None is for ever.
+        limits: when it ends; the duration begins now.
         patience: after how many items without a wait the other tasks of the loop have a turn.
     """
 
-    def __init__(
-        self, stream: Stream[Any], waiting: Callable[[], Iterator[_T]], timeout: float | None, *, patience: int
-    ) -> None:
+    def __init__(self, stream: Watched, waiting: Callable[[], Iterator[_T]], limits: Limits, *, patience: int) -> None:
         self._stream = stream
         self._waiting = waiting
-        self._timeout = timeout
+        self._timeout = limits.timeout
+        self._end = end_of(limits.duration)
+        self._left = math.inf if limits.number is None else float(limits.number)
         self._patience = patience
         self._look = math.inf if stream.threaded else _LOOK
         self._taken = 0
@@ -53,12 +64,18 @@ class Reader(Generic[_T]):
         if self._taken > self._patience:
             self._taken = 0
             await give_way()
+        if self._ended or not self._left or (self._end != math.inf and time.monotonic() >= self._end):
+            self._ended = True
+            raise StopAsyncIteration
         item = next(self._items, None)
-        return item if item is not None else await self._wait()
+        if item is None:
+            item = await self._wait()
+        self._left -= 1
+        return item
 
     async def _wait(self) -> _T:
-        end = math.inf if self._timeout is None else time.monotonic() + self._timeout
-        while not self._ended:
+        end = min(end_of(self._timeout), self._end)
+        while True:
             late = time.monotonic() >= end
             self._items = self._waiting()  # one that has ended stays ended
             item = next(self._items, None)
@@ -66,11 +83,11 @@ class Reader(Generic[_T]):
                 return item
             watch = None if late else self._stream.watch()
             if watch is None:
-                self._ended = True
                 break
             self._taken = 0
             try:
                 await readable(watch.fileno(), min(end - time.monotonic(), self._look))
             finally:
                 watch.close()
+        self._ended = True
         raise StopAsyncIteration

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, overload
 
 from netkit_bpf._core import EventBatch as CoreEventBatch
-from netkit_bpf._core import Stream, row_dtype, row_flags
+from netkit_bpf._core import Stream, Watch, row_dtype, row_flags
 from netkit_bpf.events.event import PacketEvent
+from netkit_bpf.events.limits import Limits
 from netkit_bpf.internal.arguments import expect
+from netkit_bpf.internal.waiting import end_of
 
 if TYPE_CHECKING:
     import numpy
@@ -212,37 +216,58 @@ class EventBatch:
 class BatchReader:
     """The batches of a monitor as they come, for `for` and for `async for`; `Monitor.batches` makes it.
 
-    It gives no empty batch, and ends after its time-out or when the monitor is closed.
+    It gives no empty batch, and ends at its limits or when the monitor is closed.
     """
 
-    __slots__ = ("_ended", "_stream", "_timeout", "_with_data")
+    __slots__ = ("_end", "_left", "_stream", "_timeout", "_with_data")
 
-    def __init__(self, stream: Stream[PacketEvent], timeout: float | None, *, with_data: bool) -> None:
+    def __init__(self, stream: Stream[PacketEvent], limits: Limits, *, with_data: bool) -> None:
         self._stream = stream
-        self._timeout = timeout
+        self._timeout = limits.timeout
+        self._end = end_of(limits.duration)
+        self._left = ANY_NUMBER if limits.number is None else min(limits.number, ANY_NUMBER)  # events
         self._with_data = with_data
-        self._ended = False
 
     def __iter__(self) -> BatchReader:
         return self
 
     def __next__(self) -> EventBatch:
-        rows = None if self._ended else self._read()
+        rows = self._read(self._timeout)
         if not rows:
-            self._ended = True
+            self._left = 0  # one that has ended stays ended
             raise StopIteration
         return EventBatch._of(rows)
 
     def __aiter__(self) -> AsyncIterator[EventBatch]:
         from netkit_bpf.events.async_reader import Reader
 
-        def waiting() -> BatchReader:
-            return BatchReader(self._stream, 0.0, with_data=self._with_data)
+        def waiting() -> Iterator[EventBatch]:
+            while rows := self._read(0.0):
+                yield EventBatch._of(rows)
 
-        return Reader(self._stream, waiting, self._timeout, patience=1)
+        duration = None if self._end == math.inf else self._end - time.monotonic()
+        return Reader(self, waiting, Limits(self._timeout, duration, None), patience=1)
 
-    def _read(self) -> CoreEventBatch:
-        return self._stream.read_batch(ANY_NUMBER, self._timeout, merge=False, with_data=self._with_data)
+    @property
+    def threaded(self) -> bool:
+        """Whether a thread empties the rings."""
+        return self._stream.threaded
+
+    def watch(self) -> Watch | None:
+        """What a task waits for; None where no batch can come any more."""
+        return self._stream.watch() if self._left else None
+
+    def _read(self, timeout: float | None) -> CoreEventBatch | None:
+        left = self._end - time.monotonic()
+        if not self._left or left <= 0:
+            return None
+        wait = min(math.inf if timeout is None else timeout, left)
+        rows = self._stream.read_batch(
+            self._left, None if wait == math.inf else wait, merge=False, with_data=self._with_data
+        )
+        if self._left < ANY_NUMBER:
+            self._left -= len(rows)
+        return rows
 
 
 def _rebuild(rows: bytes, data: list[bytes] | None, pair_names: tuple[str, ...]) -> EventBatch:

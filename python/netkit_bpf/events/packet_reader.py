@@ -14,9 +14,10 @@ from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import ANY_NUMBER, BatchReader, EventBatch
 from netkit_bpf.events.capture import Capture, Counts, Interface, interfaces_of
 from netkit_bpf.events.event import PacketEvent
-from netkit_bpf.events.reader import MIB, Reading, RecordReader, check_ring, counts_of
+from netkit_bpf.events.limits import Limits
+from netkit_bpf.events.reader import RecordReader, check_observers, check_ring, counts_of
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
-from netkit_bpf.internal.arguments import expect, expect_in, expect_timeout
+from netkit_bpf.internal.arguments import Rings, StreamOptions, Thread, expect, expect_in, expect_timeout
 from netkit_bpf.observer.filter import Filtered
 from netkit_bpf.observer.observer import Observer
 
@@ -32,22 +33,22 @@ class PacketReader(RecordReader[PacketEvent]):
 
     `Monitor` is one, with programs of its own. Any thread may read, close it and ask for its stats; each event goes to
     one reader. Signal handlers run while a read waits. Iterating, with `for` and with `async for`, waits for ever;
-    `events(timeout=…)` ends in silence. A forked child can neither use it nor harm it.
+    `events` takes limits. A forked child can neither use it nor harm it.
 
     Args:
         map: a map of type ringbuf, of an object that is loaded; or several, of which each CPU fills its own. The counts
             of the first are those of all.
-        ordered: whether events of several rings come in the order of their times. That needs rings that one CPU each
-            fills, and times that the program reads once a record has its place: `nk_stamp` of bpf/monitor.bpf.c tells.
+        rings: with "shared" and "percpu" the events of each ring come in order, those of several one block after the
+            other; with "ordered" all come in the order of their times. That needs rings that one CPU each fills, and
+            times that the program reads once a record has its place: `nk_stamp` of bpf/monitor.bpf.c tells.
         observers: those whose programs write into it, in the order of `nk_event.pair`. The reader checks them five
             times a second; once a pair is gone the reading ends. They are not closed with it.
         pairs: the names of the pairs by `nk_event.pair`; None takes those of the observers.
         snaplen: how many bytes of each packet lie behind its event; with 0 the events have no data.
         name: what the reader is called in errors.
         queue_size: bytes of events that may wait for Python behind the ring.
-        threaded: whether a thread empties the ring while Python does something else; without one events stay in the
-            ring until they are read.
-        share_thread: whether that thread is the one that all readers share.
+        thread: "shared" is the thread that all readers share, "own" one of this reader alone: it empties the ring while
+            Python does something else. With None events stay in the ring until they are read.
 
     Attributes:
         RECORD_SIZE: bytes of the ring that an event takes, without data.
@@ -68,48 +69,47 @@ class PacketReader(RecordReader[PacketEvent]):
         self,
         map: Map | Sequence[Map],  # noqa: A002 - as everywhere else
         *,
-        ordered: bool = False,
+        rings: Rings = "shared",
         observers: Sequence[Observer] = (),
         pairs: Sequence[str] | None = None,
         snaplen: int = 0,
         name: str = "packet reader",
-        queue_size: int = 16 * MIB,
-        threaded: bool = True,
-        share_thread: bool = True,
+        queue_size: int = StreamOptions().queue_size,
+        thread: Thread | None = "shared",
     ) -> None:
-        rings = [map] if isinstance(map, Map) else expect(map, Sequence, "map")  # type: ignore[type-abstract]
-        for ring in rings:
+        maps = [map] if isinstance(map, Map) else expect(map, Sequence, "map")  # type: ignore[type-abstract]
+        for ring in maps:
             check_ring(ring, "PacketReader")
-        if not rings or len({id(ring) for ring in rings}) < len(rings):
+        if not maps or len({id(ring) for ring in maps}) < len(maps):
             raise ValueError("map must be a ring buffer, or several of which each is named once")
-        expect(ordered, bool, "ordered")
-        reading = Reading(queue_size, threaded, share_thread, observers)
-        reading.check()
+        options = StreamOptions(queue_size, rings, thread).check()
+        check_observers(observers)
         self._names = _names_of(observers, pairs)
         self._snaplen = expect_in(snaplen, range(1 << 31), "snaplen")
-        self._ring_size, self._queue_size = sum(ring.max_entries for ring in rings), queue_size
+        self._ring_size, self._queue_size = sum(ring.max_entries for ring in maps), queue_size
         self._start_ns = min((each.start_ns for each in observers), default=time.time_ns())
-        rings[0]._open()
-        if counts_of(rings[0], len(_SIDES)) is None:
+        maps[0]._open()
+        if counts_of(maps[0], len(_SIDES)) is None:
             raise ValueError(
-                f"map '{rings[0].name}' comes without counts: a per-CPU array with a struct nk_counts a side"
+                f"map '{maps[0].name}' comes without counts: a per-CPU array with a struct nk_counts a side"
             )
         super().__init__(
-            rings,
+            maps,
             self._names,
-            reading,
+            options,
+            observers,
             called=f"the {expect(name, str, 'name')}",
             sources=len(_SIDES),
             source_offset=SIDE_OFFSET,
-            loss_advice=_loss_advice(name, self._names, rings[0].max_entries),
-            ordered=ordered,
+            loss_advice=_loss_advice(name, self._names, maps[0].max_entries),
         )
 
     def read_batch(self, max_events: int = 65536, timeout: float | None = None) -> EventBatch:
         """Return the events that wait, at most `max_events` of them, in one piece of memory.
 
         Waits for the first event; the batch is empty, and so false, after `timeout` seconds without one, or when it
-        is closed meanwhile. Raises what `events` raises. A timeout of 0 only looks.
+        is closed meanwhile. It ends before a record that is no packet event, which is an error for the next call.
+        Raises what `events` raises. A timeout of 0 only looks.
 
         >>> while batch := monitor.read_batch(timeout=1.0):  # doctest: +SKIP
         ...     print(numpy.asarray(batch)["length"].sum())
@@ -120,17 +120,19 @@ class PacketReader(RecordReader[PacketEvent]):
         most, with_data = min(max_events, ANY_NUMBER), self._snaplen > 0
         return EventBatch._of(self._stream.read_batch(most, expect_timeout(timeout), merge=True, with_data=with_data))
 
-    def batches(self, timeout: float | None = None) -> BatchReader:
+    def batches(
+        self, timeout: float | None = None, duration: float | None = None, count: int | None = None
+    ) -> BatchReader:
         """Iterate over the events in batches as they come: one event when it is quiet, thousands under load, no copy.
 
-        Takes `for` and `async for`; ends after `timeout` seconds without an event, or on `close`. Raises what `events`
-        raises.
+        Takes `for` and `async for`, has the limits of `events`, and raises what that raises. `count` is of events, not
+        of batches.
 
-        >>> async for batch in monitor.batches():  # doctest: +SKIP
+        >>> async for batch in monitor.batches(duration=10.0):  # doctest: +SKIP
         ...     print(numpy.asarray(batch)["length"].sum())
         """
         self._check_open()
-        return BatchReader(self._stream, expect_timeout(timeout), with_data=self._snaplen > 0)
+        return BatchReader(self._stream, Limits.of(timeout, duration, count), with_data=self._snaplen > 0)
 
     def capture(
         self,

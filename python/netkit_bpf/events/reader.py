@@ -3,49 +3,32 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from netkit_bpf._core import COUNTS_SIZE, Stream
 from netkit_bpf._core import Map as CoreMap
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.bpf.map_types import Kind
-from netkit_bpf.internal.arguments import expect, expect_timeout
+from netkit_bpf.events.limits import Limits
+from netkit_bpf.internal.arguments import StreamOptions, expect, expect_timeout
 from netkit_bpf.internal.resource import Closing
 from netkit_bpf.observer.observer import Observer
 
+if TYPE_CHECKING:
+    from netkit_bpf._core import EventIterator
+
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound="RecordReader[Any]")
-MIB = 1 << 20
-
-
-class Reading(NamedTuple):
-    """How a ring buffer is read: the options that all readers have."""
-
-    queue_size: int
-    threaded: bool
-    share_thread: bool
-    observers: Sequence[Observer] = ()
-
-    def check(self) -> None:
-        """Refuse what is not possible, whatever the kernel."""
-        if expect(self.queue_size, int, "queue_size") < mmap.PAGESIZE:
-            raise ValueError(f"queue_size must be at least {mmap.PAGESIZE} bytes, not {self.queue_size}")
-        expect(self.threaded, bool, "threaded")
-        expect(self.share_thread, bool, "share_thread")
-        expect(self.observers, Sequence, "observers")  # type: ignore[type-abstract]
-        for each in self.observers:
-            expect(each, Observer, "each of observers")
 
 
 class RecordReader(Closing, Generic[_T]):
     """Reads a ring buffer: what `RingBuffer`, `PacketReader` and so `Monitor` have in common.
 
     Any thread may read, close it and ask for its stats; each record goes to one reader. Signal handlers run
-    while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events(timeout=…)` ends in silence.
+    while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events` takes limits.
     A forked child can neither use it nor harm it. As a context manager it is closed on exit.
     """
 
@@ -53,65 +36,68 @@ class RecordReader(Closing, Generic[_T]):
         self,
         rings: Sequence[Map],
         decoder: Any,
-        reading: Reading,
+        options: StreamOptions,
+        observers: Sequence[Observer],
         *,
         called: str,
         loss_advice: str,
         sources: int = 1,
         source_offset: int = 0,
-        ordered: bool = False,
     ) -> None:
-        # The first ring's counts are those of all. `decoder`, `sources`, `source_offset`, `loss_advice` and `ordered`
-        # are `Stream`'s; errors call the reader `called`.
+        # The first ring's counts are those of all. `decoder`, `sources`, `source_offset` and `loss_advice` are those of
+        # `Stream`; errors call the reader `called`.
         cores, counts = [ring._open() for ring in rings], counts_of(rings[0], sources)
         self._called = called
         self._counted = counts is not None
         self._process = os.getpid()
-        self._observers = tuple(reading.observers)
-        taken = _take(rings)
-        try:
-            self._stream: Stream[Any] = Stream(
-                (cores, counts),
-                [(core.fileno(), ring.max_entries) for core, ring in zip(cores, rings, strict=True)],
-                reading.queue_size,
-                decoder,
-                counts=-1 if counts is None else counts.fileno(),
-                sources=sources,
-                source_offset=source_offset,
-                observers=[each._open() for each in self._observers],
-                threaded=reading.threaded,
-                share_thread=reading.share_thread,
-                loss_advice=loss_advice,
-                ordered=ordered,
-            )
-        except BaseException:
-            _give_back(taken)
-            raise
+        self._observers = check_observers(observers)
+        self._stream: Stream[Any] = Stream(
+            (cores, counts),
+            [core.fileno() for core in cores],
+            decoder,
+            **options._asdict(),
+            counts=-1 if counts is None else counts.fileno(),
+            sources=sources,
+            source_offset=source_offset,
+            observers=[each._open() for each in self._observers],
+            loss_advice=loss_advice,
+        )
         # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
-        self._closer = weakref.finalize(self, _close, self._stream, self._process, taken)
+        self._closer = weakref.finalize(self, _close, self._stream, self._process)
 
-    def events(self, timeout: float | None = None) -> Iterator[_T]:
-        """Iterate over the records; the iterator ends after `timeout` seconds without one, or on `close`.
+    def events(
+        self, timeout: float | None = None, duration: float | None = None, count: int | None = None
+    ) -> EventIterator[_T]:
+        """Iterate over the records, with `for` or with `async for`; the iterator also ends on `close`.
 
-        With a timeout of 0 it gives what is there and waits for nothing.
+        In a task the event loop stays free while there are no records.
+
+        Args:
+            timeout: seconds without a record after which it ends. With 0 it gives what is there and waits for nothing.
+            duration: seconds from now on after which it ends, also where records keep coming.
+            count: how many records it gives at most, 1 or more.
 
         Raises:
-            ValueError: it is closed; from the iterator: a record is not of its type.
-            OSError: ENODEV, from the iterator: the device that is observed, or its namespace, was deleted, and all
-                records from before that are delivered.
+            ValueError: it is closed; from the iterator: a record is not of its type, which ends nothing.
+            OSError: from the iterator: ENODEV, the device that is observed, or its namespace, was deleted, and all
+                records from before that are delivered; EBUSY, another program reads the ring too; ENOMEM, there is no
+                memory for records, which stay in the ring until the next try.
         """
         self._check_open()
-        return self._stream.events(expect_timeout(timeout))
+        stream, limits = self._stream, Limits.of(timeout, duration, count)
+
+        def make_async() -> AsyncIterator[_T]:
+            from netkit_bpf.events.async_reader import Reader
+
+            return Reader(stream, lambda: stream.events(0.0), limits, patience=256)
+
+        return stream.events(*limits, make_async)
 
     def __iter__(self) -> Iterator[_T]:
         return self.events()
 
     def __aiter__(self) -> AsyncIterator[_T]:
-        """Iterate in a task: the event loop that runs it stays free while there are no records."""
-        from netkit_bpf.events.async_reader import Reader
-
-        self._check_open()
-        return Reader(self._stream, lambda: self._stream.events(0.0), None, patience=256)
+        return aiter(self.events())
 
     def read(self, timeout: float | None = None) -> _T | None:
         """Return one record; None after `timeout` seconds without one, or when it is closed meanwhile.
@@ -179,27 +165,12 @@ def counts_of(ring: Map, sources: int) -> CoreMap | None:
     return counts._open() if counts.max_entries >= sources else None
 
 
-def _take(rings: Sequence[Map]) -> list[list[None]]:
-    """Become the consumer of each: of two threads one, as a list pops once."""
-    taken: list[list[None]] = []
-    for ring in rings:
-        try:
-            ring._unread.pop()
-        except IndexError:
-            _give_back(taken)
-            raise ValueError(f"map '{ring.name}' is read already: a ring buffer has one consumer") from None
-        taken.append(ring._unread)
-    return taken
+def check_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:
+    """Refuse what is no observation."""
+    expect(observers, Sequence, "observers")  # type: ignore[type-abstract]
+    return tuple(expect(each, Observer, "each of observers") for each in observers)
 
 
-def _give_back(taken: list[list[None]]) -> None:
-    for unread in taken:
-        unread.append(None)
-
-
-def _close(stream: Stream[Any], process: int, taken: list[list[None]]) -> None:
-    try:
-        if os.getpid() == process:  # a forked child has no reader's thread
-            stream.close()
-    finally:
-        _give_back(taken)
+def _close(stream: Stream[Any], process: int) -> None:
+    if os.getpid() == process:  # a forked child has no reader's thread
+        stream.close()

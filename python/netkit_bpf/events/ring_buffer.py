@@ -12,8 +12,8 @@ from netkit_bpf.bpf.map import Map
 from netkit_bpf.btf.arrays import to_array
 from netkit_bpf.btf.codec import Codec
 from netkit_bpf.btf.structure import Structure
-from netkit_bpf.events.reader import MIB, Reading, RecordReader, check_ring
-from netkit_bpf.internal.arguments import expect, expect_timeout
+from netkit_bpf.events.reader import RecordReader, check_ring
+from netkit_bpf.internal.arguments import StreamOptions, Thread, expect, expect_timeout
 from netkit_bpf.observer.observer import Observer
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ class RingBuffer(RecordReader[Any]):
 
     The very reader of `Monitor` reads it: on a thread that all of them share, from construction until `close`.
     Any thread may read, close it and ask for its stats; each record goes to one reader. Signal handlers run
-    while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events(timeout=…)` ends in silence.
-    A ring buffer has one consumer: it cannot be read by two at once.
+    while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events` takes limits.
+    A ring buffer has one consumer: it cannot be read by two at once, whether in this process, which is refused, or in
+    two, of which the reading notices that its place was moved. A record that is not of its type is an error for the
+    read that comes to it, and is counted as delivered.
 
     **The type of the records** is what the map's definition says, `__type(value, struct event)`, else that of the
     structure that is called as the map, or as the map without an "s" at its end; without any of these a record is
@@ -60,14 +62,14 @@ class RingBuffer(RecordReader[Any]):
         map: a map of type ringbuf; of an object it must be loaded.
         type: the name of the records' type in the object, "struct event", or `bytes` to have them as they are.
         queue_size: bytes of records that may wait for Python behind the ring.
-        threaded: whether a thread empties the ring while Python does something else; without one records stay in the
-            ring until they are read.
-        share_thread: whether that thread is the one that all readers share.
+        thread: "shared" is the thread that all readers share, "own" one of this reader alone: it empties the ring while
+            Python does something else. With None records stay in the ring until they are read.
         observers: those whose programs write into it, for the reader to check: five times a second their verdicts
             are brought in accord with their pairs' policies, and once a pair is gone the reading ends.
 
     Raises:
-        ValueError: the map is closed, not loaded, or read already; or it comes without types.
+        ValueError: the map is closed, not loaded, read already, or has the flag BPF_F_RB_OVERWRITE; or it comes
+            without types.
         LookupError: the object has no such type.
         TypeError: the map is no ring buffer.
 
@@ -82,20 +84,19 @@ class RingBuffer(RecordReader[Any]):
         map: Map,  # noqa: A002 - as everywhere else
         *,
         type: str | type[bytes] | None = None,  # noqa: A002 - as numpy and others name it
-        queue_size: int = 16 * MIB,
-        threaded: bool = True,
-        share_thread: bool = True,
+        queue_size: int = StreamOptions().queue_size,
+        thread: Thread | None = "shared",
         observers: Sequence[Observer] = (),
     ) -> None:
         check_ring(map, "RingBuffer")
-        reading = Reading(queue_size, threaded, share_thread, observers)
-        reading.check()
+        options = StreamOptions(queue_size, thread=thread).check()
         self._type = _type_of(map, type)
         self._name = map.name
         super().__init__(
             [map],
             _as_it_is if self._type is None else self._type.decode,
-            reading,
+            options,
+            observers,
             called=f"ring buffer '{map.name}'",
             loss_advice=_loss_advice(map),
         )
@@ -117,7 +118,8 @@ class RingBuffer(RecordReader[Any]):
         """Return the records that wait, at most `max_events` of them, as a numpy array.
 
         Waits for the first; the array is empty after `timeout` seconds without one, or when it is closed meanwhile.
-        Structures make a structured array with the fields' names in C.
+        It ends before a record that is not of its type, which is an error for the next call. Structures make a
+        structured array with the fields' names in C.
 
         Raises:
             TypeError: the records are of no fixed size.

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 from collections.abc import Sequence
-from typing import Literal
 
 from netkit_bpf.bpf.object import BPFObject
 from netkit_bpf.bpf.program import Program
@@ -14,9 +13,8 @@ from netkit_bpf.bpf.shipped import program_file
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.events.packet_reader import PacketReader
-from netkit_bpf.events.reader import Reading
 from netkit_bpf.functions.cpu_rings import make_cpu_rings, possible_cpus
-from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.internal.arguments import Rings, StreamOptions, Thread, expect, expect_in
 from netkit_bpf.observer.filter import Filter
 from netkit_bpf.observer.observer import Observer
 
@@ -33,8 +31,8 @@ class Monitor(PacketReader):
     whose policy is blackhole stays one.
 
     Any thread may read, close it and ask for its stats. Each event goes to one reader, so two readers share the
-    stream. Signal handlers run while a read waits. Iterating waits for ever; `events(timeout=…)` ends in
-    silence. A forked child can neither use the monitor nor harm it.
+    stream. Signal handlers run while a read waits. Iterating waits for ever; `events` takes limits. A forked child can
+    neither use the monitor nor harm it.
 
     A single event arrives some tens of microseconds after its packet. When events keep coming, the reader looks after
     them every 0.4 ms at most instead of having each packet wake it, which would cost the packet microseconds.
@@ -54,15 +52,15 @@ class Monitor(PacketReader):
             takes 96 bytes until the reader's thread has it, and its data with a snaplen.
         rings: "shared" is one ring for all CPUs, which write to it one at a time; "percpu" is a ring of `ring_size`
             bytes for each CPU that is online, for machines on which many send at once: a packet then never waits for
-            another CPU's. The events of each CPU come in order, those of several one block after the other.
-        ordered: whether the events of per-CPU rings come in the order of their times, which costs some nanoseconds
-            each. An event then waits for its elders, microseconds at most. CPUs that come online later share a ring,
-            in which neighbours can be the wrong way round.
+            another CPU's. The events of each CPU come in order, those of several one block after the other. With
+            "ordered" each CPU has its ring, and all events come in the order of their times, which costs some
+            nanoseconds each: an event then waits for older ones, microseconds at most. CPUs that come online later
+            share a ring, in which neighbours can be the wrong way round.
         queue_size: bytes of events that may wait for Python behind the ring.
-        threaded: whether a thread empties the ring while Python does something else. Without one the events stay in the
-            ring until they are read, which is the quickest for a program that does nothing but read: an event takes
-            some 5 microseconds less, and packets are lost as soon as reading pauses for longer than the ring holds.
-        share_thread: whether that thread is the one that all monitors share; False makes one for this monitor alone.
+        thread: which thread empties the ring while Python does something else: "shared" is one for all monitors, "own"
+            one for this monitor alone. With None events stay in the ring until they are read, which is the quickest for
+            a program that does nothing but read: an event takes some 5 microseconds less, and packets are lost as soon
+            as reading pauses for longer than the ring holds.
 
     Raises:
         ValueError: an argument is not possible, whatever the kernel; of a filter, in libpcap's words.
@@ -83,28 +81,20 @@ class Monitor(PacketReader):
         filter: str | Filter | None = None,  # noqa: A002 - tcpdump's and libpcap's word
         snaplen: int = 0,
         ring_size: int = 4 * _MIB,
-        rings: Literal["shared", "percpu"] = "shared",
-        ordered: bool = False,
-        queue_size: int = 16 * _MIB,
-        threaded: bool = True,
-        share_thread: bool = True,
+        rings: Rings = "shared",
+        queue_size: int = StreamOptions().queue_size,
+        thread: Thread | None = "shared",
     ) -> None:
         watched = _check_sides(sides)
         _check_ring_size(ring_size)
         if expect_in(snaplen, range(_LONGEST_SNAP + 1), "snaplen") + self.RECORD_SIZE >= ring_size:
             raise ValueError(f"ring_size must have room for a packet of {snaplen} bytes, not be {ring_size}")
-        Reading(queue_size, threaded, share_thread).check()
+        StreamOptions(queue_size, rings, thread).check()
         hint = "several go one by one, Monitor(first, second); NetkitPair.open() takes a name"
         chosen_pairs = [expect(each, NetkitPair, "pair", hint) for each in (pair, *pairs)]
         devices = [each.primary for each in chosen_pairs]
         if len({(device.netns, device.ifindex) for device in devices}) < len(devices):
             raise ValueError("a pair is named twice: each can be watched once by a monitor")
-
-        if rings not in ("shared", "percpu"):
-            raise ValueError(f"rings must be 'shared' or 'percpu', not {rings!r}")
-        percpu = rings == "percpu"
-        if expect(ordered, bool, "ordered") and not percpu:
-            raise ValueError("ordered is for rings='percpu': a shared ring has the events as they came")
 
         chosen = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
         objects: list[BPFObject] = []
@@ -112,24 +102,23 @@ class Monitor(PacketReader):
         with contextlib.ExitStack() as undo:  # unless all of it succeeds
             for index, each in enumerate(chosen_pairs):
                 shared = objects[0] if objects else None
-                obj = load_programs(index, ring_size, shared, snaplen, percpu=percpu, ordered=ordered)
+                obj = load_programs(index, ring_size, shared, snaplen, rings=rings)
                 undo.callback(obj.close)
                 objects.append(obj)
                 if shared is None:
-                    maps = make_cpu_rings(obj, ring_size) if percpu else [obj.maps["events"]]
+                    maps = [obj.maps["events"]] if rings == "shared" else make_cpu_rings(obj, ring_size)
                 programs: dict[Side | str, Program] = {side: obj.programs[f"monitor_{side}"] for side in watched}
                 observer = Observer(each, programs, verdict=obj.variables["verdict"], name="monitor", filter=chosen)
                 undo.callback(observer.close)
                 observers.append(observer)
             super().__init__(
                 maps,
-                ordered=ordered,
+                rings=rings,
                 observers=observers,
                 snaplen=snaplen,
                 name="monitor",
                 queue_size=queue_size,
-                threaded=threaded,
-                share_thread=share_thread,
+                thread=thread,
             )
             undo.pop_all()
         for obj in objects:  # has a descriptor of each of them too: those of many pairs add up
@@ -159,8 +148,7 @@ def load_programs(
     shared: BPFObject | None = None,
     snaplen: int = 0,
     *,
-    percpu: bool = False,
-    ordered: bool = False,
+    rings: Rings = "shared",
 ) -> BPFObject:
     """Load the programs for the pair number `index`; all after the first share its rings and counters."""
     obj = BPFObject.open(program_file("monitor"))
@@ -170,9 +158,9 @@ def load_programs(
         obj.variables["snaplen"].value = snaplen
         obj.maps["scratch"].value_size += max(snaplen, _LEAST_DATA)
         obj.maps["scratch"].max_entries = possible_cpus()
-    if percpu:
+    if rings != "shared":
         obj.variables["percpu"].value = True
-        obj.variables["ordered"].value = ordered
+        obj.variables["ordered"].value = rings == "ordered"
         obj.maps["cpu_rings"].max_entries = possible_cpus()
     if shared is not None:
         for name in ("events", "cpu_rings", "counts"):

@@ -58,8 +58,11 @@ PyEventBatch from_records(const py::buffer& records, bool with_data, int64_t clo
   const py::buffer_info info = records.request();
   const std::span<const std::byte> bytes = bytes_of(info);
   std::vector<std::byte> copy(bytes.begin(), bytes.end());
-  const EventBatch::Run run{copy, clock_offset_ns};
-  return {EventBatch(std::span(&run, 1), with_data, to_names(names)), names};
+  const EventBatch::Input input{copy, clock_offset_ns};
+  EventBatch::Refused refused;
+  EventBatch made(std::span(&input, 1), with_data, to_names(names), refused);
+  if (!refused.why.empty()) throw py::value_error(refused.why);
+  return {std::move(made), names};
 }
 
 // Calls what exports a structure, and gives it to a capsule, which releases it if no consumer has.
@@ -167,14 +170,15 @@ PyEventBatch concat(const std::vector<const PyEventBatch*>& parts) {
   return {std::move(whole), std::move(names)};
 }
 
-EventBatch to_batch(std::span<const Slice> slices, bool with_data, const EventBatch::Names& names) {
+EventBatch to_batch(std::span<const Slice> slices, bool with_data, const EventBatch::Names& names,
+                    EventBatch::Refused& refused) {
   // A few records do not keep the memory of many.
   if (!with_data && slices.size() == 1 && slices[0].run.size() >= slices[0].block->memory.size() / 2)
-    return {{slices[0].run, slices[0].clock_offset_ns}, slices[0].block, names};
-  std::vector<EventBatch::Run> runs;
-  runs.reserve(slices.size());
-  for (const Slice& slice : slices) runs.push_back({slice.run, slice.clock_offset_ns});
-  return {runs, with_data, names};
+    return {{slices[0].run, slices[0].clock_offset_ns}, slices[0].block, names, refused};
+  std::vector<EventBatch::Input> inputs;
+  inputs.reserve(slices.size());
+  for (const Slice& slice : slices) inputs.push_back({slice.run, slice.clock_offset_ns});
+  return {inputs, with_data, names, refused};
 }
 
 std::string numpy_format(const Field& field) {
@@ -255,7 +259,13 @@ PyEventBatch read_batch(PyStream& stream, size_t most, std::optional<double> tim
     slices.push_back(std::move(*slice));
     slice = merge && taken < most ? stream.take_waiting(most - taken) : std::nullopt;
   }
-  return {without_gil([&] { return to_batch(slices, with_data, names); }), stream.names()};
+  EventBatch::Refused refused;
+  EventBatch batch = without_gil([&] { return to_batch(slices, with_data, names, refused); });
+  if (!refused.why.empty()) {  // an error for the call that begins with it
+    stream.put_back(slices, refused.input, batch.size() == 0 ? refused.end : refused.start);
+    if (batch.size() == 0) throw py::value_error(refused.why);
+  }
+  return {std::move(batch), stream.names()};
 }
 
 void bind_batch(py::module_& module) {

@@ -4,7 +4,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,34 +23,41 @@ namespace {
 // The number of each pair's side as an interface, at pair * NK_SIDES + side.
 using Interfaces = std::vector<uint32_t>;
 
-// Appends the packets of a slice; returns how many are of each interface.
-std::vector<size_t> append_packets(std::string& out, const Slice& slice, const Interfaces& interfaces,
-                                   std::vector<uint64_t> dropped) {
-  std::vector<size_t> counts(dropped.size());
-  uint32_t header = 0;
-  for (std::span<const std::byte> run = slice.run; !run.empty(); run = run.subspan(Record::stride(header))) {
-    std::memcpy(&header, run.data(), sizeof(header));
-    if ((header & Record::discard_bit) != 0) continue;
-    const std::span<const std::byte> record = run.subspan(Record::header_size, Record::length(header));
-    const pcapng::Packet packet(record, slice.clock_offset_ns);
-    const uint32_t interface = interfaces.at(packet.pair() * NK_SIDES + packet.side());
+// Appends the packets of a slice, and counts those of each interface, until a record is no packet of an interface: that
+// one is returned.
+std::optional<Record> append_packets(std::string& out, const Slice& slice, const Interfaces& interfaces,
+                                     std::vector<uint64_t> dropped, std::vector<size_t>& counts) {
+  for (const Record& record : Records(slice.run)) {
+    if (record.data().size() < sizeof(nk_event)) return record;
+    const pcapng::Packet packet(record.data(), slice.clock_offset_ns);
+    const size_t place = packet.pair() * NK_SIDES + packet.side();
+    if (packet.side() >= NK_SIDES || place >= interfaces.size()) return record;
+    const uint32_t interface = interfaces[place];
     packet.append_to(out, interface, std::exchange(dropped.at(interface), 0));
     ++counts.at(interface);
   }
-  return counts;
+  return std::nullopt;
 }
 
 // The next packets that are there, as blocks of a file, and how many they are of each interface. `dropped`, by
-// interface, is told with the next packet of each.
+// interface, is told with the next packet of each. A record that is no packet of an interface ends it, and is an error
+// for the call that begins with it.
 py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> timeout, const Interfaces& interfaces,
                        const std::vector<uint64_t>& dropped) {
   const std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
   std::string out;
   std::vector<size_t> counts(dropped.size());
+  std::optional<Record> bad;
   if (slice) {
     const WithoutGil release;  // the slice is ours
     out.reserve(slice->run.size() + slice->run.size() / 2);
-    counts = append_packets(out, *slice, interfaces, dropped);
+    bad = append_packets(out, *slice, interfaces, dropped, counts);
+  }
+  if (bad) {
+    stream.put_back({*slice}, 0, static_cast<size_t>((out.empty() ? bad->end() : bad->start) - slice->run.data()));
+    if (out.empty())
+      throw py::value_error("a record of " + std::to_string(bad->data().size()) +
+                            " bytes is no packet of a pair and a side that are watched");
   }
   return py::make_tuple(py::bytes(out), counts);
 }

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The records of the users' own programs, many at once.
+#include "ring/records.hpp"
+
 #include <pybind11/stl.h>
 
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string>
 
 #include "python/bindings.hpp"
 #include "python/events/stream.hpp"
-#include "ring/ring.hpp"
 
 namespace py = pybind11;
 
@@ -18,33 +17,35 @@ namespace netkit_bpf::python {
 
 namespace {
 
-void append(std::string& data, const Slice& slice, size_t size) {
+// Appends the records of a slice until one has another size: that one is returned.
+std::optional<Record> append(std::string& data, const Slice& slice, size_t size) {
   data.reserve(data.size() + slice.records * size);
-  for (size_t at = 0; at < slice.run.size();) {
-    uint32_t header = 0;
-    std::memcpy(&header, &slice.run[at], sizeof(header));
-    const std::byte* record = &slice.run[at] + Record::header_size;
-    at += Record::stride(header);
-    if ((header & Record::discard_bit) != 0) continue;
-    if (Record::length(header) != size)
-      throw py::value_error("a record of " + std::to_string(Record::length(header)) + " bytes is not of a type of " +
-                            std::to_string(size) + " bytes");
-    data.append(reinterpret_cast<const char*>(record), size);
+  for (const Record& record : Records(slice.run)) {
+    if (record.data().size() != size) return record;
+    data.append(reinterpret_cast<const char*>(record.data().data()), size);
   }
+  return std::nullopt;
 }
 
 // What is in the records that wait, `most` at most, one behind the other; each has `size` bytes. Waits for the first;
-// nothing on time-out and at the end.
+// nothing on time-out and at the end. A record of another size ends it, and is an error for the call that begins with
+// it.
 py::bytes read_records(PyStream& stream, size_t most, std::optional<double> timeout, size_t size) {
   std::string data;
   size_t records = 0;
-  Deadline deadline = deadline_after(timeout);
-  while (records < most) {
-    const std::optional<Slice> slice = stream.take(most - records, deadline, 2);
-    if (!slice) break;
-    append(data, *slice, size);
+  std::optional<Slice> slice = stream.take(most, deadline_after(timeout), 2);
+  while (slice) {
+    const std::optional<Record> bad = append(data, *slice, size);
+    if (bad) {
+      const bool is_first = data.empty();
+      const auto taken = static_cast<size_t>((is_first ? bad->end() : bad->start) - slice->run.data());
+      stream.put_back({*slice}, 0, taken);
+      if (!is_first) break;
+      throw py::value_error("a record of " + std::to_string(bad->data().size()) + " bytes is not of a type of " +
+                            std::to_string(size) + " bytes");
+    }
     records += slice->records;
-    deadline = deadline_after(0.0);
+    slice = records < most ? stream.take_waiting(most - records) : std::nullopt;
   }
   return {data};
 }

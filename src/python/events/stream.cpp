@@ -160,11 +160,26 @@ std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline, int d
 
 std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
   try {
-    const std::lock_guard lock(mutex_);
-    return open_ ? open_->stream.take(most) : std::nullopt;
-  } catch (...) {
-    return std::nullopt;
+    std::shared_ptr<Open> open;
+    for (const bool again : {true, false}) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (!open_) break;
+        std::optional<Slice> slice = open_->stream.take(most);
+        if (slice || !again) return slice;
+        open = open_;
+      }
+      open->stream.wait(0ns);
+    }
+  } catch (...) {  // for the next who asks
   }
+  return std::nullopt;
+}
+
+void PyStream::put_back(const std::vector<Slice>& slices, size_t first, size_t taken) {
+  const std::lock_guard lock(mutex_);
+  if (!open_) return;
+  for (size_t i = slices.size(); i > first; --i) open_->stream.put_back(slices[i - 1], i - 1 == first ? taken : 0);
 }
 
 int PyStream::fileno() {
@@ -215,23 +230,37 @@ struct EventIterator {
   PyObject ob_base;
   PyObject* owner;  // the PyStream's Python object
   PyStream* stream;
-  double timeout;  // seconds between events; negative: for ever
+  PyObject* make_async;  // gives the asynchronous iterator over the same
+  double timeout;        // seconds between events; negative: for ever
+  Deadline end;
+  bool is_counted;
+  std::atomic<int64_t> left;  // events, if they are counted
   std::atomic<bool> ended;
 };
 
 PyTypeObject* iterator_type = nullptr;  // made once with the module, never changed
 
+PyObject* next_event(EventIterator& iterator) {
+  if (iterator.end && Clock::now() >= *iterator.end) return nullptr;
+  PyObject* event = iterator.stream->next_at_hand();
+  if (event != nullptr || PyErr_Occurred() != nullptr) return event;
+  Deadline deadline = deadline_after(iterator.timeout < 0 ? std::nullopt : std::optional(iterator.timeout));
+  if (iterator.end && (!deadline || *iterator.end < *deadline)) deadline = iterator.end;
+  return iterator.stream->next(deadline, 0);
+}
+
 PyObject* iterator_next(PyObject* self) {
   auto* iterator = reinterpret_cast<EventIterator*>(self);
   if (iterator->ended.load(std::memory_order_relaxed)) return nullptr;
   PyObject* event = nullptr;
-  try {
-    event = iterator->stream->next_at_hand();
-    if (event == nullptr && PyErr_Occurred() == nullptr)
-      event = iterator->stream->next(
-          deadline_after(iterator->timeout < 0 ? std::nullopt : std::optional(iterator->timeout)), 0);
-  } catch (...) {
-    py::detail::try_translate_exceptions();
+  // Several threads may share it: each takes its turn first.
+  if (!iterator->is_counted || iterator->left.fetch_sub(1, std::memory_order_relaxed) > 0) {
+    try {
+      event = next_event(*iterator);
+    } catch (...) {
+      py::detail::try_translate_exceptions();
+    }
+    if (event == nullptr) iterator->left.fetch_add(1, std::memory_order_relaxed);
   }
   // An iterator that has ended stays ended. It keeps the stream, in which another thread may still read by it.
   if (event == nullptr && PyErr_Occurred() == nullptr) iterator->ended.store(true, std::memory_order_relaxed);
@@ -241,13 +270,20 @@ PyObject* iterator_next(PyObject* self) {
 void iterator_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   Py_DECREF(reinterpret_cast<EventIterator*>(self)->owner);
+  Py_DECREF(reinterpret_cast<EventIterator*>(self)->make_async);
   type->tp_free(self);
   Py_DECREF(type);
 }
 
-std::array<PyType_Slot, 4> iterator_slots{{
+PyObject* iterator_async(PyObject* self) {
+  PyObject* const make = reinterpret_cast<EventIterator*>(self)->make_async;
+  return call_python([&] { return PyObject_CallNoArgs(make); });
+}
+
+std::array<PyType_Slot, 5> iterator_slots{{
     {Py_tp_dealloc, reinterpret_cast<void*>(iterator_dealloc)},
     {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)},
+    {Py_am_aiter, reinterpret_cast<void*>(iterator_async)},
     {Py_tp_iternext, reinterpret_cast<void*>(iterator_next)},
     {},
 }};
@@ -257,15 +293,22 @@ PyType_Spec iterator_spec{"netkit_bpf._core.EventIterator", sizeof(EventIterator
 
 using Observers = std::vector<std::shared_ptr<Observer>>;
 
-std::unique_ptr<PyStream> make_stream(py::object owner, const std::vector<std::pair<int, size_t>>& rings,
-                                      size_t queue_size, const py::object& decoder, int counts, size_t sources,
-                                      size_t source_offset, const Observers& observers, bool threaded,
-                                      bool share_thread, const std::optional<std::string>& loss_advice, bool ordered) {
+// "shared", "own" or none.
+std::shared_ptr<ReaderThread> thread_of(const std::optional<std::string>& thread) {
+  if (!thread) return nullptr;
+  return *thread == "shared" ? shared_reader() : std::make_shared<ReaderThread>();
+}
+
+std::unique_ptr<PyStream> make_stream(py::object owner, std::vector<int> maps, const py::object& decoder,
+                                      size_t queue_size, const std::string& rings,
+                                      const std::optional<std::string>& thread, int counts, size_t sources,
+                                      size_t source_offset, const Observers& observers,
+                                      const std::optional<std::string>& loss_advice) {
   StreamOptions options;
-  options.ordered = ordered;
-  for (const auto& [fd, size] : rings) options.rings.push_back({fd, size});
+  options.rings = std::move(maps);
+  options.ordered = rings == "ordered";
   options.queue_size = queue_size;
-  if (threaded) options.reader = share_thread ? shared_reader() : std::make_shared<ReaderThread>();
+  options.reader = thread_of(thread);
   options.counts_map = counts;
   options.field = {sources, source_offset};
   options.check = [observers] {
@@ -287,12 +330,17 @@ py::tuple by_source(const StreamStats& stats) {
   return py::tuple(sources);
 }
 
-py::object make_iterator(const py::object& stream, std::optional<double> timeout) {
+py::object make_iterator(const py::object& stream, std::optional<double> timeout, std::optional<double> duration,
+                         std::optional<int64_t> count, const py::object& make_async) {
   auto* iterator = PyObject_New(EventIterator, iterator_type);
   if (iterator == nullptr) throw py::error_already_set();
   iterator->owner = Py_NewRef(stream.ptr());
   iterator->stream = stream.cast<PyStream*>();
+  iterator->make_async = Py_NewRef(make_async.ptr());
   iterator->timeout = timeout.value_or(-1);
+  new (&iterator->end) Deadline(deadline_after(duration));
+  iterator->is_counted = count.has_value();
+  new (&iterator->left) std::atomic<int64_t>(count.value_or(0));
   new (&iterator->ended) std::atomic<bool>(false);
   return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(iterator));
 }
@@ -309,12 +357,13 @@ void bind_stream(py::module_& module) {
       .def("close", &PyStream::Watch::close);
 
   py::class_<PyStream>(module, "Stream")
-      .def(py::init(&make_stream), py::arg("owner"), py::arg("rings"), py::arg("queue_size"), py::arg("decoder"),
-           py::kw_only(), py::arg("counts") = -1, py::arg("sources") = 1, py::arg("source_offset") = 0,
-           py::arg("observers") = Observers(), py::arg("threaded") = true, py::arg("share_thread") = true,
-           py::arg("loss_advice") = std::nullopt, py::arg("ordered") = false)
+      .def(py::init(&make_stream), py::arg("owner"), py::arg("maps"), py::arg("decoder"), py::kw_only(),
+           py::arg("queue_size"), py::arg("rings") = "shared", py::arg("thread") = "shared", py::arg("counts") = -1,
+           py::arg("sources") = 1, py::arg("source_offset") = 0, py::arg("observers") = Observers(),
+           py::arg("loss_advice") = std::nullopt)
       .def("read", &read, py::arg("timeout"))
-      .def("events", &make_iterator, py::arg("timeout"))
+      .def("events", &make_iterator, py::arg("timeout"), py::arg("duration") = std::nullopt,
+           py::arg("count") = std::nullopt, py::arg("make_async") = py::none())
       .def("fileno", &PyStream::fileno)
       .def("read_batch", &read_batch, py::arg("most"), py::arg("timeout"), py::arg("merge"), py::arg("with_data"))
       .def("stats", [](PyStream& stream) { return by_source(stream.stats()); })

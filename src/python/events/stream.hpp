@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "python/events/event.hpp"
@@ -68,8 +69,10 @@ class PyStream {
   // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
   // at the end.
   std::optional<Slice> take(size_t most, const Deadline& deadline, int depth = 1);
-  // The same without a wait, and without an error: what ended the reading is for the next who asks.
+  // The same without a wait, though the rings are looked at, and without an error: that is for the next who asks.
   std::optional<Slice> take_waiting(size_t most) noexcept;
+  // Gives back what is behind the first `taken` bytes of slice number `first`, and all slices behind that one.
+  void put_back(const std::vector<Slice>& slices, size_t first, size_t taken);
   // The names of the pairs; empty if records are not packet events.
   [[nodiscard]] const pybind11::tuple& names() const { return names_; }
 

@@ -29,5 +29,5 @@ def test_every_clang_makes_programs_that_load(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(monitor, "program_file", lambda _, made=made: made)
         for snaplen in (0, 128, 262144):
             monitor.load_programs(0, 4096, None, snaplen).close()
-            monitor.load_programs(0, 4096, None, snaplen, percpu=True).close()
-            monitor.load_programs(0, 4096, None, snaplen, percpu=True, ordered=True).close()
+            monitor.load_programs(0, 4096, None, snaplen, rings="percpu").close()
+            monitor.load_programs(0, 4096, None, snaplen, rings="ordered").close()

@@ -36,9 +36,9 @@ def pair() -> Iterator[NetkitPair]:
         yield made
 
 
-@pytest.fixture(params=[True, False], ids=["a thread reads", "tasks read"])
+@pytest.fixture(params=["shared", None], ids=["a thread reads", "tasks read"])
 def monitor(pair: NetkitPair, request: pytest.FixtureRequest) -> Iterator[Monitor]:
-    with Monitor(pair, threaded=request.param) as made:
+    with Monitor(pair, thread=request.param) as made:
         yield made
 
 

@@ -98,7 +98,7 @@ def test_events_of_a_users_program_are_packet_events(obj: BPFObject) -> None:
 
 
 def test_what_finds_no_room_is_lost(obj: BPFObject) -> None:
-    with PacketReader(obj.maps["events"], pairs=["one"], queue_size=4096, threaded=False, name="witness") as reader:
+    with PacketReader(obj.maps["events"], pairs=["one"], queue_size=4096, thread=None, name="witness") as reader:
         obj.programs["of_peer"].test_run(FRAME, repeat=1000)
         with pytest.warns(RuntimeWarning, match="the witness of one loses packets: .* ring of 4096 bytes .*said once"):
             delivered = len(list(reader.events(timeout=0.5)))
@@ -108,9 +108,9 @@ def test_what_finds_no_room_is_lost(obj: BPFObject) -> None:
 
 
 def test_the_rings_of_all_cpus_are_read_by_one() -> None:
-    with closing(monitor.load_programs(0, 4096, percpu=True, ordered=True)) as obj:
+    with closing(monitor.load_programs(0, 4096, rings="ordered")) as obj:
         rings = make_cpu_rings(obj, 4096)
-        with PacketReader(rings, pairs=["one"], ordered=True) as reader:
+        with PacketReader(rings, pairs=["one"], rings="ordered") as reader:
             obj.programs["monitor_peer"].test_run(FRAME, repeat=10)
             assert [event.length for event in reader.events(timeout=0.5)] == [len(FRAME)] * 10
             assert reader.stats.peer == (10, 10, 0, 0)

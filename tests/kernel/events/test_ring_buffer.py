@@ -240,6 +240,7 @@ def test_a_type_is_found_by_the_maps_name_or_named(obj: BPFObject) -> None:
         with pytest.raises(ValueError, match="unsigned int takes 4 bytes, not 3"):
             plain.read(timeout=10.0)
         obj.programs["write_others"].test_run(PACKET)
+        assert plain.read_batch(timeout=10.0).tolist() == [0x01020304]
         with pytest.raises(ValueError, match="a record of 3 bytes is not of a type of 4 bytes"):
             plain.read_batch(timeout=10.0)
     with pytest.raises(LookupError, match="the object has no type 'struct nix'"):
@@ -302,7 +303,7 @@ def test_several_ring_buffers_share_one_thread(obj: BPFObject) -> None:
         assert threads() == before + 1
         obj.programs["write_others"].test_run(PACKET)
         assert texts.read(timeout=10.0).size == 3
-    with RingBuffer(obj.maps["plain"], threaded=False) as plain:
+    with RingBuffer(obj.maps["plain"], thread=None) as plain:
         assert threads() == before
         obj.programs["write_others"].test_run(PACKET)
         assert plain.read(timeout=10.0) == b"\4\3\2\1"

@@ -97,9 +97,9 @@ def test_a_waiting_reader_gets_an_event_at_once(native: Native) -> None:
 
 def test_streams_share_a_thread_unless_they_are_to_have_their_own() -> None:
     others = reader_threads()  # of other tests' streams
-    with Native(share_thread=True) as first, Native(share_thread=True) as second:
+    with Native(thread="shared") as first, Native(thread="shared") as second:
         await_reader_threads(others + 1)
-        with Native(share_thread=False), Native(threaded=False):
+        with Native(thread="own"), Native(thread=None):
             await_reader_threads(others + 2)
         for each in (first, second):
             send_tcp(each)
@@ -112,7 +112,7 @@ def test_streams_share_a_thread_unless_they_are_to_have_their_own() -> None:
 
 
 def test_a_stream_that_nobody_reads_does_not_hold_up_its_neighbour() -> None:
-    with Native(share_thread=True, ring_size=4096, queue_size=4096) as idle, Native(share_thread=True) as busy:
+    with Native(thread="shared", ring_size=4096, queue_size=4096) as idle, Native(thread="shared") as busy:
         send_tcp(idle, 10_000)
         for _ in range(50):
             send_tcp(busy)
@@ -137,7 +137,7 @@ def test_under_load_the_reader_naps_and_is_not_woken(options: Options) -> None:
 
 
 def test_what_waits_is_shown_in_bytes() -> None:
-    with Native(threaded=False) as native:
+    with Native(thread=None) as native:
         send_tcp(native, 100)
         assert native.stream.limits()[:2] == (9600, 0)
         assert native.stream.read(0) is not None
@@ -266,7 +266,7 @@ def resident() -> int:
 
 def test_the_largest_ring_is_read_or_refused_with_the_reason() -> None:
     try:
-        native = Native(ring_size=1 << 30, threaded=False)
+        native = Native(ring_size=1 << 30, thread=None)
     except OSError as error:
         assert error.errno == errno.ENOMEM  # noqa: PT017 - either is right
         assert "it is too large: take a smaller max_entries" in str(error)  # noqa: PT017
@@ -328,8 +328,8 @@ def open_emitter(**options: Any) -> Emitter[bytes]:
         lambda program, rings, counts: _core.Stream(
             program,
             rings,
-            QUEUE,
             bytes,
+            queue_size=QUEUE,
             counts=counts,
             sources=SOURCES,
             source_offset=SOURCE_OFFSET,
@@ -367,7 +367,7 @@ def test_what_the_decoder_raises_comes_out_and_the_next_record_after_it() -> Non
             raise LookupError("thirteen")
         return len(record)
 
-    with Emitter(lambda program, rings, _: _core.Stream(program, rings, QUEUE, decode)) as emitter:
+    with Emitter(lambda program, rings, _: _core.Stream(program, rings, decode, queue_size=QUEUE)) as emitter:
         for length in (12, 13, 14):
             emitter.emit(length, b"")
         events = emitter.stream.events(0.2)
@@ -378,7 +378,7 @@ def test_what_the_decoder_raises_comes_out_and_the_next_record_after_it() -> Non
 
 
 def test_a_record_of_an_unknown_kind_is_refused_by_name() -> None:
-    with Emitter(lambda program, rings, _: _core.Stream(program, rings, QUEUE, ("nk0",))) as emitter:
+    with Emitter(lambda program, rings, _: _core.Stream(program, rings, ("nk0",), queue_size=QUEUE)) as emitter:
         emitter.emit(87, b"")
         with pytest.raises(ValueError, match="a record has 88 bytes, not 87: it is no packet event"):
             emitter.stream.read(10.0)
@@ -394,13 +394,13 @@ def test_a_record_of_an_unknown_kind_is_refused_by_name() -> None:
     ("length", "filler", "message"),
     [
         (87, b"", "a record has 87 bytes: it is no packet event"),
-        (88, bytes(74) + b"\x09\x00", "row 0 is of a pair or a side that there is not"),
+        (88, bytes(74) + b"\x09\x00", "a record is of pair 9 of 1 and side 0"),
         (89, b"", "a record has 89 bytes, not 88"),
     ],
 )
 def test_a_batch_with_a_record_of_an_unknown_kind_is_refused(length: int, filler: bytes, message: str) -> None:
     """And the next one comes."""
-    with Emitter(lambda program, rings, _: _core.Stream(program, rings, QUEUE, ("nk0",))) as emitter:
+    with Emitter(lambda program, rings, _: _core.Stream(program, rings, ("nk0",), queue_size=QUEUE)) as emitter:
         emitter.emit(length, filler)
         with pytest.raises(ValueError, match=message):
             emitter.stream.read_batch(10, 10.0, merge=True, with_data=False)
@@ -413,7 +413,7 @@ def test_the_decoder_may_close_the_stream() -> None:
         emitter.stream.close()
         return len(record)
 
-    with Emitter(lambda program, rings, _: _core.Stream(program, rings, QUEUE, decode)) as emitter:
+    with Emitter(lambda program, rings, _: _core.Stream(program, rings, decode, queue_size=QUEUE)) as emitter:
         emitter.emit(8, b"")
         emitter.emit(9, b"")
         assert list(emitter.stream.events(10.0)) == [8]

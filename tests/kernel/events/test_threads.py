@@ -12,6 +12,7 @@ import pytest
 
 from netkit_bpf import BPFObject, EventBatch, Monitor, NetkitPair, NetNS, PacketEvent, RingBuffer, Side
 from netkit_bpf.bpf.program import Program
+from netkit_bpf.internal.arguments import Thread
 from packets import ipv6, udp
 from programs import HEADER, build, load
 from pytest_netkit_bpf.leaks import Resources
@@ -48,8 +49,8 @@ PACKET = bytes(60)
 # How a stream is read behind the scenes.
 MODES: dict[str, dict[str, Any]] = {
     "a thread reads": {},
-    "who waits reads": {"threaded": False},
-    "a ring for each CPU": {"rings": "percpu", "ordered": True},
+    "who waits reads": {"thread": None},
+    "a ring for each CPU": {"rings": "ordered"},
 }
 
 
@@ -215,10 +216,10 @@ def test_four_threads_share_the_iterator_of_a_batch(pair: NetkitPair) -> None:
     assert sum(seen, Counter()) == Counter(dict.fromkeys(PORTS, REPEAT))
 
 
-@pytest.mark.parametrize("threaded", [True, False], ids=["a thread reads", "who waits reads"])
-def test_four_threads_get_each_typed_record_once(threaded: bool) -> None:
+@pytest.mark.parametrize("thread", ["shared", None], ids=["a thread reads", "who waits reads"])
+def test_four_threads_get_each_typed_record_once(thread: Thread | None) -> None:
     """Decoding them is Python's work, during which other threads read."""
-    with load(SOURCE) as obj, RingBuffer(obj.maps["numbers"], threaded=threaded) as ring:
+    with load(SOURCE) as obj, RingBuffer(obj.maps["numbers"], thread=thread) as ring:
         seen: list[list[int]] = [[], [], [], []]
         ready = threading.Barrier(4)
 

@@ -16,19 +16,20 @@ from netkit_bpf import Side, _core
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
 from netkit_bpf.functions.monitor import load_programs
+from netkit_bpf.internal.arguments import Rings
 from packets import ipv6, tcp
 
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 FRAME = ipv6(6, tcp())
 RECORD = _core.RECORD_SIZE  # bytes, of each packet in a ring
 MODES: dict[str, dict[str, Any]] = {
-    "on the shared thread": {"share_thread": True},
-    "on a thread of its own": {"share_thread": False},
-    "on the caller's thread": {"threaded": False},
-    "on a thread, in order": {"ordered": True},
-    "on the caller's thread, in order": {"threaded": False, "ordered": True},
+    "on the shared thread": {"rings": "percpu", "thread": "shared"},
+    "on a thread of its own": {"rings": "percpu", "thread": "own"},
+    "on the caller's thread": {"rings": "percpu", "thread": None},
+    "on a thread, in order": {"rings": "ordered"},
+    "on the caller's thread, in order": {"rings": "ordered", "thread": None},
 }
-IN_ORDER = [options for options in MODES.values() if options.get("ordered")]
+IN_ORDER = [options for options in MODES.values() if options["rings"] == "ordered"]
 
 
 @pytest.fixture(params=list(MODES.values()), ids=list(MODES))
@@ -75,7 +76,7 @@ def numbered(native: Native, count: int) -> Callable[[int], None]:
 
 
 def test_each_cpu_fills_its_own() -> None:
-    with Native(percpu=True, threaded=False, ring_size=4096) as native:
+    with Native(rings="percpu", thread=None, ring_size=4096) as native:
         join(on_each_cpu(lambda _: native.send(Side.PEER, FRAME, count=1000)))
         seen, delivered, lost, pending = account(native)
         assert (seen, delivered) == (1000 * len(CPUS), 0)
@@ -87,7 +88,7 @@ def test_each_cpu_fills_its_own() -> None:
 
 def test_every_event_of_each_cpu_arrives_once_and_in_its_order(options: dict[str, Any]) -> None:
     count = 400
-    with Native(percpu=True, **options) as native:
+    with Native(**options) as native:
         threads = on_each_cpu(numbered(native, count))
         events = list(native.stream.events(1.0))
         join(threads)
@@ -98,7 +99,7 @@ def test_every_event_of_each_cpu_arrives_once_and_in_its_order(options: dict[str
 
 def test_a_flood_from_all_cpus_is_accounted_for(options: dict[str, Any]) -> None:
     """With small rings and a queue that is mostly full."""
-    with Native(percpu=True, ring_size=1 << 14, queue_size=1 << 14, **options) as native:
+    with Native(ring_size=1 << 14, queue_size=1 << 14, **options) as native:
         sides = dict(zip(CPUS, (Side.PRIMARY, Side.PEER), strict=False))
 
         def flood(cpu: int) -> None:
@@ -114,7 +115,7 @@ def test_a_flood_from_all_cpus_is_accounted_for(options: dict[str, Any]) -> None
 
 def test_a_full_queue_takes_from_each_ring_in_turn() -> None:
     """A CPU that sends without an end does not keep the others waiting."""
-    with Native(percpu=True, threaded=False, ring_size=1 << 16, queue_size=4096) as native:
+    with Native(rings="percpu", thread=None, ring_size=1 << 16, queue_size=4096) as native:
         join(on_each_cpu(lambda cpu: native.send(Side.PEER, ipv6(6, tcp(src_port=cpu)), count=1000)))
         events = native.stream.events(0)
         for _ in range(3):
@@ -129,7 +130,7 @@ def times(events: Sequence[PacketEvent]) -> list[int]:
 @pytest.mark.parametrize("snaplen", [0, 60])
 @pytest.mark.parametrize("options", IN_ORDER)
 def test_the_events_of_all_cpus_come_in_order(options: dict[str, Any], snaplen: int) -> None:
-    with Native(percpu=True, snaplen=snaplen, ring_size=1 << 16, queue_size=1 << 16, **options) as native:
+    with Native(snaplen=snaplen, ring_size=1 << 16, queue_size=1 << 16, **options) as native:
         together = threading.Barrier(len(CPUS))
 
         def flood(cpu: int) -> None:
@@ -150,7 +151,7 @@ def test_the_events_of_all_cpus_come_in_order(options: dict[str, Any], snaplen: 
 def test_one_after_the_other_is_put_in_order_too() -> None:
     """As on a quiet wire: all are there before anybody looks."""
     count = 50
-    with Native(percpu=True, ordered=True, threaded=False) as native:
+    with Native(rings="ordered", thread=None) as native:
         turns = [threading.Semaphore(int(i == 0)) for i in range(len(CPUS))]
 
         def send(cpu: int) -> None:
@@ -169,7 +170,7 @@ def test_one_after_the_other_is_put_in_order_too() -> None:
 
 @pytest.mark.parametrize("options", IN_ORDER)
 def test_an_event_is_there_at_once_in_order_too(options: dict[str, Any]) -> None:
-    with Native(percpu=True, **options) as native:
+    with Native(**options) as native:
         for _ in range(100):
             assert native.stream.read(0) is None
             native.send(Side.PEER, FRAME)
@@ -177,13 +178,13 @@ def test_an_event_is_there_at_once_in_order_too(options: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("snaplen", [0, 60])
-@pytest.mark.parametrize("ordered", [False, True])
-def test_a_cpu_without_a_ring_uses_the_shared_one(ordered: bool, snaplen: int) -> None:
+@pytest.mark.parametrize("rings", ["percpu", "ordered"])
+def test_a_cpu_without_a_ring_uses_the_shared_one(rings: Rings, snaplen: int) -> None:
     """As one that came online later."""
-    with closing(load_programs(0, RING, None, snaplen, percpu=True, ordered=ordered)) as obj:
+    with closing(load_programs(0, RING, None, snaplen, rings=rings)) as obj:
         program = obj._core
         assert program is not None
-        stream = open_stream(program, RING, QUEUE, ["nk0"], ordered=ordered)
+        stream = open_stream(program, QUEUE, ["nk0"], rings=rings)
         join(on_each_cpu(lambda _: program.test_run("monitor_peer", FRAME, repeat=1000)))
         assert sum(1 for _ in stream.events(0.3)) == 1000 * len(CPUS)
         assert stream.stats()[1] == (1000 * len(CPUS), 1000 * len(CPUS), 0, 0)
@@ -192,12 +193,12 @@ def test_a_cpu_without_a_ring_uses_the_shared_one(ordered: bool, snaplen: int) -
 
 def test_pairs_share_the_rings_of_all_cpus() -> None:
     with (
-        closing(load_programs(0, RING, percpu=True)) as first,
-        closing(load_programs(1, RING, first, percpu=True)) as second,
+        closing(load_programs(0, RING, rings="percpu")) as first,
+        closing(load_programs(1, RING, first, rings="percpu")) as second,
     ):
         assert first._core is not None
         rings = [ring._open() for ring in make_cpu_rings(first, RING)]
-        stream = open_stream(first._core, RING, QUEUE, ["nk0", "nk1"], rings=rings)
+        stream = open_stream(first._core, QUEUE, ["nk0", "nk1"], maps=rings)
         programs = [obj.programs["monitor_peer"] for obj in (first, second)]
         join(on_each_cpu(lambda _: [program.test_run(FRAME) for program in programs]))
         pairs = [event.pair_name for event in stream.events(0.3)]

@@ -107,9 +107,9 @@ def test_discarded_records_are_left_out() -> None:
     [
         (record(event(), data=b"12345678"), "a record has 96 bytes, not 88"),
         (struct.pack("=II", 64, 0) + bytes(64), "a record has 64 bytes: it is no packet event"),
-        (record(events(1)[0])[:-8], "a record has 88 bytes: it is no packet event"),
-        (record(event(pair=2)), "row 0 is of a pair or a side that there is not"),
-        (record(event()) + record(event(side=2)), "row 1 is of a pair or a side that there is not"),
+        (record(events(1)[0])[:-8], "a record is cut: it is no packet event"),
+        (record(event(pair=2)), "a record is of pair 2 of 2 and side 1"),
+        (record(event()) + record(event(side=2)), "a record is of pair 0 of 2 and side 2"),
     ],
 )
 def test_what_is_no_record_is_refused(raw: bytes, says: str) -> None:
