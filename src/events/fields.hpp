@@ -20,7 +20,7 @@ enum class Validity : uint8_t { ip, protocol, ports, tcp, icmp, fragment, vlan, 
 
 constexpr uint16_t flag_of(Validity validity) {
   if (validity == Validity::always) return 0;
-  return static_cast<uint16_t>(validity == Validity::ipv6 ? NK_IP : 1U << static_cast<unsigned>(validity));
+  return static_cast<uint16_t>(validity == Validity::ipv6 ? unsigned{NK_IP} : 1U << static_cast<unsigned>(validity));
 }
 static_assert(flag_of(Validity::ip) == NK_IP && flag_of(Validity::protocol) == NK_PROTOCOL &&
               flag_of(Validity::ports) == NK_PORTS && flag_of(Validity::tcp) == NK_TCP &&

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from netkit_bpf.command.output import say
+from netkit_bpf.command.output import note, printable, say
 from netkit_bpf.command.selection import add_option, netns_of
+from netkit_bpf.devices.netns import NetNS
+from netkit_bpf.devices.pair import pairs
 from netkit_bpf.devices.reap import orphans, reap
 
 
@@ -25,7 +28,24 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _run(arguments: argparse.Namespace) -> int:
     netns = netns_of(arguments)
+    if netns is None and (unseen := _out_of_reach()):
+        note(f"not looked into, for want of CAP_SYS_ADMIN: {', '.join(unseen)}: run as root, or with sudo")
     found = orphans(netns) if arguments.dry_run else reap(netns)
     for orphan in found:
-        say(f"{'would remove' if arguments.dry_run else 'removed'} {orphan}")
+        say(printable(f"{'would remove' if arguments.dry_run else 'removed'} {orphan}"))
     return 0
+
+
+def _out_of_reach() -> list[str]:
+    """The named namespaces that this process may not enter, and so cannot see into."""
+    names = []
+    directory = Path("/run/netns")
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        try:
+            with NetNS.open(path.name) as netns:
+                pairs(netns)
+        except PermissionError:
+            names.append(path.name)
+        except (OSError, ValueError):
+            continue  # deleted meanwhile, or a file without a namespace
+    return names
