@@ -47,7 +47,7 @@ from netkit_bpf.events.packet_reader import PacketReader
 from netkit_bpf.events.ring_buffer import RingBuffer, RingStats
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.functions.monitor import Monitor
-from netkit_bpf.observer.filter import Filter
+from netkit_bpf.observer.filter import Filter, FilteredCounts
 from netkit_bpf.observer.observer import Observer
 
 
@@ -76,6 +76,7 @@ __all__ = [
     "Direction",
     "EventBatch",
     "Filter",
+    "FilteredCounts",
     "Fragment",
     "Hook",
     "HookPrograms",

@@ -37,7 +37,7 @@ def check_array(batch: EventBatch) -> None:
         assert batch.pair_names[said["pair_name"]] == expected.pop("pair_name")
         assert SIDES[said["side"]] == expected.pop("side")
         for name in ("src", "dst"):
-            assert address(said["family"], bytes(said[name])) == expected.pop(name)
+            assert address(said["family"], bytes(said[name]).ljust(16, b"\0")) == expected.pop(name)
         assert {name: said[name] for name in expected} == {name: value or 0 for name, value in expected.items()}
         for name in FLAGS:
             applies = getattr(event, name.removesuffix("_offset")) is not None

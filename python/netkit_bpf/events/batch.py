@@ -34,13 +34,15 @@ class EventBatch:
     Immutable; any thread may use it. `Monitor.read_batch` and `Monitor.batches` make them.
 
     An index gives a `PacketEvent`, a slice or a mask (a numpy array or a sequence of booleans, one for each event)
-    a batch. A slice without a step shares the memory of the batch that it is cut from, and so do numpy's arrays: as
-    long as one of them lives, all of that memory does, which is 96 bytes an event, or up to twice that for a batch
-    from a monitor. Other slices, masks and `concat` copy. Events and Arrow tables keep nothing of a batch.
+    a batch, and a field's name its column: `batch["length"].sum()`. A slice without a step shares the memory of the
+    batch that it is cut from, and so do numpy's arrays: as long as one of them lives, all of that memory does, which is
+    96 bytes an event, or up to twice that for a batch from a monitor. Other slices, masks and `concat` copy. Events and
+    Arrow tables keep nothing of a batch.
 
     **numpy.** `numpy.asarray(batch)` is a read-only structured array over the same memory. Its fields are those of
     `PacketEvent`, with these differences: `pair_name` is an index into `batch.pair_names`; `side` is 0 for primary and
-    1 for peer; `src` and `dst` are 16 raw bytes (V16), of which IPv4 takes the first four; a fragment is
+    1 for peer; `src` and `dst` are bytes (S16), which numpy shows without the zeros at their end, so that
+    `ipaddress.ip_address(src.ljust(16, b"\0")[: 4 if family == 4 else 16])` is the address; a fragment is
     `fragment_offset` and `fragment_more`. A field that does not apply is 0; where 0 is a value too,
     `array["flags"] & EventBatch.FLAGS["icmp_code"] != 0` tells where that field applies.
     `array["timestamp_ns"].view("datetime64[ns]")` are times of UTC. What a monitor with a snaplen keeps of the packets
@@ -102,11 +104,16 @@ class EventBatch:
     def __getitem__(self, index: int | numpy.integer[Any]) -> PacketEvent: ...
 
     @overload
+    def __getitem__(self, index: str) -> numpy.ndarray[Any, Any]: ...
+
+    @overload
     def __getitem__(self, index: slice | Sequence[bool] | numpy.ndarray[Any, Any]) -> EventBatch: ...
 
     def __getitem__(
-        self, index: int | numpy.integer[Any] | slice | Sequence[bool] | numpy.ndarray[Any, Any]
-    ) -> PacketEvent | EventBatch:
+        self, index: int | numpy.integer[Any] | str | slice | Sequence[bool] | numpy.ndarray[Any, Any]
+    ) -> PacketEvent | numpy.ndarray[Any, Any] | EventBatch:
+        if isinstance(index, str):
+            return self._column(index)
         if isinstance(index, slice):
             rows = range(len(self))[index]
             return self._of(self._rows.slice(max(rows.start, 0), rows.step, len(rows)))
@@ -117,6 +124,9 @@ class EventBatch:
         if not -len(self) <= number < len(self):
             raise IndexError(f"no event {number} in a batch of {len(self)}")
         return self._rows.event(number % len(self))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(row_dtype()["names"])
 
     def __eq__(self, other: object) -> bool:
         return self._rows == other._rows if isinstance(other, EventBatch) else NotImplemented
@@ -130,7 +140,8 @@ class EventBatch:
     def __repr__(self) -> str:
         if not self:
             return "<EventBatch 0 events>"
-        return f"<EventBatch {len(self)} events, {_clock(self[0])} to {_clock(self[-1])} UTC>"
+        ways = 'batch["length"], numpy.asarray(batch), polars.DataFrame(batch), batch.to_pandas()'
+        return f"<EventBatch {len(self)} events, {_clock(self[0])} to {_clock(self[-1])} UTC: {ways}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray[Any, Any]:
         import numpy
@@ -196,9 +207,16 @@ class EventBatch:
             raise ValueError("this batch has no data of packets: make the monitor with a snaplen")
         write_rows(self._rows, target)
 
+    def _column(self, name: str) -> numpy.ndarray[Any, Any]:
+        array = self.__array__()
+        if name not in (array.dtype.names or ()):
+            raise KeyError(f"no column {name!r}: there are {', '.join(array.dtype.names or ())}")
+        column: numpy.ndarray[Any, Any] = array[name]
+        return column
+
     def _mask(self, mask: Any) -> bytes:
         """Return a byte for each event, from a numpy array of booleans or a sequence."""
-        wanted = f"an index of an EventBatch is an integer, a slice or {len(self)} booleans"
+        wanted = f"an index of an EventBatch is an integer, a name, a slice or {len(self)} booleans"
         if hasattr(mask, "__array__"):
             import numpy
 

@@ -18,7 +18,7 @@ from netkit_bpf.events.limits import Limits
 from netkit_bpf.events.reader import RecordReader, check_observers, check_ring, counts_of
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.internal.arguments import Rings, StreamOptions, Thread, expect, expect_in, expect_timeout
-from netkit_bpf.observer.filter import Filtered
+from netkit_bpf.observer.filter import FilteredCounts
 from netkit_bpf.observer.observer import Observer
 
 _SIDES = tuple(Side)  # by number: enum nk_side, bpf/include/netkit_bpf/event.h
@@ -190,11 +190,11 @@ class PacketReader(RecordReader[PacketEvent]):
         return MonitorStats(SideStats(*primary), SideStats(*peer), reading)
 
     @property
-    def filtered(self) -> Filtered:
+    def filtered(self) -> FilteredCounts:
         """How many packets did not match the filter; `stats` does not see them. After `close`, the final counts."""
         self._check_process()
         counts = [each.filtered for each in self._observers]
-        return Filtered(sum(each.primary for each in counts), sum(each.peer for each in counts))
+        return FilteredCounts(sum(each.primary for each in counts), sum(each.peer for each in counts))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self._names)} {'closed' if self.closed else 'open'}>"

@@ -77,5 +77,9 @@ class MonitorStats(_Sides):
         """Both sides together."""
         return SideStats(*map(sum, zip(self.primary, self.peer, strict=True)))
 
+    def __repr__(self) -> str:
+        fields = (("primary", self.primary), ("peer", self.peer), ("reading", self.reading))
+        return "MonitorStats(" + ",\n             ".join(f"{name}={value!r}" for name, value in fields) + ")"
+
     def __str__(self) -> str:
         return f"primary: {self.primary} | peer: {self.peer} | {self.reading}"

@@ -43,15 +43,15 @@ class Filter:
         return f"<Filter {self._expression!r}>"
 
 
-class Filtered(NamedTuple):
+class FilteredCounts(NamedTuple):
     """How many packets did not match a monitor's filter, a side each."""
 
     primary: int
     peer: int
 
 
-class Filtering:
-    """A filter before the programs of one observer."""
+class SideFilters:
+    """The filter programs before an observer's own, one a side."""
 
     def __init__(self, chosen: Filter) -> None:
         self._classic = chosen._classic

@@ -17,7 +17,7 @@ from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side, parse
 from netkit_bpf.internal.arguments import expect
 from netkit_bpf.internal.resource import Closing
-from netkit_bpf.observer.filter import Filter, Filtered, Filtering
+from netkit_bpf.observer.filter import Filter, FilteredCounts, SideFilters
 
 
 class Observer(Closing):
@@ -84,10 +84,10 @@ class Observer(Closing):
         self._filter = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
         cells = core.map(section)
         primary, peer = by_side.get(Side.PRIMARY), by_side.get(Side.PEER)
-        self._filtering = None if self._filter is None else Filtering(self._filter)
-        if self._filtering is not None:
-            primary = primary and self._filtering.before(primary, 0, cells, offset)
-            peer = peer and self._filtering.before(peer, 1, cells, offset + VERDICT_SIZE)
+        self._side_filters = None if self._filter is None else SideFilters(self._filter)
+        if self._side_filters is not None:
+            primary = primary and self._side_filters.before(primary, 0, cells, offset)
+            peer = peer and self._side_filters.before(peer, 1, cells, offset + VERDICT_SIZE)
         device = pair.primary
         space = device.netns._open()
         self._pair = weakref.ref(pair)  # a pair that is dropped is deleted
@@ -96,7 +96,7 @@ class Observer(Closing):
         self._start_ns = time.time_ns()
         core_observer = CoreObserver(name, space, self._device, device.ifindex, primary, peer, cells, offset)
         self._held = [core_observer]  # until it is closed
-        self._closer = weakref.finalize(self, _close, self._held, self._filtering, os.getpid())
+        self._closer = weakref.finalize(self, _close, self._held, self._side_filters, os.getpid())
 
     @property
     def device(self) -> str:
@@ -133,9 +133,9 @@ class Observer(Closing):
         self._open().check()
 
     @property
-    def filtered(self) -> Filtered:
+    def filtered(self) -> FilteredCounts:
         """How many packets did not match the filter, a side each. After `close`, the final counts."""
-        return Filtered(0, 0) if self._filtering is None else Filtered(*self._filtering.filtered)
+        return FilteredCounts(0, 0) if self._side_filters is None else FilteredCounts(*self._side_filters.filtered)
 
     def close(self) -> None:
         """Detach the programs: once this returns they see no packet any more. Idempotent."""
@@ -172,11 +172,11 @@ def _by_side(programs: Mapping[Side | str, Program]) -> dict[Side, CoreProgram]:
     }
 
 
-def _close(held: list[CoreObserver], filtering: Filtering | None, process: int) -> None:
+def _close(held: list[CoreObserver], side_filters: SideFilters | None, process: int) -> None:
     if os.getpid() != process:
         return  # a forked child has nothing of its own to detach
     try:
         held.pop().close()
     finally:
-        if filtering is not None:
-            filtering.close()
+        if side_filters is not None:
+            side_filters.close()

@@ -186,7 +186,7 @@ std::string numpy_format(const Field& field) {
     case Field::Type::time:
       return "i8";
     case Field::Type::address:
-      return "V16";
+      return "S16";  // not V16: pandas takes no such column
     case Field::Type::truth:
       return "?";
     default:

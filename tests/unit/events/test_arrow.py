@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 import statistics
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -229,3 +230,22 @@ def test_a_stream_ends_after_its_table() -> None:
     reader = pyarrow.RecordBatchReader.from_stream(batch(events()))
     assert [len(each) for each in reader] == [9]
     assert pyarrow.table(batch([])).num_rows == 0
+
+
+@pytest.mark.parametrize("way", re.findall(r"[\w.]+\(batch\)|batch[\w.\[\]\"()]+", repr(batch(events(1)))))
+def test_the_ways_that_a_batch_shows_exist(way: str) -> None:
+    names = {"batch": batch(events(20)), "numpy": numpy, "polars": polars, "pandas": pandas}
+    assert len(eval(way, names)) == 20
+
+
+def test_the_array_is_what_pandas_takes_as_a_frame() -> None:
+    """Addresses are bytes without their last zeros, which can be put back."""
+    made = events(40)
+    frame = pandas.DataFrame(numpy.asarray(batch(made)))
+    assert list(frame) == list(numpy.asarray(batch(made)).dtype.names or ())
+    for each, family, source in zip(made, frame["family"], frame["src"], strict=True):
+        if each.src is not None:
+            assert ip_address(source.ljust(16, b"\0")[: 4 if family == 4 else 16]) == each.src
+    assert set(numpy.unique(numpy.asarray(batch(made))["src"])) == {
+        b"" if each.src is None else each.src.packed.rstrip(b"\0") for each in made
+    }

@@ -158,7 +158,7 @@ def test_a_mask_selects() -> None:
         (numpy.ones((9, 1), bool), TypeError, "not an array of bool with 2 dimensions"),
         (numpy.ones(9, int), TypeError, "not an array of int64"),
         ([1] * 9, TypeError, "not a list"),
-        ("fd00::1", TypeError, "not a str"),
+        ("fd00::1", KeyError, "no column 'fd00::1': there are timestamp_ns"),
         (b"\1" * 9, TypeError, "not a bytes"),
         (1.0, TypeError, "not a float"),
         (None, TypeError, "not a NoneType"),
@@ -223,7 +223,7 @@ def test_batches_can_be_copied_and_pickled() -> None:
 
 def test_repr_tells_number_and_time() -> None:
     table = batch(events(3))
-    assert repr(table) == "<EventBatch 3 events, 22:13:20.200 to 22:13:22.200 UTC>"
+    assert repr(table).startswith("<EventBatch 3 events, 22:13:20.200 to 22:13:22.200 UTC: ")
     assert repr(table[:0]) == "<EventBatch 0 events>"
 
 
@@ -266,7 +266,7 @@ def test_an_array_can_be_asked_for_otherwise() -> None:
 
 def test_addresses_in_an_array_compare_and_sort() -> None:
     array = numpy.asarray(batch(events()))
-    wanted = numpy.void(IPv6Address("fd00::2").packed)
+    wanted = IPv6Address("fd00::2").packed
     assert (array["src"] == wanted).sum() == 6
     assert numpy.isin(array["src"], numpy.array([wanted])).sum() == 6
     assert len(numpy.unique(array["src"])) == 4
@@ -340,3 +340,15 @@ def test_numpy_is_imported_when_it_is_needed() -> None:
     program = f"import sys, netkit_bpf; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_name_gives_the_column() -> None:
+    table = batch(events(40))
+    array = numpy.asarray(table)
+    for name in array.dtype.names or ():
+        assert numpy.array_equal(table[name], array[name])
+        assert numpy.shares_memory(table[name], array)
+    assert table["length"].tolist() == [made.length for made in table]
+    assert table._ipython_key_completions_() == list(array.dtype.names or ())
+    with pytest.raises(KeyError, match="no column 'size': there are timestamp_ns, pair_name, side"):
+        table["size"]
