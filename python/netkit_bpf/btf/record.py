@@ -49,6 +49,8 @@ class WholeRecord(Record):
             return super()._replace(**changes)  # type: ignore[misc]
         return self._codec.replaced(self._bytes, changes)
 
+    __replace__ = _replace  # of copy.replace(), Python 3.13
+
 
 @functools.lru_cache(_KEPT)
 def record_class(name: str, fields: tuple[str, ...]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import resource
 from pathlib import Path
 
@@ -135,6 +136,16 @@ def test_a_function_without_a_body_is_named() -> None:
         BPFObject.open(build(source))
     assert caught.value.errno == errno.ENOEXEC
     assert "-2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("declared", ["int bpf_nowhere(void)", "const int bpf_nowhere"])
+def test_what_the_kernel_does_not_have_is_named_with_it(declared: str) -> None:
+    call = "bpf_nowhere()" if "(" in declared else "bpf_nowhere"
+    error = refusal(
+        f'extern {declared} __ksym;\nSEC("netkit/peer") int asks(struct __sk_buff *skb) {{ return {call} != 0; }}'
+    )
+    assert error.errno == errno.EOPNOTSUPP
+    assert f"Linux {platform.release()} has no 'bpf_nowhere': declare it __weak" in str(error)
 
 
 def test_a_lack_of_descriptors_is_told_as_such_wherever_it_is_met() -> None:
