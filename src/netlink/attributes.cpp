@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "netlink/attributes.hpp"
 
-#include <cerrno>
-
-#include "base/error.hpp"
-
 namespace netkit_bpf {
 
 Attributes::Attributes(const nlmsghdr* header, size_t fixed, int highest) : table_(static_cast<size_t>(highest) + 1) {
@@ -20,21 +16,6 @@ Attributes::Attributes(const nlattr* nest, int highest) : table_(static_cast<siz
 Attributes::Attributes(const nlattr* first, size_t size, int highest) : table_(static_cast<size_t>(highest) + 1) {
   if (nla_parse(table_.data(), highest, const_cast<nlattr*>(first), static_cast<int>(size), nullptr) < 0)
     table_.assign(table_.size(), nullptr);
-}
-
-std::optional<uint32_t> Attributes::u32(int number) const {
-  const nlattr* found = (*this)[number];
-  return found != nullptr ? std::optional(nla_get_u32(found)) : std::nullopt;
-}
-
-std::optional<uint16_t> Attributes::u16(int number) const {
-  const nlattr* found = (*this)[number];
-  return found != nullptr ? std::optional(nla_get_u16(found)) : std::nullopt;
-}
-
-std::optional<uint8_t> Attributes::u8(int number) const {
-  const nlattr* found = (*this)[number];
-  return found != nullptr ? std::optional(nla_get_u8(found)) : std::nullopt;
 }
 
 std::string Attributes::text(int number) const {

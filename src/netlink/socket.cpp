@@ -2,49 +2,54 @@
 #include "netlink/socket.hpp"
 
 #include <linux/netlink.h>
-#include <netlink/attr.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <exception>
-#include <memory>
 #include <stdexcept>
+
+#include "netlink/attributes.hpp"
 
 namespace netkit_bpf {
 
 namespace {
 
-// More than the kernel puts into one datagram of a dump, or than one device takes.
-constexpr size_t buffer_size = size_t{64} << 10;
 // The kernel answers while it takes the requests. So many answers fit the receive buffer that everybody may ask
 // for, echoes of new devices included, which take up to 10 KiB of it each.
 constexpr size_t most_at_once = 32;
-constexpr int receive_buffer = 1 << 20;
 constexpr int most_restarts = 100;
 
-Fd open_socket() {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (!fd) throw Error(errno, "open a netlink socket");
+KernelSocket open_socket() {
+  KernelSocket socket("open a netlink socket");
   const int on = 1;
   // Texts beside error numbers, without the request that failed; lists of what was asked for only.
   for (const int option : {NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK})
-    ::setsockopt(fd.get(), SOL_NETLINK, option, &on, sizeof(on));
-  if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof(receive_buffer)) != 0)
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
-  return fd;
+    ::setsockopt(socket.fd(), SOL_NETLINK, option, &on, sizeof(on));
+  return socket;
+}
+
+// No number that could be known before.
+uint32_t first_sequence() {
+  uint32_t number = 0;
+  if (::getrandom(&number, sizeof(number), 0) != sizeof(number)) throw Error(errno, "take a random number");
+  return number;
+}
+
+// Behind an error or the end of a list, which take `size` bytes.
+std::string extack_text(const nlmsghdr* header, size_t size) {
+  const size_t offset = sizeof(nlmsghdr) + NLMSG_ALIGN(size);
+  if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0 || offset >= header->nlmsg_len) return {};
+  const auto* first = reinterpret_cast<const nlattr*>(reinterpret_cast<const char*>(header) + offset);
+  return Attributes(first, header->nlmsg_len - offset, NLMSGERR_ATTR_MSG).text(NLMSGERR_ATTR_MSG);
 }
 
 // The extended acknowledgement follows the request that the kernel may or may not echo in the error.
-std::string extack_text(const nlmsghdr* header, const nlmsgerr* error) {
-  if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return {};
-  size_t offset = sizeof(nlmsghdr) + sizeof(nlmsgerr);
-  if ((header->nlmsg_flags & NLM_F_CAPPED) == 0) offset += NLMSG_ALIGN(error->msg.nlmsg_len) - sizeof(nlmsghdr);
-  if (offset >= header->nlmsg_len) return {};
-  const auto* attributes = reinterpret_cast<const nlattr*>(reinterpret_cast<const char*>(header) + offset);
-  const nlattr* text = nla_find(attributes, static_cast<int>(header->nlmsg_len - offset), NLMSGERR_ATTR_MSG);
-  return text != nullptr ? static_cast<const char*>(nla_data(text)) : std::string();
+std::string extack_text(const nlmsghdr* header, const nlmsgerr& error) {
+  const size_t echoed = (header->nlmsg_flags & NLM_F_CAPPED) == 0 ? error.msg.nlmsg_len : sizeof(nlmsghdr);
+  return extack_text(header, sizeof(error.error) + echoed);
 }
 
 Error refusal(const Request& request, int error, const std::string& kernel_text) {
@@ -66,13 +71,16 @@ struct NetlinkSocket::Answer {
   void take(const Request& request, const nlmsghdr* header) {
     interrupted = interrupted || (header->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
     if (header->nlmsg_type == NLMSG_ERROR) {
-      const auto* refused = static_cast<const nlmsgerr*>(NLMSG_DATA(header));
+      const auto& refused = fixed_header<nlmsgerr>(header);
       done = true;
-      if (refused->error != 0) error = refusal(request, -refused->error, extack_text(header, refused));
+      if (refused.error != 0) error = refusal(request, -refused.error, extack_text(header, refused));
     } else if (header->nlmsg_type == NLMSG_DONE) {  // the end of a list, with an errno if it was cut short
+      const int result = fixed_header<int>(header);
       done = true;
-      const int result = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *static_cast<int*>(NLMSG_DATA(header)) : 0;
-      if (result < 0) error = refusal(request, -result, "");
+      if (result < 0) error = refusal(request, -result, extack_text(header, sizeof(result)));
+    } else if (header->nlmsg_type == NLMSG_OVERRUN) {
+      done = true;
+      error = refusal(request, ENOBUFS, "");
     } else if (header->nlmsg_type >= NLMSG_MIN_TYPE && request.on_message && !thrown) {
       try {
         request.on_message(header);
@@ -83,9 +91,9 @@ struct NetlinkSocket::Answer {
   }
 };
 
-NetlinkSocket::NetlinkSocket() : socket_(open_socket()) {}
+NetlinkSocket::NetlinkSocket() : socket_(open_socket()), sequence_(first_sequence()) {}
 
-NetlinkSocket::NetlinkSocket(const netns::Namespace& space) {
+NetlinkSocket::NetlinkSocket(const netns::Namespace& space) : sequence_(first_sequence()) {
   netns::run_inside(space, [&] { socket_ = open_socket(); });
 }
 
@@ -102,7 +110,7 @@ void NetlinkSocket::dump(Request request, const std::function<void()>& restart) 
     if (answer.error) throw Error(*answer.error);
     if (!answer.interrupted) return;
   }
-  throw Error(EBUSY, request.operation, "the list does not cease to change");
+  throw Error(EBUSY, request.operation, "the list keeps changing");
 }
 
 std::vector<std::optional<Error>> NetlinkSocket::exchange(std::span<Request> requests) {
@@ -141,42 +149,35 @@ void NetlinkSocket::send(std::span<Request> requests, std::vector<Answer>& answe
     }
   }
   if (pieces.empty()) return;
-  sockaddr_nl kernel{};
-  kernel.nl_family = AF_NETLINK;
   msghdr all{};
-  all.msg_name = &kernel;
-  all.msg_namelen = sizeof(kernel);
   all.msg_iov = pieces.data();
   all.msg_iovlen = pieces.size();
   ssize_t sent = 0;
   do {
-    sent = ::sendmsg(socket_.get(), &all, 0);
+    sent = ::sendmsg(socket_.fd(), &all, 0);
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) throw Error(errno, requests.front().operation, "sending the request");
 }
 
 void NetlinkSocket::receive(std::span<Request> requests, std::vector<Answer>& answers) {
-  const auto buffer = std::make_unique_for_overwrite<char[]>(buffer_size);
   const auto is_done = [](const Answer& answer) { return answer.done; };
+  const auto take = [&](const nlmsghdr* header, std::optional<int>) {
+    if (header->nlmsg_pid != socket_.port()) return;
+    // What has another number answers a request that somebody gave up.
+    const size_t place = header->nlmsg_seq - answers.front().sequence;
+    if (place < answers.size()) answers[place].take(requests[place], header);
+  };
   while (!std::all_of(answers.begin(), answers.end(), is_done)) {
     // The lock is held on purpose: an answer is for whoever asked.
     // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
-    const ssize_t size = ::recv(socket_.get(), buffer.get(), buffer_size, 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) throw Error(errno, requests.front().operation, "receiving the kernel's answer");
-    auto left = static_cast<int>(size);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(header, left);
-         header = nlmsg_next(header, &left)) {
-      // What has another number answers a request that somebody gave up.
-      const size_t place = header->nlmsg_seq - answers.front().sequence;
-      if (place < answers.size()) answers[place].take(requests[place], header);
-    }
+    const int error = socket_.read(take);
+    if (error != 0) throw Error(error, requests.front().operation, "receiving the kernel's answer");
   }
 }
 
 void NetlinkSocket::close() {
   const std::lock_guard lock(mutex_);
-  socket_.reset();
+  socket_ = {};
 }
 
 void NetlinkSocket::fail_request(unsigned n, int error) {

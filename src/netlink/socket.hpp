@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "base/fd.hpp"
 #include "base/netns.hpp"
+#include "netlink/kernel_socket.hpp"
 #include "netlink/message.hpp"
 
 namespace netkit_bpf {
@@ -59,9 +59,9 @@ class NetlinkSocket {
   void receive(std::span<Request> requests, std::vector<Answer>& answers);
   bool fails_by_order();
 
-  Fd socket_;
+  KernelSocket socket_;
   std::mutex mutex_;
-  uint32_t sequence_ = 0;
+  uint32_t sequence_;  // of the last request
   unsigned fail_in_ = 0;
   int fail_with_ = 0;
 };

@@ -5,19 +5,17 @@
 #include <linux/netlink.h>
 
 #include <chrono>
-#include <functional>
-#include <optional>
 #include <span>
 
 #include "base/fd.hpp"
+#include "netlink/kernel_socket.hpp"
 
 namespace netkit_bpf {
 
 // Heard in the namespace of the thread that makes it, which lives as long as it does.
 class Subscription {
  public:
-  // The namespace's number in the hearer's one (see nsid.hpp); empty: it is the hearer's own.
-  using Take = std::function<void(const nlmsghdr*, std::optional<int> nsid)>;
+  using Take = KernelSocket::Take;
 
   // Groups are RTNLGRP_*. Everywhere: also in other namespaces, as far as they have a number here. That holds
   // none of them alive. It needs CAP_NET_BROADCAST.
@@ -36,7 +34,7 @@ class Subscription {
   void wake() const noexcept;
 
  private:
-  Fd socket_;
+  KernelSocket socket_;
   Fd awake_;  // an eventfd
 };
 

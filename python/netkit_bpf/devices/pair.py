@@ -25,7 +25,7 @@ from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.devices.device import Device, delete_device, find_device
 from netkit_bpf.devices.netns import NetNS, expect_netns, find_netns
-from netkit_bpf.devices.pair_options import MODES, POLICIES, SCRUBS, PairOptions, pair_spec, word_of
+from netkit_bpf.devices.pair_options import PairOptions, pair_spec
 from netkit_bpf.devices.watch import Watch
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.errors import NotAPairError
@@ -124,7 +124,7 @@ class NetkitPair:
         """Take a pair that is there, by the name or ifindex of either end.
 
         Args:
-            name: of one end, or its ifindex.
+            name: of one end, also an alternative one, or its ifindex.
             netns: where that end lives; the calling thread's namespace if not given.
 
         Raises:
@@ -191,27 +191,27 @@ class NetkitPair:
     @property
     def mode(self) -> Mode:
         """The mode, read from the kernel."""
-        return word_of(MODES, self._read().mode)
+        return Mode.from_number(self._read().mode)
 
     @property
     def policy(self) -> Policy:
         """The primary's policy, read from the kernel."""
-        return word_of(POLICIES, self._read().policy)
+        return Policy.from_number(self._read().policy)
 
     @property
     def peer_policy(self) -> Policy:
         """The peer's policy, read from the kernel."""
-        return word_of(POLICIES, self._read().peer_policy)
+        return Policy.from_number(self._read().peer_policy)
 
     @property
     def scrub(self) -> Scrub:
         """What the primary's packets lose, read from the kernel; "default" on kernels that cannot choose."""
-        return word_of(SCRUBS, self._read().scrub, Scrub.DEFAULT)
+        return Scrub.from_number(self._read().scrub, Scrub.DEFAULT)
 
     @property
     def peer_scrub(self) -> Scrub:
         """What the peer's packets lose, read from the kernel."""
-        return word_of(SCRUBS, self._read().peer_scrub, Scrub.DEFAULT)
+        return Scrub.from_number(self._read().peer_scrub, Scrub.DEFAULT)
 
     @property
     def headroom(self) -> int:
@@ -235,7 +235,7 @@ class NetkitPair:
         Raises:
             PermissionError: CAP_NET_ADMIN is missing.
         """
-        number = POLICIES[parse(Policy, policy, "policy")]
+        number = parse(Policy, policy, "policy").number
         of_peer = parse(Side, side, "side") is Side.PEER
         pair_set_policy(*self._primary._verified(), number, of_peer)
 
@@ -369,7 +369,7 @@ class NetkitPair:
             if error.errno != errno.ENODEV:
                 return ""
             return ", whose primary was moved away" if self._peer_remains() else " deleted"
-        return "".join(f" mode={mode}" for mode, known in MODES.items() if known == number)
+        return "".join(f" mode={mode}" for mode in Mode if mode.number == number)
 
 
 def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list[NetkitPair]:
@@ -424,16 +424,25 @@ def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
 
 
 def _other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
-    if info.link_netnsid is not None:
+    """The other end; None where its namespace cannot be found.
+
+    Only the other end's own namespace is believed in what is the other end: between two questions its number can
+    become a stranger's.
+    """
+    if info.link_netnsid is None:
+        elsewhere = netns
+        home = None
+    else:
         netlink = netns._netlink()
         found = find_netns(lambda space: netns_id(netlink, space) == info.link_netnsid)
         if found is None:
             return None
-        netns = found
-    other = find_device(info.link, netns)
-    if other.kind != info.kind or other.link != info.ifindex:
+        elsewhere = found
+        home = netns_id(elsewhere._netlink(), netns._open())
+    other = find_device(info.link, elsewhere)
+    if (other.kind, other.link, other.link_netnsid) != (info.kind, info.ifindex, home):
         raise OSError(errno.ENODEV, f"look up the other end of {info.name}: it was deleted meanwhile")
-    return Device._of(other, netns)
+    return Device._of(other, elsewhere)
 
 
 def _random_link_local() -> ipaddress.IPv6Interface:
