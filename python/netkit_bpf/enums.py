@@ -1,14 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""The words of netkit: each enumeration's members are their lower-case names, as ip-link(8) writes them."""
+"""The words of netkit: each enumeration's members are their lower-case names, as ip-link(8) writes them.
+
+The numbers behind them are the core's.
+"""
 
 from __future__ import annotations
 
 import enum
 from typing import TypeVar
 
+from netkit_bpf._core import WORDS
+
+_W = TypeVar("_W", bound="_Word")
+
 
 class _Word(str, enum.Enum):
     """A member is a str: it equals its name, formats as it and goes into JSON as it."""
+
+    @property
+    def number(self) -> int:
+        """What the kernel, or the core, calls it."""
+        return WORDS[type(self).__name__][self.value]
+
+    @classmethod
+    def from_number(cls: type[_W], number: int | None, missing: _W | None = None) -> _W:
+        """Return the member of that number; `missing` for None, ValueError for a number that none has."""
+        if number is None and missing is not None:
+            return missing
+        for word, known in WORDS[cls.__name__].items():
+            if known == number:
+                return cls(word)
+        raise ValueError(f"the kernel says {number}, which is none of {', '.join(cls)}")
 
     def __str__(self) -> str:
         return str(self.value)
@@ -50,12 +72,22 @@ class Side(_Word):
     PRIMARY = "primary"
     PEER = "peer"
 
+    @property
+    def section(self) -> str:
+        """The section of programs for this hook."""
+        return f"netkit/{self}"
+
 
 class Direction(_Word):
     """The hooks that every device has (tcx): what it receives (ingress), what it sends (egress)."""
 
     INGRESS = "ingress"
     EGRESS = "egress"
+
+    @property
+    def section(self) -> str:
+        """The section of programs for this hook."""
+        return f"tcx/{self}"
 
 
 class Verdict(_Word):
@@ -65,9 +97,6 @@ class Verdict(_Word):
     PASS = "pass"
     DROP = "drop"
     REDIRECT = "redirect"
-
-
-_W = TypeVar("_W", bound=_Word)
 
 
 class ChangeKind(_Word):

@@ -14,8 +14,6 @@
 
 namespace netkit_bpf {
 
-const char* name_of(Side side) { return side == Side::primary ? "primary" : "peer"; }
-
 namespace hook {
 
 namespace {
@@ -23,14 +21,13 @@ namespace {
 struct Known {
   Hook::Kind kind;
   uint32_t attach_type;
-  const char* name;
 };
 
 // By number: the system's linux/bpf.h may be older than these members of enum bpf_attach_type.
-constexpr std::array<Known, 4> known{{{Hook::Kind::netkit_primary, 54, "primary"},
-                                      {Hook::Kind::netkit_peer, 55, "peer"},
-                                      {Hook::Kind::tcx_ingress, 46, "ingress"},
-                                      {Hook::Kind::tcx_egress, 47, "egress"}}};
+constexpr std::array<Known, 4> known{{{Hook::Kind::netkit_primary, 54},
+                                      {Hook::Kind::netkit_peer, 55},
+                                      {Hook::Kind::tcx_ingress, 46},
+                                      {Hook::Kind::tcx_egress, 47}}};
 
 const Known& entry_of(Hook::Kind kind) { return known.at(static_cast<size_t>(kind)); }
 
@@ -58,7 +55,11 @@ std::optional<Hook::Kind> from_attach_type(uint32_t number) {
   return std::nullopt;
 }
 
-std::string describe(const Hook& hook) { return hook.device + " (" + entry_of(hook.kind).name + ")"; }
+std::string describe(const Hook& hook) {
+  const char* const word =
+      is_netkit(hook.kind) ? name_of(static_cast<Side>(hook.kind)) : word_of(direction_words, hook.kind);
+  return hook.device + " (" + word + ")";
+}
 
 std::string advice(int error, const Hook& hook) {
   const std::string number = std::to_string(hook.ifindex);

@@ -18,8 +18,6 @@ namespace netkit_bpf {
 
 class Program;
 
-const char* name_of(Side side);
-
 struct Hook {
   enum class Kind : uint8_t { netkit_primary, netkit_peer, tcx_ingress, tcx_egress };
 
@@ -28,6 +26,12 @@ struct Hook {
   std::string device;       // its name, for errors
   std::string device_kind;  // IFLA_INFO_KIND, for errors; empty of loopback and hardware
 };
+
+inline constexpr Words<Hook::Kind, 2> direction_words{
+    {{"ingress", Hook::Kind::tcx_ingress}, {"egress", Hook::Kind::tcx_egress}}};
+// A side's number is its hook's too.
+static_assert(static_cast<int>(Hook::Kind::netkit_primary) == static_cast<int>(Side::primary) &&
+              static_cast<int>(Hook::Kind::netkit_peer) == static_cast<int>(Side::peer));
 
 namespace hook {
 

@@ -24,28 +24,46 @@ Message address_message(int type, int flags, const DeviceRef& device, const Addr
   info.ifa_index = static_cast<uint32_t>(device.ifindex);
   const size_t size = address.family == AF_INET6 ? 16 : 4;
   Message message(type, flags);
-  message.header(info).put(IFA_LOCAL, address.bytes.data(), size).put(IFA_ADDRESS, address.bytes.data(), size);
+  message.header(info)
+      .put(IFA_LOCAL, address.bytes.data(), size)
+      .put(IFA_ADDRESS, address.peer.value_or(address.bytes).data(), size);
   if (address.flags != 0) message.put_u32(IFA_FLAGS, address.flags);
   return message;
+}
+
+std::string written(int family, const std::array<uint8_t, 16>& bytes) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  inet_ntop(family, bytes.data(), text.data(), text.size());
+  return text.data();
+}
+
+std::array<uint8_t, 16> copied(const std::vector<uint8_t>& from) {
+  std::array<uint8_t, 16> to{};
+  std::copy_n(from.begin(), std::min(from.size(), to.size()), to.begin());
+  return to;
+}
+
+const char* advice(int family, int error) {
+  if (error == EEXIST) return "the device has this address already";
+  if (error == EACCES) return "IPv6 is disabled on the device or in its namespace";
+  // ipv6_find_idev() in net/ipv6/addrconf.c, inetdev_event() in net/ipv4/devinet.c
+  if (error == EINVAL && family == AF_INET6) return "a device has no IPv6 while its MTU is below 1280 bytes";
+  if (error == ENOBUFS && family == AF_INET) return "a device has no IPv4 while its MTU is below 68 bytes";
+  return device::advice(error);
 }
 
 }  // namespace
 
 std::string text(const Address& address) {
-  std::array<char, INET6_ADDRSTRLEN> written{};
-  inet_ntop(address.family, address.bytes.data(), written.data(), written.size());
-  return std::string(written.data()) + "/" + std::to_string(address.prefix_len);
+  const std::string peer = address.peer ? " peer " + written(address.family, *address.peer) : "";
+  return written(address.family, address.bytes) + peer + "/" + std::to_string(address.prefix_len);
 }
 
 Request adding(const DeviceRef& device, const Address& address) {
   return {address_message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, address),
           "add address " + text(address) + " to " + device.name,
           {},
-          [](int error) {
-            if (error == EEXIST) return "the device has this address already";
-            if (error == EACCES) return "IPv6 is disabled on the device or in its namespace";
-            return device::advice(error);
-          }};
+          [family = address.family](int error) { return advice(family, error); }};
 }
 
 void add(NetlinkSocket& netlink, const DeviceRef& device, const Address& address) {
@@ -53,8 +71,15 @@ void add(NetlinkSocket& netlink, const DeviceRef& device, const Address& address
 }
 
 void remove(NetlinkSocket& netlink, const DeviceRef& device, const Address& address) {
+  Address found = address;
+  if (!found.peer) {  // the kernel takes only the very one off (inet_rtm_deladdr() in net/ipv4/devinet.c)
+    for (const Address& each : list(netlink, device)) {
+      if (each.family != found.family || each.bytes != found.bytes || each.prefix_len != found.prefix_len) continue;
+      if (!found.peer || !each.peer) found.peer = each.peer.value_or(each.bytes);
+    }
+  }
   netlink.request(
-      {address_message(RTM_DELADDR, NLM_F_REQUEST, device, address),
+      {address_message(RTM_DELADDR, NLM_F_REQUEST, device, found),
        "remove address " + text(address) + " from " + device.name,
        {},
        [](int error) { return error == EADDRNOTAVAIL ? "the device has no such address" : device::advice(error); }});
@@ -62,20 +87,24 @@ void remove(NetlinkSocket& netlink, const DeviceRef& device, const Address& addr
 
 std::vector<Address> list(NetlinkSocket& netlink, const DeviceRef& device) {
   ifaddrmsg info{};
+  // Of all devices: asked for those of one, the kernel does not say that the list changed while it was read
+  // (inet_dump_addr() in net/ipv4/devinet.c and in net/ipv6/addrconf.c).
   info.ifa_family = AF_UNSPEC;
-  info.ifa_index = static_cast<uint32_t>(device.ifindex);
   Message message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP);
   message.header(info);
   std::vector<Address> found;
   const auto take = [&](const nlmsghdr* header) {
-    const auto* entry = static_cast<const ifaddrmsg*>(nlmsg_data(header));
-    if (entry->ifa_index != static_cast<uint32_t>(device.ifindex)) return;
+    const auto& entry = fixed_header<ifaddrmsg>(header);
+    if (entry.ifa_index != static_cast<uint32_t>(device.ifindex)) return;
+    if (entry.ifa_family != AF_INET && entry.ifa_family != AF_INET6) return;
     const Attributes parsed(header, sizeof(ifaddrmsg), IFA_MAX);
     // IFA_ADDRESS is the other end's on a point-to-point address; IFA_LOCAL, where there is one, is ours.
-    const std::vector<uint8_t> local = parsed.bytes(parsed[IFA_LOCAL] != nullptr ? IFA_LOCAL : IFA_ADDRESS);
+    const std::vector<uint8_t> other = parsed.bytes(IFA_ADDRESS);
+    const std::vector<uint8_t> local = parsed[IFA_LOCAL] != nullptr ? parsed.bytes(IFA_LOCAL) : other;
     if (local.empty()) return;
-    Address address{entry->ifa_family, {}, entry->ifa_prefixlen, parsed.u32(IFA_FLAGS).value_or(entry->ifa_flags)};
-    std::copy_n(local.begin(), std::min(local.size(), address.bytes.size()), address.bytes.begin());
+    Address address{entry.ifa_family, copied(local), entry.ifa_prefixlen,
+                    parsed.u32(IFA_FLAGS).value_or(entry.ifa_flags)};
+    if (!other.empty() && other != local) address.peer = copied(other);
     found.push_back(address);
   };
   netlink.dump({std::move(message), "list the addresses of " + device.name, take, device::advice},

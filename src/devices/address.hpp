@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// AddressIndex of devices: ip-address(8).
+// Addresses of devices: ip-address(8).
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct Address {
   std::array<uint8_t, 16> bytes{};  // network byte order; IPv4 takes the first four
   uint8_t prefix_len = 0;
   uint32_t flags = 0;  // IFA_F_*
+  // Of the other end, where the address is of a point-to-point link: the prefix is then the other end's.
+  std::optional<std::array<uint8_t, 16>> peer{};
 };
 
 namespace address {
@@ -25,6 +28,7 @@ namespace address {
 std::string text(const Address& address);
 
 void add(NetlinkSocket& netlink, const DeviceRef& device, const Address& address);
+// The one with that peer, or without one: the one that has none, else the first that is listed.
 void remove(NetlinkSocket& netlink, const DeviceRef& device, const Address& address);
 std::vector<Address> list(NetlinkSocket& netlink, const DeviceRef& device);
 // The request behind add(), for an exchange of many.

@@ -20,6 +20,7 @@ namespace {
 
 // The system's IFLA_MAX may be lower than what is read here.
 constexpr int last_attribute = 64;
+constexpr int alternative_name = 53;  // IFLA_ALT_IFNAME
 
 NetkitAttributes parse_netkit(const nlattr* data) {
   const Attributes found(data, netkit::attribute::last);
@@ -69,10 +70,10 @@ const char* advice(int error) {
 
 DeviceInfo parse(const nlmsghdr* header) {
   const Attributes found(header, sizeof(ifinfomsg), last_attribute);
-  const auto* info = static_cast<const ifinfomsg*>(nlmsg_data(header));
+  const auto& info = fixed_header<ifinfomsg>(header);
   DeviceInfo device;
-  device.ifindex = info->ifi_index;
-  device.flags = info->ifi_flags;
+  device.ifindex = info.ifi_index;
+  device.flags = info.ifi_flags;
   device.name = found.text(IFLA_IFNAME);
   device.alias = found.text(IFLA_IFALIAS);
   for (size_t i = 0; i < link_numbers.size(); ++i) device.numbers.at(i) = found.u32(link_numbers.at(i).attribute);
@@ -91,7 +92,9 @@ DeviceInfo parse(const nlmsghdr* header) {
 Request getting(const DeviceRef& device, DeviceInfo& into) {
   Message message(RTM_GETLINK, NLM_F_REQUEST);
   message.header(info_of(device.ifindex));
-  if (device.ifindex == 0) message.put_string(IFLA_IFNAME, device.name);
+  // The kernel finds alternative names by either, but takes no long ones by the first.
+  if (device.ifindex == 0)
+    message.put_string(device.name.size() < IFNAMSIZ ? IFLA_IFNAME : alternative_name, device.name);
   return {std::move(message), "look up device " + device.name,
           [&into](const nlmsghdr* header) { into = parse(header); }, advice};
 }
@@ -115,7 +118,11 @@ bool exists(NetlinkSocket& netlink, const std::string& name) {
 
 std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind) {
   Message message(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP);
-  message.header(info_of(0)).nest(IFLA_LINKINFO, [&](Message& info) { info.put_string(IFLA_INFO_KIND, kind); });
+  // With any such mask the kernel makes room for the largest device; without one it leaves out, silently, what is
+  // larger than a page, as one with many alternative names (rtnl_calcit() in net/core/rtnetlink.c).
+  message.header(info_of(0)).put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS).nest(IFLA_LINKINFO, [&](Message& info) {
+    info.put_string(IFLA_INFO_KIND, kind);
+  });
   std::vector<DeviceInfo> found;
   const auto take = [&](const nlmsghdr* header) {
     DeviceInfo device = parse(header);
@@ -139,10 +146,11 @@ void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up) { netlink.
 Request changing(const DeviceRef& device, const DeviceOptions& options, const std::string& operation) {
   Message message(RTM_SETLINK, NLM_F_REQUEST);
   message.header(info_of(device.ifindex));
-  put_numbers(message, options);
-  put_later(message, options);
-  return {std::move(message), operation, {}, [](int error) {
-            return error == EAFNOSUPPORT ? "IPv6 is missing or disabled" : advice(error);
+  put_changes(message, options);
+  return {std::move(message), operation, {}, [has_mac = options.mac.has_value()](int error) {
+            if (error == EAFNOSUPPORT) return "IPv6 is missing or disabled, or the MTU is below its 1280 bytes";
+            if (error == EOPNOTSUPP && has_mac) return "the device takes no MAC address, as netkit devices in l3 mode";
+            return advice(error);
           }};
 }
 

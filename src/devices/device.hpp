@@ -28,7 +28,7 @@ struct DeviceInfo {
   uint32_t flags = 0;
   LinkNumbers numbers;
   std::vector<uint8_t> mac;
-  std::optional<uint8_t> addrgenmode;  // IN6_ADDR_GEN_MODE_*; empty without IPv6
+  std::optional<uint8_t> addrgenmode;  // AddrGenMode; empty without IPv6
   int link = 0;                        // the other end's ifindex
   std::optional<int> link_netnsid;     // the other end's namespace, where it is another one
   std::vector<uint64_t> statistics;    // struct rtnl_link_stats64, as much of it as this kernel has
@@ -44,7 +44,7 @@ DeviceInfo get(NetlinkSocket& netlink, const std::string& name);
 DeviceInfo get(NetlinkSocket& netlink, int ifindex);
 DeviceInfo get(NetlinkSocket& netlink, const DeviceRef& device);
 bool exists(NetlinkSocket& netlink, const std::string& name);
-// All of one kind (IFLA_INFO_KIND) in the socket's namespace.
+// All of one kind (IFLA_INFO_KIND) in the socket's namespace, without their statistics.
 std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind);
 
 void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up);

@@ -6,35 +6,20 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 
-#include "netlink/socket.hpp"
+#include "base/words.hpp"
+#include "devices/link_numbers.hpp"
+#include "netlink/message.hpp"
 
 namespace netkit_bpf {
 
-// An attribute that is one number (u32): a row here is all that it takes.
-struct LinkNumber {
-  const char* name;  // as ip-link(8) has it
-  int attribute;     // IFLA_*, by number because the system's headers may be older
-};
+// enum in6_addr_gen_mode: how the kernel makes a device's IPv6 link-local address.
+enum class AddrGenMode : uint8_t { eui64 = 0, none = 1, stable_secret = 2, random = 3 };
 
-inline constexpr std::array<LinkNumber, 10> link_numbers{{
-    {"mtu", 4},
-    {"txqueuelen", 13},
-    {"group", 27},
-    {"num_tx_queues", 31},
-    {"num_rx_queues", 32},
-    {"gso_max_segs", 40},
-    {"gso_max_size", 41},
-    {"gro_max_size", 58},
-    {"gso_ipv4_max_size", 63},
-    {"gro_ipv4_max_size", 64},
-}};
-
-using LinkNumbers = std::array<std::optional<uint32_t>, link_numbers.size()>;
-
-// The place of a name in the table. Throws std::out_of_range for another one.
-size_t link_number(std::string_view name);
+inline constexpr Words<AddrGenMode, 4> addrgenmode_words{{{"eui64", AddrGenMode::eui64},
+                                                          {"none", AddrGenMode::none},
+                                                          {"stable_secret", AddrGenMode::stable_secret},
+                                                          {"random", AddrGenMode::random}}};
 
 // Empty: what the kernel chooses, or at a change: what it is.
 struct DeviceOptions {
@@ -42,16 +27,14 @@ struct DeviceOptions {
   std::optional<int> ifindex;
   std::optional<std::array<uint8_t, 6>> mac;
   std::optional<std::string> alias;
-  std::optional<uint8_t> addrgenmode;  // IN6_ADDR_GEN_MODE_*
+  std::optional<uint8_t> addrgenmode;  // AddrGenMode
   LinkNumbers numbers;
 };
 
 // Puts what the kernel takes in the message that creates a device.
 void put_at_creation(Message& message, const DeviceOptions& options);
 
-void put_numbers(Message& message, const DeviceOptions& options);
-
-// Puts what it takes only once the device is there; returns false where that is nothing.
-bool put_later(Message& message, const DeviceOptions& options);
+// Puts what it takes of a device that is there.
+void put_changes(Message& message, const DeviceOptions& options);
 
 }  // namespace netkit_bpf

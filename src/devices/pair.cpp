@@ -74,7 +74,7 @@ void configure(Batch& batch, const Spec& spec, const DeviceOptions& wanted, cons
     // Without a MAC both ends would get the same link-local address, fe80::200:ff:fe00:0. Before it is up: then
     // it gets it. Without IPv6 there is no such address.
     DeviceOptions quiet;
-    quiet.addrgenmode = IN6_ADDR_GEN_MODE_NONE;
+    quiet.addrgenmode = static_cast<uint8_t>(AddrGenMode::none);
     batch.add(device::changing(device, quiet, "set the addrgenmode of " + wanted.name), EAFNOSUPPORT);
   }
   if (spec.up) batch.add(device::setting_up(device, true));  // the kernel ignores IFF_UP of the peer at creation

@@ -18,6 +18,10 @@ enum class Policy : uint32_t { forward = 0, blackhole = 2 };
 enum class Scrub : uint32_t { none = 0, standard = 1 };
 enum class Pairing : uint32_t { pair = 0, single = 1 };
 
+inline constexpr Words<Mode, 2> mode_words{{{"l2", Mode::l2}, {"l3", Mode::l3}}};
+inline constexpr Words<Policy, 2> policy_words{{{"forward", Policy::forward}, {"blackhole", Policy::blackhole}}};
+inline constexpr Words<Scrub, 2> scrub_words{{{"none", Scrub::none}, {"default", Scrub::standard}}};
+
 struct Spec {
   // "veth" makes a veth pair of the very same message, which ignores what is netkit's own: for measuring where there
   // is no netkit.

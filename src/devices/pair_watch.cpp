@@ -152,8 +152,8 @@ void Watch::look_up_all() {
   }
 }
 
-void Watch::take(const nlmsghdr* header, std::optional<int> nsid) {
-  if (nsid == self_) nsid.reset();  // a namespace can have a number for itself
+void Watch::take(const nlmsghdr* header, std::optional<int> told) {
+  const std::optional<int> nsid = told == self_ ? std::nullopt : told;  // a namespace can have a number for itself
   if (header->nlmsg_type == RTM_DELNSID && !nsid) {
     const auto ended = Attributes(header, sizeof(rtgenmsg), NETNSA_MAX).u32(NETNSA_NSID);
     const auto lived_there = [&](const State& state) {
@@ -163,11 +163,11 @@ void Watch::take(const nlmsghdr* header, std::optional<int> nsid) {
     return;
   }
   if (header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_DELLINK) return;
-  const auto* info = static_cast<const ifinfomsg*>(nlmsg_data(header));
-  if (info->ifi_family != AF_UNSPEC) return;  // of a bridge's port
+  const auto& info = fixed_header<ifinfomsg>(header);
+  if (info.ifi_family != AF_UNSPEC) return;  // of a bridge's port
   for (const Side side : sides) {
     const State& mine = state(side);
-    if (mine.phase != Phase::followed || mine.nsid != nsid || mine.device.ifindex != info->ifi_index) continue;
+    if (mine.phase != Phase::followed || mine.nsid != nsid || mine.device.ifindex != info.ifi_index) continue;
     if (header->nlmsg_type == RTM_NEWLINK) {
       compare(side, device::parse(header));
     } else {

@@ -27,6 +27,12 @@ struct Change {
   std::optional<int> nsid;  // moved: where to, by the number that the namespace has in the one it left
 };
 
+inline constexpr Words<Change::Kind, 5> change_words{{{"up", Change::Kind::up},
+                                                      {"down", Change::Kind::down},
+                                                      {"renamed", Change::Kind::renamed},
+                                                      {"moved", Change::Kind::moved},
+                                                      {"deleted", Change::Kind::deleted}}};
+
 // It listens in the namespace of the thread that makes it, to others by their numbers there, so that it keeps no
 // namespace alive in which an end lives. Any thread may use it.
 class Watch {
@@ -70,7 +76,7 @@ class Watch {
   std::optional<int> number(const netns::Namespace& space);
   std::optional<DeviceInfo> look_up(const State& state);
   void look_up_all();
-  void take(const nlmsghdr* header, std::optional<int> nsid);
+  void take(const nlmsghdr* header, std::optional<int> told);
   void compare(Side side, const DeviceInfo& now);
   void remove(Side side, const nlmsghdr* header);
   void end_both();

@@ -16,6 +16,8 @@ namespace netkit_bpf {
 struct Gateway {
   int family = 0;
   std::array<uint8_t, 16> bytes{};
+
+  bool operator==(const Gateway&) const = default;
 };
 
 struct Route {
@@ -23,6 +25,8 @@ struct Route {
   std::array<uint8_t, 16> bytes{};  // of the destination, network byte order; IPv4 takes the first four
   uint8_t prefix_len = 0;
   std::optional<Gateway> via;  // may be IPv6 for an IPv4 destination (RFC 5549)
+
+  bool operator==(const Route&) const = default;
 };
 
 namespace route {
@@ -30,6 +34,8 @@ namespace route {
 std::string text(const Route& route);
 
 void add(NetlinkSocket& netlink, const DeviceRef& device, const Route& route);
+// Takes off the first that is listed and equals the route; of several next hops that one alone. Throws ESRCH where
+// there is none.
 void remove(NetlinkSocket& netlink, const DeviceRef& device, const Route& route);
 // Unicast routes over this device, also as one next hop of several.
 std::vector<Route> list(NetlinkSocket& netlink, const DeviceRef& device);

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/memory.hpp"
-#include "bpf/hook.hpp"
+#include "base/side.hpp"
 #include "events/address_index.hpp"
 #include "events/fields.hpp"
 #include "events/summary_line.hpp"

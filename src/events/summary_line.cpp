@@ -8,7 +8,7 @@
 #include <bit>
 #include <charconv>
 
-#include "bpf/hook.hpp"
+#include "base/side.hpp"
 
 namespace netkit_bpf {
 

@@ -22,8 +22,6 @@ namespace netkit_bpf {
 
 namespace {
 
-constexpr int32_t verdict_next = -1;
-constexpr int32_t verdict_drop = 2;
 constexpr size_t sides = 2;
 
 }  // namespace
@@ -49,8 +47,9 @@ VerdictCells::Mapping VerdictCells::map(int fd, size_t offset) {
 }
 
 // In place: the section's other variables are the user's, who may be writing them now.
-void VerdictCells::set(Side side, int32_t verdict) {
-  std::atomic_ref<int32_t>(cells_[static_cast<size_t>(side)]).store(verdict, std::memory_order_relaxed);
+void VerdictCells::set(Side side, Verdict verdict) {
+  std::atomic_ref<int32_t>(cells_[static_cast<size_t>(side)])
+      .store(static_cast<int32_t>(verdict), std::memory_order_relaxed);
 }
 
 Observer::Observer(std::string observer, Place place, const std::array<const Program*, 2>& programs,
@@ -86,7 +85,7 @@ void Observer::set_verdicts() {
     if (each.link && std::none_of(entries.begin(), entries.end(), is_ours)) return;
     const bool is_last = entries.empty() || is_ours(entries.back());
     const bool is_blackhole = (each.side == Side::primary ? netkit.policy : netkit.peer_policy) == blackhole;
-    verdicts_.set(each.side, is_blackhole && is_last ? verdict_drop : verdict_next);
+    verdicts_.set(each.side, is_blackhole && is_last ? Verdict::drop : Verdict::next);
   }
 }
 

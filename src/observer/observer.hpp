@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/netns.hpp"
+#include "base/verdict.hpp"
 #include "bpf/hook.hpp"
 #include "bpf/link.hpp"
 
@@ -27,7 +28,7 @@ class VerdictCells {
   // is none that can be written while programs run.
   VerdictCells(int fd, size_t offset);
 
-  void set(Side side, int32_t verdict);
+  void set(Side side, Verdict verdict);
 
  private:
   struct Unmap {

@@ -23,6 +23,7 @@ pybind11::tuple to_tuple(const MapInfo& info);
 pybind11::str to_text(const std::string& raw);
 
 void bind_errors();
+void bind_words(pybind11::module_& module);
 void bind_netns(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
 void bind_program(pybind11::module_& module);

@@ -22,7 +22,10 @@ from netkit_bpf import Device, Monitor, NetkitPair, NetNS
         ({"name": "é" * 7 + "a"}, "leaves no room for a 'p' behind it: give peer_name"),
         ({"name": "nk\udcff"}, "is no UTF-8: take a device that has it by its ifindex"),
         ({"name": "a b"}, "must not contain"),
-        ({"name": "a\u00a0b"}, "must not contain"),
+        ({"name": "a\vb"}, "must not contain"),
+        ({"name": "a\u00a0b"}, r"must not contain '\xa0': one of its bytes is 0xa0"),
+        ({"name": "nkà"}, "must not contain 'à': one of its bytes is 0xa0, which the kernel takes for white space"),
+        ({"name": "nk†"}, "must not contain '†': one of its bytes is 0xa0"),
         ({"name": "a/b"}, "must not contain"),
         ({"name": "a:b"}, "must not contain"),
         ({"name": "a\0b"}, "must not contain"),
@@ -212,8 +215,14 @@ def test_an_impossible_route_is_a_value_error(pair: NetkitPair, dst: str, via: s
 
 
 def test_what_is_set_on_a_device_is_checked_first(pair: NetkitPair) -> None:
-    with pytest.raises(ValueError, match="mtu must be 68 to 65535, not 67"):
-        pair.primary.set_mtu(67)
+    with pytest.raises(ValueError, match="mtu must be 0 to 2147483647, not -1"):  # the rest is for the device to say
+        pair.primary.set_mtu(-1)
+    with pytest.raises(TypeError, match=r"'num_tx_queues' is not an option here: did you mean"):
+        pair.primary.set(num_tx_queues=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="say what to change"):
+        pair.primary.set()
+    with pytest.raises(AttributeError, match=r"mtu is read from the kernel: change it with set\(mtu=1400\)"):
+        pair.primary.mtu = 1400
     with pytest.raises(ValueError, match="name 'nk%d' must not contain"):
         pair.primary.rename("nk%d")
     with pytest.raises(TypeError, match="netns must be a NetNS, not str"):

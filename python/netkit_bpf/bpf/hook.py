@@ -14,19 +14,6 @@ from netkit_bpf.enums import Direction, Side
 from netkit_bpf.internal.arguments import expect, expect_in
 from netkit_bpf.internal.resource import Closing
 
-_HOOKS: dict[Side | Direction, int] = {
-    Side.PRIMARY: 0,
-    Side.PEER: 1,
-    Direction.INGRESS: 2,
-    Direction.EGRESS: 3,
-}
-_WORDS = {number: word for word, number in _HOOKS.items()}
-_SECTIONS: dict[Side | Direction, str] = {
-    Side.PRIMARY: "netkit/primary",
-    Side.PEER: "netkit/peer",
-    Direction.INGRESS: "tcx/ingress",
-    Direction.EGRESS: "tcx/egress",
-}
 _LAST, _FIRST, _BEFORE, _AFTER = range(4)
 _REVISION = range(1, 1 << 64)
 
@@ -47,7 +34,7 @@ class Link(Closing):
         self._core = core
         self._hook = hook
         self._id, program_id, kind, _ = core.info()
-        self._side = _WORDS[kind] if hook is None else hook.side
+        self._side = _word_of(kind) if hook is None else hook.side
         self._known = (program_id, program)
 
     @classmethod
@@ -86,7 +73,7 @@ class Link(Closing):
         program_id = self._open().info()[1]
         known_id, known = self._known
         if known is None or known_id != program_id or known._closed:
-            known = Program._open_id(program_id, _SECTIONS[self._side])
+            known = Program._open_id(program_id, self._side.section)
             self._known = (program_id, known)
         return known
 
@@ -308,8 +295,13 @@ class Hook:
 
     def _address(self) -> tuple[Namespace, str, int, str, int]:
         space, name, ifindex, kind = self._device._reach()
-        hook = _HOOKS[self._side]
+        hook = self._side.number
         return space, name, ifindex, kind, hook_of_side(hook, kind) if isinstance(self._side, Side) else hook
+
+
+def _word_of(number: int) -> Side | Direction:
+    words: list[Side | Direction] = [*Side, *Direction]
+    return next(word for word in words if word.number == number)
 
 
 def _placement(before: Anchor | None, after: Anchor | None) -> tuple[int, tuple[bool, int] | None]:

@@ -14,8 +14,6 @@ from netkit_bpf.btf.structure import Member, Structure
 from netkit_bpf.enums import Side, Verdict
 from netkit_bpf.internal.arguments import expect, expect_in
 
-_SIDES = {"netkit/primary": Side.PRIMARY, "netkit/peer": Side.PEER}
-_VERDICTS = {-1: Verdict.NEXT, 0: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.REDIRECT}
 _SCHED_CLS = 3
 _SCHED_ACT = 4
 _REPEAT = range(1, 1 << 31)
@@ -128,7 +126,7 @@ class Program:
     @property
     def side(self) -> Side | None:
         """The side that its section names; None if it names none."""
-        return _SIDES.get(self._section)
+        return next((side for side in Side if side.section == self._section), None)
 
     @property
     def autoload(self) -> bool:
@@ -197,7 +195,8 @@ class Program:
                 raise TypeError(f"program '{self._name}' ({self._section}) sees no packet context")
             given = _sk_buff().encode(tuple(expect(context, PacketContext, "context")), "context")
         retval, data, duration, after = self._open().test_run(bytes(packet), repeat, given)
-        verdict = _VERDICTS.get(retval) if self._kind == _SCHED_CLS else None
+        known = Verdict if self._kind == _SCHED_CLS else ()
+        verdict = next((each for each in known if each.number == retval), None)
         seen = PacketContext(*_sk_buff().decode(after)) if after else None
         return TestRun(retval, verdict, data, duration, seen)
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import weakref
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from netkit_bpf._core import (
     DeviceInfo,
-    DeviceOptions,
     Namespace,
     NetlinkSocket,
     Subscription,
@@ -32,13 +31,17 @@ from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.devices.identity import Identity
+from netkit_bpf.devices.link_numbers import Number
 from netkit_bpf.devices.netns import NetNS, expect_netns
-from netkit_bpf.devices.pair_options import ADDRGENMODES, IFINDEX, fill_option, word_of
+from netkit_bpf.devices.pair_options import IFINDEX, DeviceChanges, checked_changes
 from netkit_bpf.devices.ready import unusable_address, wait_until_ready
 from netkit_bpf.devices.route import Address, Network, Route, parse_route
 from netkit_bpf.devices.statistics import Statistics
 from netkit_bpf.enums import AddrGenMode, Direction, parse
-from netkit_bpf.internal.arguments import check_device_name, expect, expect_in, expect_timeout
+from netkit_bpf.internal.arguments import check_device_name, check_known_name, expect, expect_in, expect_timeout
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _IFF_UP = 0x01
 _IFF_RUNNING = 0x40
@@ -58,6 +61,17 @@ class Device:
     >>> pair.peer.add_address("fd00::2/64")  # doctest: +SKIP
     """
 
+    mtu = Number()
+    txqueuelen = Number()
+    group = Number()
+    num_tx_queues = Number()
+    num_rx_queues = Number()
+    gso_max_segs = Number()
+    gso_max_size = Number()
+    gro_max_size = Number()
+    gso_ipv4_max_size = Number()
+    gro_ipv4_max_size = Number()
+
     def __init__(self, ifindex: int, name: str, netns: NetNS) -> None:
         self._place = (netns, ifindex)  # together: another thread may move it
         self._known_name = name
@@ -75,7 +89,7 @@ class Device:
         """Take a device of any kind by its name or ifindex.
 
         Args:
-            name: the name or the number.
+            name: the name, an alternative name (ip-link(8), property), or the number.
             netns: where it lives; the calling thread's namespace if not given.
 
         Raises:
@@ -112,11 +126,6 @@ class Device:
         return self._read().alias
 
     @property
-    def mtu(self) -> int:
-        """The largest packet, in bytes without the Ethernet header."""
-        return self._number("mtu")
-
-    @property
     def mac(self) -> str:
         """The MAC address as "02:00:00:00:00:01"; all zero on an L3 device."""
         return self._read().mac.hex(":")
@@ -127,54 +136,9 @@ class Device:
         return bool(self._read().flags & _IFF_UP)
 
     @property
-    def group(self) -> int:
-        """The number of the device's group; 0 is the default one."""
-        return self._number("group")
-
-    @property
-    def txqueuelen(self) -> int:
-        """How many packets a queueing discipline may hold."""
-        return self._number("txqueuelen")
-
-    @property
-    def num_tx_queues(self) -> int:
-        """How many transmit queues the device has."""
-        return self._number("num_tx_queues")
-
-    @property
-    def num_rx_queues(self) -> int:
-        """How many receive queues the device has."""
-        return self._number("num_rx_queues")
-
-    @property
-    def gso_max_size(self) -> int:
-        """The largest IPv6 segment that the stack hands to the device, in bytes."""
-        return self._number("gso_max_size")
-
-    @property
-    def gso_max_segs(self) -> int:
-        """How many wire packets one such segment may stand for."""
-        return self._number("gso_max_segs")
-
-    @property
-    def gro_max_size(self) -> int:
-        """The largest IPv6 packet that receiving puts together, in bytes."""
-        return self._number("gro_max_size")
-
-    @property
-    def gso_ipv4_max_size(self) -> int:
-        """The largest IPv4 segment that the stack hands to the device, in bytes."""
-        return self._number("gso_ipv4_max_size")
-
-    @property
-    def gro_ipv4_max_size(self) -> int:
-        """The largest IPv4 packet that receiving puts together, in bytes."""
-        return self._number("gro_ipv4_max_size")
-
-    @property
     def addrgenmode(self) -> AddrGenMode:
         """How the kernel makes the device's IPv6 link-local address; "none" where there is no IPv6."""
-        return word_of(ADDRGENMODES, self._read().addrgenmode, AddrGenMode.NONE)
+        return AddrGenMode.from_number(self._read().addrgenmode, AddrGenMode.NONE)
 
     @property
     def statistics(self) -> Statistics:
@@ -224,17 +188,39 @@ class Device:
         changes = Subscription(self.netns._open())
         wait_until_ready(self._why_not_ready, changes, self._known_name, timeout)
 
+    def set(self, **changes: Unpack[DeviceChanges]) -> None:
+        """Change what ip-link(8) changes, all in one message.
+
+        The kernel takes them one after the other: what it took before one that it refuses stays.
+
+        Args:
+            changes: mtu, txqueuelen, group, gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size,
+                gro_ipv4_max_size, mac, alias and addrgenmode. What is possible depends on the kind of device; the mtu
+                of an end of a pair is 68 to 65535 bytes, and each end has its own.
+
+        Raises:
+            ValueError: a value is not possible on any device.
+            OSError: the kernel says why it refuses.
+            PermissionError: CAP_NET_ADMIN is missing.
+
+        >>> pair.primary.set(mtu=9000, txqueuelen=500)  # doctest: +SKIP
+        """
+        if not changes:
+            raise TypeError("say what to change: set(mtu=9000)")
+        options = checked_changes(changes)
+        device_change(*self._verified(), options, f"set the {' and '.join(changes)} of {self._known_name}")
+
     def set_mtu(self, mtu: int) -> None:
-        """Set the largest packet, 68 to 65535 bytes; of a pair each end has its own."""
-        self._change("mtu", mtu)
+        """Set the largest packet, in bytes: `set(mtu=...)`."""
+        self.set(mtu=mtu)
 
     def set_group(self, group: int) -> None:
-        """Put the device into a group, by number."""
-        self._change("group", group)
+        """Put the device into a group, by number: `set(group=...)`."""
+        self.set(group=group)
 
     def set_alias(self, alias: str) -> None:
-        """Give the device a text for people, at most 255 bytes; an empty one takes it away."""
-        self._change("alias", alias)
+        """Give the device a text for people, at most 255 bytes; an empty one takes it away: `set(alias=...)`."""
+        self.set(alias=alias)
 
     def rename(self, name: str) -> None:
         """Give the device another name; programs on its hooks stay.
@@ -266,26 +252,40 @@ class Device:
         self._place = (netns, moved.ifindex)
         self._known_name = moved.name
 
-    def add_address(self, cidr: str | Interface, *, nodad: bool = True) -> None:
+    def add_address(self, cidr: str | Interface, *, peer: str | Address | None = None, nodad: bool = True) -> None:
         """Add an address.
 
         Args:
             cidr: the address with its prefix length, "fd00::1/64" or "10.0.0.1/24".
+            peer: the address of the other end of a point-to-point link; the prefix length is then the peer's.
             nodad: an IPv6 address is usable at once; False lets the kernel look for duplicates first, which
                 takes about a second. On netkit devices it does not, unless net.ipv6.conf.NAME.accept_dad says so.
 
         Raises:
-            ValueError: `cidr` is no address.
+            ValueError: `cidr` or `peer` is no address, or they are of two families.
             FileExistsError: the device has it already.
         """
-        interface = _parse(cidr)
+        interface = _check_address(cidr)
         flags = _IFA_F_NODAD if expect(nodad, bool, "nodad") and interface.version == 6 else 0
-        address_add(*self._verified(), interface.ip.packed, interface.network.prefixlen, flags)
+        other = _check_peer(peer, interface)
+        address_add(*self._verified(), interface.ip.packed, interface.network.prefixlen, flags, other)
 
-    def remove_address(self, cidr: str | Interface) -> None:
-        """Remove an address; OSError (EADDRNOTAVAIL) if the device does not have it."""
-        interface = _parse(cidr)
-        address_remove(*self._verified(), interface.ip.packed, interface.network.prefixlen, 0)
+    def remove_address(self, cidr: str | Interface, *, peer: str | Address | None = None) -> None:
+        """Remove an address.
+
+        The kernel removes the secondary addresses of an IPv4 network with its first one, unless
+        net.ipv4.conf.NAME.promote_secondaries says otherwise.
+
+        Args:
+            cidr: as `addresses` lists it.
+            peer: tells addresses apart that differ in nothing else; not given, one without a peer comes first.
+
+        Raises:
+            OSError: EADDRNOTAVAIL, the device does not have it.
+        """
+        interface = _check_address(cidr)
+        other = _check_peer(peer, interface)
+        address_remove(*self._verified(), interface.ip.packed, interface.network.prefixlen, 0, other)
 
     def add_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
         """Add a route over this device to the main table.
@@ -340,11 +340,6 @@ class Device:
     def detach(self, program: Program | AttachedProgram, direction: Direction | str) -> None:
         """Take a program off a tcx hook that no link holds; errors are those of `Hook.detach`."""
         self.hook(direction).detach(program)
-
-    def _change(self, key: str, value: object) -> None:
-        options = DeviceOptions()
-        fill_option(options, key, value, key)
-        device_change(*self._verified(), options, f"set the {key} of {self._known_name}")
 
     def _target(self) -> tuple[NetlinkSocket, tuple[int, str]]:
         """What the extension needs to reach the device."""
@@ -423,20 +418,30 @@ def delete_device(device: Device) -> bool:
 
 
 def find_device(which: str | int, netns: NetNS) -> DeviceInfo:
-    """Look a device up by its name or ifindex."""
+    """Look a device up by its name, an alternative name or its ifindex."""
     if isinstance(which, int):
         number = expect_in(which, IFINDEX, "ifindex")
         return device_get(netns._netlink(), (number, f"number {number}"))
-    return device_find(netns._netlink(), check_device_name(which, "name"))
+    return device_find(netns._netlink(), check_known_name(which, "name"))
 
 
 def _packed(route: Route) -> tuple[bytes, int, bytes | None]:
     return route.dst.network_address.packed, route.dst.prefixlen, None if route.via is None else route.via.packed
 
 
-def _parse(cidr: str | Interface) -> Interface:
+def _check_address(cidr: str | Interface) -> Interface:
     if isinstance(cidr, (ipaddress.IPv4Interface, ipaddress.IPv6Interface)):
         return cidr
     if "/" not in expect(cidr, str, "address"):
         raise ValueError(f"{cidr!r} has no prefix length: write it as in 'fd00::1/64'")
     return ipaddress.ip_interface(cidr)
+
+
+def _check_peer(peer: str | Address | None, interface: Interface) -> bytes | None:
+    if peer is None:
+        return None
+    if not isinstance(peer, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        peer = ipaddress.ip_address(expect(peer, str, "peer"))
+    if peer.version != interface.version:
+        raise ValueError(f"peer {peer}: {interface} has another family")
+    return peer.packed

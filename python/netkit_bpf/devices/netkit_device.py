@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from netkit_bpf._core import device_list, single_create
 from netkit_bpf.devices.device import Device, delete_device, find_device
 from netkit_bpf.devices.netns import NetNS, expect_netns
-from netkit_bpf.devices.pair_options import MODES, DeviceOptions, pair_spec, word_of
+from netkit_bpf.devices.pair_options import DeviceOptions, pair_spec
 from netkit_bpf.enums import Mode
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class NetkitDevice(Device):
     @property
     def mode(self) -> Mode:
         """The mode, read from the kernel."""
-        return word_of(MODES, self._read().mode)
+        return Mode.from_number(self._read().mode)
 
     @property
     def headroom(self) -> int:

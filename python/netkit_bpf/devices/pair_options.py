@@ -5,45 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 from netkit_bpf._core import DeviceOptions as CoreDeviceOptions
 from netkit_bpf._core import PairSpec
+from netkit_bpf.devices.link_numbers import LINK_NUMBERS
 from netkit_bpf.devices.owner import Owner
 from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, parse
 from netkit_bpf.internal.arguments import check_device_name, expect, expect_in
 
-MODES = {Mode.L2: 0, Mode.L3: 1}
-POLICIES = {Policy.FORWARD: 0, Policy.BLACKHOLE: 2}
-SCRUBS = {Scrub.NONE: 0, Scrub.DEFAULT: 1}
-ADDRGENMODES = {  # enum in6_addr_gen_mode
-    AddrGenMode.EUI64: 0,
-    AddrGenMode.NONE: 1,
-    AddrGenMode.STABLE_SECRET: 2,
-    AddrGenMode.RANDOM: 3,
-}
-
 IFINDEX = range(1, 1 << 31)
 _ROOM = range(65536)
-_U32 = range(1 << 32)
-_GSO_MAX_SIZE = 8 * 65535  # include/linux/netdevice.h
-# What is one number, as ip-link(8) names it, and its range in drivers/net/netkit.c and net/core/rtnetlink.c.
-NUMBERS = {
-    "mtu": range(68, 65536),
-    "txqueuelen": range(1 << 31),
-    "group": _U32,
-    "num_tx_queues": range(1, 4097),
-    "num_rx_queues": range(1, 4097),
-    "gso_max_segs": range(1, 65536),
-    "gso_max_size": range(1, _GSO_MAX_SIZE + 1),
-    "gro_max_size": range(1, _GSO_MAX_SIZE + 1),
-    "gso_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
-    "gro_ipv4_max_size": range(1, _GSO_MAX_SIZE + 1),
-}
 # An end of its own: the peer does not take these from the primary.
 _EACH_ITS_OWN = {"alias", "ifindex", "mac"}
-
-_W = TypeVar("_W")
 
 
 class DeviceOptions(TypedDict, total=False):
@@ -76,6 +50,22 @@ class DeviceOptions(TypedDict, total=False):
     gro_ipv4_max_size: int
     addrgenmode: AddrGenMode | str
     ifindex: int
+
+
+class DeviceChanges(TypedDict, total=False):
+    """What ip-link(8) changes on a device of any kind, as in `DeviceOptions`, with mtu and mac."""
+
+    mtu: int
+    mac: str
+    alias: str
+    group: int
+    txqueuelen: int
+    gso_max_size: int
+    gso_max_segs: int
+    gro_max_size: int
+    gso_ipv4_max_size: int
+    gro_ipv4_max_size: int
+    addrgenmode: AddrGenMode | str
 
 
 class PairOptions(DeviceOptions, total=False):
@@ -116,13 +106,13 @@ def pair_spec(
     if not single:
         spec.peer.name = _peer_name(name, peer_name)
     parsed_mode = parse(Mode, mode, "mode")
-    spec.mode = MODES[parsed_mode]
-    spec.policy = POLICIES[parse(Policy, policy, "policy")]
-    spec.peer_policy = POLICIES[parse(Policy, peer_policy, "peer_policy")]
+    spec.mode = parsed_mode.number
+    spec.policy = parse(Policy, policy, "policy").number
+    spec.peer_policy = parse(Policy, peer_policy, "peer_policy").number
     if scrub is not None:
-        spec.scrub = SCRUBS[parse(Scrub, scrub, "scrub")]
+        spec.scrub = parse(Scrub, scrub, "scrub").number
     if peer_scrub is not None:
-        spec.peer_scrub = SCRUBS[parse(Scrub, peer_scrub, "peer_scrub")]
+        spec.peer_scrub = parse(Scrub, peer_scrub, "peer_scrub").number
     spec.headroom = _check_room(headroom, "headroom")
     spec.tailroom = _check_room(tailroom, "tailroom")
     _fill_ends(spec, ends, parsed_mode, single)
@@ -146,19 +136,20 @@ def _peer_name(name: str, peer_name: str | None) -> str:
 
 def _unknown(option: str, allowed: set[str]) -> str:
     import difflib
-    import inspect
 
-    allowed = allowed | (inspect.signature(pair_spec).parameters.keys() - {"ends", "single"})
     alike = difflib.get_close_matches(option, allowed, 1)
     hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(sorted(allowed))}"
     return f"{option!r} is not an option here: {hint}"
 
 
 def _fill_ends(spec: PairSpec, options: Mapping[str, object], mode: Mode, single: bool) -> None:
-    allowed = {"mtu", "mac", *DeviceOptions.__annotations__}
+    allowed = {"mac", "mtu", *DeviceOptions.__annotations__}
     if not single:
         allowed |= {f"peer_{key}" for key in allowed}
     if unknown := options.keys() - allowed:
+        import inspect
+
+        allowed |= inspect.signature(pair_spec).parameters.keys() - {"ends", "single"}
         raise TypeError(_unknown(sorted(unknown)[0], allowed))
     given = {key: value for key, value in options.items() if value is not None}
     if "peer_ifindex" in given and "ifindex" not in given:
@@ -172,31 +163,42 @@ def _fill_ends(spec: PairSpec, options: Mapping[str, object], mode: Mode, single
 
 
 def fill_option(end: CoreDeviceOptions, key: str, value: object, argument: str, mode: Mode | None = None) -> None:
-    """Check one option and put it in; `argument` is what the caller calls it."""
-    if key in NUMBERS:
-        end.set_number(key, expect_in(value, NUMBERS[key], argument))
+    """Check one option of a new device and put it in; `argument` is what the caller calls it."""
+    if key in LINK_NUMBERS:
+        end.set_number(key, expect_in(value, LINK_NUMBERS[key].at_creation, argument))
     elif key == "ifindex":
         end.ifindex = expect_in(value, IFINDEX, argument)
-    elif key == "alias":
+    elif key == "mac" and mode is Mode.L3:
+        raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+    else:
+        _fill_other(end, key, value, argument)
+
+
+def checked_changes(given: Mapping[str, object]) -> CoreDeviceOptions:
+    """Check what a device is to become; the keys are those of `DeviceChanges`."""
+    options = CoreDeviceOptions()
+    for key, value in given.items():
+        if key not in DeviceChanges.__annotations__:
+            raise TypeError(_unknown(key, set(DeviceChanges.__annotations__)))
+        later = LINK_NUMBERS[key].later if key in LINK_NUMBERS else None
+        if later is None:
+            _fill_other(options, key, value, key)
+        else:
+            options.set_number(key, expect_in(value, later, key))
+    return options
+
+
+def _fill_other(end: CoreDeviceOptions, key: str, value: object, argument: str) -> None:
+    if key == "alias":
         end.alias = _check_alias(value, argument)
     elif key == "addrgenmode":
-        end.addrgenmode = ADDRGENMODES[parse(AddrGenMode, expect(value, str, argument), argument)]
+        end.addrgenmode = parse(AddrGenMode, expect(value, str, argument), argument).number
     else:
-        end.mac = _check_mac(value, mode, argument)
+        end.mac = _check_mac(value, argument)
 
 
 def _check_room(value: int | None, argument: str) -> int | None:
     return None if value is None else expect_in(value, _ROOM, argument)
-
-
-def word_of(numbers: dict[_W, int], number: int | None, missing: _W | None = None) -> _W:
-    """Return the word for the kernel's number; `missing` where it gives none."""
-    for word, known in numbers.items():
-        if known == number:
-            return word
-    if number is None and missing is not None:
-        return missing
-    raise ValueError(f"the kernel says {number}, which is none of {', '.join(str(word) for word in numbers)}")
 
 
 def _check_alias(alias: object, argument: str) -> str:
@@ -206,9 +208,7 @@ def _check_alias(alias: object, argument: str) -> str:
     return checked
 
 
-def _check_mac(mac: object, mode: Mode | None, argument: str) -> list[int]:
-    if mode is Mode.L3:
-        raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+def _check_mac(mac: object, argument: str) -> list[int]:
     text = expect(mac, str, argument)
     try:
         octets = list(bytes.fromhex(text.replace(":", "")))

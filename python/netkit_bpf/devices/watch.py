@@ -12,9 +12,6 @@ from netkit_bpf.devices.netns import NetNS, find_netns
 from netkit_bpf.enums import ChangeKind, Side
 from netkit_bpf.internal.event_stream import EventStream
 
-_SIDES = (Side.PRIMARY, Side.PEER)
-_KINDS = (ChangeKind.UP, ChangeKind.DOWN, ChangeKind.RENAMED, ChangeKind.MOVED, ChangeKind.DELETED)
-
 
 class DeviceChange(NamedTuple):
     """Something that happened to one end of a pair.
@@ -79,7 +76,9 @@ class Watch(EventStream[DeviceChange]):
 
     def _event(self, core: PairWatch, change: Change) -> DeviceChange:
         netns = None if change.nsid is None else self._follow(core, change.side, change.nsid)
-        return DeviceChange(_SIDES[change.side], _KINDS[change.kind], change.name, change.ifindex, netns)
+        return DeviceChange(
+            Side.from_number(change.side), ChangeKind.from_number(change.kind), change.name, change.ifindex, netns
+        )
 
     def _follow(self, core: PairWatch, side: int, nsid: int) -> NetNS | None:
         with contextlib.suppress(OSError):  # what is gone meanwhile, and what we may not look into

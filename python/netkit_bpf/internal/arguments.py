@@ -10,6 +10,10 @@ _T = TypeVar("_T")
 _LONGEST = 1e9  # seconds: 31 years. Longer ones, math.inf among them, are for ever, and overflow nothing.
 _MIB = 1 << 20
 _NAME_MAX = 15  # IFNAMSIZ with its terminating zero is 16
+_ALTERNATIVE_NAME_MAX = 127  # ALTIFNAMSIZ
+# White space is what the kernel's isspace() says of a byte (lib/ctype.c): these and 0xa0, Latin-1's no-break space.
+_NOT_IN_NAMES = "/:%\0\t\n\v\f\r "
+_SPACE = 0xA0
 
 
 def expect(value: object, kind: type[_T], argument: str, hint: str = "") -> _T:
@@ -31,23 +35,44 @@ def expect_in(value: object, allowed: range, argument: str) -> int:
 
 
 def check_device_name(name: str, argument: str) -> str:
-    """Refuse what the kernel's dev_valid_name() refuses, and patterns, which name no device."""
-    if not expect(name, str, argument):
-        raise ValueError(f"{argument} is empty: a device needs a name")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"{argument} {name!r} is no UTF-8: take a device that has it by its ifindex, and give it another"
-        ) from None
+    """Refuse what the kernel's dev_valid_name() refuses as a new name, and patterns, which name no device."""
+    size = len(_raw_name(name, argument))
     if size > _NAME_MAX:
         raise ValueError(f"{argument} {name!r} has {size} bytes, a device name at most {_NAME_MAX}")
-    if name in {".", "..", "all", "default"} or any(c in "/:%\0" or c.isspace() for c in name):
+    if name in {".", "..", "all", "default"} or any(c in _NOT_IN_NAMES for c in name):
         raise ValueError(
             f"{argument} {name!r} must not contain '/', ':', '%', NUL or white space,"
             " nor be '.', '..', 'all' or 'default'"
         )
+    if (bad := next((c for c in name if _SPACE in c.encode()), None)) is not None:
+        raise ValueError(
+            f"{argument} {name!r} must not contain {bad!r}: one of its bytes is 0xa0, which the kernel takes for white"
+            " space"
+        )
     return name
+
+
+def check_known_name(name: str, argument: str) -> str:
+    """Refuse what cannot be a device's name or alternative name, which can be nearly any text."""
+    size = len(_raw_name(name, argument))
+    if size > _ALTERNATIVE_NAME_MAX:
+        raise ValueError(
+            f"{argument} {name!r} has {size} bytes, an alternative device name at most {_ALTERNATIVE_NAME_MAX}"
+        )
+    if "\0" in name:
+        raise ValueError(f"{argument} {name!r} must not contain NUL")
+    return name
+
+
+def _raw_name(name: str, argument: str) -> bytes:
+    if not expect(name, str, argument):
+        raise ValueError(f"{argument} is empty: a device needs a name")
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{argument} {name!r} is no UTF-8: take a device that has it by its ifindex, and give it another"
+        ) from None
 
 
 def expect_timeout(timeout: float | None, argument: str = "timeout") -> float | None:

@@ -42,12 +42,14 @@ void bind_addresses(py::module_& module) {
   const auto on_address = [&](const char* name, auto change) {
     module.def(
         name,
-        [change](NetlinkSocket& netlink, const Ref& ref, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
-          const Address address = to_address(ip, prefix_len, flags);
+        [change](NetlinkSocket& netlink, const Ref& ref, const py::bytes& ip, uint8_t prefix_len, uint32_t flags,
+                 const std::optional<py::bytes>& peer) {
+          Address address = to_address(ip, prefix_len, flags);
+          if (peer) address.peer = bytes_of(*peer);
           const WithoutGil release;  // the address is a copy
           change(netlink, {ref.first, ref.second}, address);
         },
-        py::arg("netlink"), py::arg("device"), py::arg("ip"), py::arg("prefix_len"), py::arg("flags"));
+        py::arg("netlink"), py::arg("device"), py::arg("ip"), py::arg("prefix_len"), py::arg("flags"), py::arg("peer"));
   };
   on_address("address_add", &address::add);
   on_address("address_remove", &address::remove);

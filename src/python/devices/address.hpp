@@ -21,7 +21,7 @@ inline std::array<uint8_t, 16> bytes_of(const std::string& packed) {
 }
 
 inline Address to_address(const std::string& packed, uint8_t prefix_len, uint32_t flags) {
-  return {family_of(packed), bytes_of(packed), prefix_len, flags};
+  return {family_of(packed), bytes_of(packed), prefix_len, flags, {}};
 }
 
 }  // namespace netkit_bpf::python

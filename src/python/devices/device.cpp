@@ -31,6 +31,17 @@ void set_number(DeviceOptions& options, const std::string& name, uint32_t value)
   options.numbers.at(link_number(name)) = value;
 }
 
+py::tuple to_tuple(const NumberRange& range) { return py::make_tuple(range.lowest, range.highest); }
+
+void bind_link_numbers(py::module_& module) {
+  py::list rows;
+  for (const LinkNumber& row : link_numbers) {
+    const py::object later = row.later ? py::object(to_tuple(*row.later)) : py::none();
+    rows.append(py::make_tuple(row.name, row.word, row.key, to_tuple(row.at_creation), later, row.what));
+  }
+  module.attr("LINK_NUMBERS") = py::tuple(rows);
+}
+
 void bind_info(py::module_& module) {
   py::class_<DeviceInfo>(module, "DeviceInfo")
       .def_readonly("ifindex", &DeviceInfo::ifindex)
@@ -65,6 +76,7 @@ void bind_info(py::module_& module) {
 }  // namespace
 
 void bind_devices(py::module_& module) {
+  bind_link_numbers(module);
   bind_info(module);
   module.def(
       "device_find", [](NetlinkSocket& netlink, const std::string& name) { return device::get(netlink, name); },

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
@@ -231,3 +233,50 @@ def test_a_pair_is_not_thought_gone_because_its_namespace_was_let_go(pair: Netki
     with pytest.raises(ValueError, match="let go of its network namespace"):
         same.delete()
     assert pair.primary.is_up
+
+
+@pytest.mark.parametrize("name", ["short", "x" * 16, "é" * 60 + "1234567", "a:b,%d.and.more", "all", "🦀" * 31])
+def test_a_device_is_found_by_an_alternative_name(pair: NetkitPair, name: str) -> None:
+    pair.primary.netns.run(["ip", "link", "property", "add", "dev", "ve0", "altname", name], check=True)
+    found = Device.open(name, pair.primary.netns)
+    assert (found.ifindex, found.name) == (pair.primary.ifindex, "ve0")
+    with pytest.raises(OSError, match="No such device"):
+        Device.open(name[:-1], pair.primary.netns)
+
+
+def test_what_is_no_name_at_all_is_refused() -> None:
+    for name, text in {
+        "": "name is empty",
+        "x" * 128: "has 128 bytes, an alternative device name at most 127",
+        "a\0b": "must not contain NUL",
+    }.items():
+        with pytest.raises(ValueError, match=text):
+            Device.open(name)
+
+
+def kernel_takes(netns: NetNS, name: str, new: str) -> bool:
+    """Rename a device by ioctl(2), SIOCSIFNAME, which asks nobody but the kernel."""
+    with netns.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, 0x8923, struct.pack("16s16s", name.encode(), new.encode()))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return False
+    return True
+
+
+def test_a_letter_is_refused_in_a_name_where_the_kernel_refuses_it(pair: NetkitPair) -> None:
+    device = pair.primary
+    device.down()  # before 6.2 it must be
+    for number in (*range(1, 0x180), 0x1680, *range(0x2000, 0x2070), 0x3000, 0xFEFF, 0x1F620):
+        letter = chr(number)
+        if letter == "%":
+            continue  # a pattern, to the kernel too
+        if kernel_takes(device.netns, "ve0", f"a{letter}"):
+            device.rename(f"b{letter}")
+            assert device.name == f"b{letter}"
+            device.rename("ve0")
+        else:
+            with pytest.raises(ValueError, match="must not contain"):
+                device.rename(f"b{letter}")

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Words and the numbers behind them: one table for the core, the bindings and what Python makes of them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+namespace netkit_bpf {
+
+template <typename Number>
+struct Word {
+  const char* text;
+  Number number;
+};
+
+template <typename Number, size_t count>
+using Words = std::array<Word<Number>, count>;
+
+// The word for a number of the table; "unknown" for another one.
+template <typename Number, size_t count>
+constexpr const char* word_of(const Words<Number, count>& words, Number number) {
+  for (const Word<Number>& each : words) {
+    if (each.number == number) return each.text;
+  }
+  return "unknown";
+}
+
+}  // namespace netkit_bpf
