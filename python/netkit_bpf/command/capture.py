@@ -78,7 +78,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="NAME",
         help="a pair, by its primary; several may be",
     )
-    add_option(parser)
+    add_option(parser, short=())
+    parser.add_argument("-n", action="count", help="addresses stay numbers, as they do here anyway")
     parser.add_argument("-w", dest="file", required=True, metavar="FILE", help="what to write; - is standard output")
     add_limits(parser)
     parser.add_argument(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netkit_bpf.bpf.compiler import find_clang
-from netkit_bpf.command.output import printable, say
+from netkit_bpf.command.output import say
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.errors import NotSupportedError
@@ -172,15 +172,17 @@ _ITEMS: list[tuple[str, bool, Callable[[], tuple[bool | None, str]]]] = [
 ]
 
 
-_ADVICE = """netkit-bpf monitor cannot run here; see above.
-In a clone of the project, make demo and make vm run it in a virtual machine."""
+_ADVICE = (
+    "netkit-bpf monitor cannot run here; see above.",
+    "In a clone of the project, make demo and make vm run it in a virtual machine.",
+)
 
 
 def main() -> int:
     """Print one line an item; the status is 0 if the monitor can run here, else 1."""
     runs = True
     for finding in examine():
-        say(printable(str(finding)))
+        say(str(finding))
         runs = runs and not (finding.needed and finding.ok is not True)
-    say("netkit-bpf monitor can run here." if runs else _ADVICE)
+    say(*(["netkit-bpf monitor can run here."] if runs else _ADVICE))
     return 0 if runs else 1

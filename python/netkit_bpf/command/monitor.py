@@ -11,7 +11,8 @@ import time
 import warnings
 from contextlib import ExitStack
 
-from netkit_bpf.command.output import note, say
+from netkit_bpf.command.output import note, say, say_json
+from netkit_bpf.command.selection import add_option, netns_of
 from netkit_bpf.command.signals import Stop
 from netkit_bpf.command.usage import add_limits
 from netkit_bpf.devices.netns import NetNS
@@ -50,19 +51,20 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _pair(arguments: argparse.Namespace) -> NetkitPair:
     name = arguments.name
+    netns = netns_of(arguments) or NetNS.current()
     if arguments.existing:
         try:
-            return NetkitPair.open(name)
+            return NetkitPair.open(name, netns)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             raise OSError(error.errno, f"there is no device {name} here; without --existing one is made") from None
     try:
-        return NetkitPair.create(name, peer_name=arguments.peer_name, mode=arguments.mode or Mode.L3)
+        return NetkitPair.create(name, peer_name=arguments.peer_name, mode=arguments.mode or Mode.L3, netns=netns)
     except FileExistsError as error:
-        if not _is_netkit(name):
+        if not _is_netkit(name, netns):
             raise  # a stranger's
-        if any(orphan.name == name for orphan in orphans(NetNS.current())):
+        if any(orphan.name == name for orphan in orphans(netns)):
             advice = "whoever made it was killed: remove it with netkit-bpf reap"
         else:
             advice = (
@@ -72,9 +74,9 @@ def _pair(arguments: argparse.Namespace) -> NetkitPair:
         raise FileExistsError(error.errno, f"{error.strerror}: {advice}") from None
 
 
-def _is_netkit(name: str) -> bool:
+def _is_netkit(name: str, netns: NetNS) -> bool:
     try:
-        NetkitPair.open(name)
+        NetkitPair.open(name, netns)
     except (OSError, NotAPairError):
         return False
     return True
@@ -88,7 +90,7 @@ def _announce(arguments: argparse.Namespace, pair: NetkitPair) -> None:
     primary, peer = pair.add_link_local()
     note(
         f"made {name} ({primary.ip}) and {pair.peer.name} ({peer.ip}), {pair.mode}."
-        f" Try: ping {peer.ip}%{name}   Ctrl-C ends and removes them."
+        f" Try{' there' if arguments.netns else ''}: ping {peer.ip}%{name}   Ctrl-C ends and removes them."
     )
 
 
@@ -106,7 +108,10 @@ def _print_events(arguments: argparse.Namespace, monitor: Monitor, stop: Stop) -
             return  # closed by a signal just before
         if not events:
             return
-        say("\n".join(_json(event) if arguments.json else str(event) for event in events))
+        if arguments.json:
+            say_json(*map(_json, events))
+        else:
+            say(*map(str, events))
         if left is not None:
             left -= len(events)
 
@@ -115,7 +120,7 @@ def _print_stats(arguments: argparse.Namespace, monitor: Monitor) -> None:
     if arguments.json:
         stats = monitor.stats
         sides = {side: each._asdict() for side, each in stats._asdict().items()}
-        say(json.dumps({"type": "stats", **sides, "reading": stats.reading._asdict()}))
+        say_json(json.dumps({"type": "stats", **sides, "reading": stats.reading._asdict()}))
     else:
         note(str(monitor.stats))
 
@@ -134,6 +139,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         " remove it on Ctrl-C. Needs root.",
     )
     parser.add_argument("--name", default="nk0", help="name of the primary (default: %(default)s)")
+    add_option(parser, short=())
     parser.add_argument("--peer-name", metavar="NAME", help="name of the peer (default: the primary's and a p)")
     parser.add_argument("--mode", choices=("l2", "l3"), help="of the new pair (default: l3)")
     parser.add_argument(

@@ -7,9 +7,10 @@ import argparse
 import json
 from typing import Any
 
-from netkit_bpf.command.output import say
+from netkit_bpf.command.output import say, say_json
 from netkit_bpf.command.selection import add_option, netns_of, open_named
 from netkit_bpf.devices.device import Device
+from netkit_bpf.devices.link_numbers import LINK_NUMBERS
 from netkit_bpf.devices.netkit_device import NetkitDevice, single_devices
 from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.enums import Policy, Scrub
@@ -19,6 +20,7 @@ def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     """Add the subcommand and its options."""
     parser = actions.add_parser(
         "show",
+        aliases=["list"],
         help="show pairs",
         description="Show a pair, or all that have an end in the namespace; single netkit devices too.",
     )
@@ -37,10 +39,10 @@ def _show(arguments: argparse.Namespace) -> int:
         found = [open_named(arguments.name, arguments)]
     described = [_describe_single(each) if isinstance(each, NetkitDevice) else _describe(each) for each in found]
     if arguments.json:
-        say(json.dumps(described))
+        say_json(json.dumps(described))
     else:
         for pair in described:
-            say(_text(pair))
+            say(*_lines(pair))
     return 0
 
 
@@ -78,16 +80,9 @@ def _describe_end(device: Device, policy: Policy | None, scrub: Scrub | None) ->
         "ifname": device.name,
         "netns": device.netns.name,
         "up": device.is_up,
-        "mtu": device.mtu,
         "policy": policy,
         "scrub": scrub,
-        "group": device.group,
-        "txqlen": device.txqueuelen,
-        "num_tx_queues": device.num_tx_queues,
-        "num_rx_queues": device.num_rx_queues,
-        "gso_max_size": device.gso_max_size,
-        "gso_max_segs": device.gso_max_segs,
-        "gro_max_size": device.gro_max_size,
+        **{row.key: getattr(device, row.name) for row in LINK_NUMBERS.values()},
         "inet6_addr_gen_mode": device.addrgenmode,
         "address": device.mac,
         "ifalias": device.alias,
@@ -95,7 +90,7 @@ def _describe_end(device: Device, policy: Policy | None, scrub: Scrub | None) ->
     }
 
 
-def _text(pair: dict[str, Any]) -> str:
+def _lines(pair: dict[str, Any]) -> list[str]:
     """Three lines: the pair and each end, with what most readers look for. Two of a single device."""
     is_single = pair["pairing"] == "single"
     lines = [f"{pair['primary']['ifname']}: {pair['mode']}{' single' if is_single else ''}"]
@@ -112,4 +107,4 @@ def _text(pair: dict[str, Any]) -> str:
             words.append(f"address {end['address']}")
         words += end["addr_info"]
         lines.append("    " + " ".join(words))
-    return "\n".join(lines)
+    return lines

@@ -13,20 +13,19 @@ from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
 
 
-def add_option(parser: argparse.ArgumentParser, default: str = "this one") -> None:
-    """Add the option that says where to work."""
+def add_option(parser: argparse.ArgumentParser, default: str = "this one", short: tuple[str, ...] = ("-n",)) -> None:
+    """Add the option that says where to work, which is the same for all subcommands."""
     parser.add_argument(
-        "-n",
-        "--in",
-        dest="inside",
+        *short,
+        "--netns",
         metavar="NETNS",
-        help=f"the network namespace to work in, by name, path or process id, as ip -n (default: {default})",
+        help=f"the network namespace to work in, by name, path or process id (default: {default})",
     )
 
 
 def netns_of(arguments: argparse.Namespace) -> NetNS | None:
     """The namespace to work in; None if none was named."""
-    return None if arguments.inside is None else open_netns(arguments.inside)
+    return None if arguments.netns is None else open_netns(arguments.netns)
 
 
 def open_netns(text: str) -> NetNS:
@@ -67,5 +66,5 @@ def _told_where(name: str, arguments: argparse.Namespace) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
-        where = f"network namespace {arguments.inside}" if arguments.inside else "this network namespace"
+        where = f"network namespace {arguments.netns}" if arguments.netns else "this network namespace"
         raise OSError(error.errno, f"there is no device {name} in {where}: see netkit-bpf pair show") from None

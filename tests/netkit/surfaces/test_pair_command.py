@@ -118,7 +118,7 @@ def test_a_pair_is_changed_and_moved_as_said(command: Command, place: NetNS) -> 
     with NetNS.create("nk-test-elsewhere") as elsewhere:
         command(
             "pair set nk0 --policy blackhole --peer-policy blackhole --mtu 2000 --group 3 --name nk1 --up"
-            " --peer-mtu 2001 --peer-alias far --peer-name nk2 --peer-netns nk-test-elsewhere"
+            " --peer-mtu 2001 --peer-alias far --peer-name nk2 --peer-move nk-test-elsewhere"
         )
         (pair,) = json.loads(command("pair show nk1 --json"))
         primary, peer = pair["primary"], pair["peer"]
@@ -129,6 +129,47 @@ def test_a_pair_is_changed_and_moved_as_said(command: Command, place: NetNS) -> 
         assert "\n    peer     nk2 " in command("pair show nk1")
         command("pair delete nk1")
         assert [each["ifname"] for each in ip(elsewhere, "link")] == ["lo"]
+
+
+def test_what_create_sets_set_changes(command: Command, place: NetNS) -> None:
+    numbers = "--mtu 2000 --txqueuelen 77 --group 5 --gso-max-size 70000 --gso-max-segs 9 --gro-max-size 80000"
+    rest = "--address 02:00:00:00:00:07 --addrgenmode none --alias changed"
+    command("pair add nk0 --mode l2")
+    command(f"pair set nk0 {numbers} {rest} {f'{numbers} {rest}'.replace('--', '--peer-').replace(':07', ':08')}")
+    command(f"pair add nk1 --mode l2 {numbers} {rest} --peer-alias changed --peer-address 02:00:00:00:00:08")
+    changed, created = json.loads(command("pair list --json"))
+    for side, theirs in (("primary", "nk0"), ("peer", "nk0p")):
+        assert_agrees(changed[side], ip(place, "link", "show", theirs)[0])
+        for each in (changed, created):
+            del each[side]["ifindex"], each[side]["ifname"], each[side]["addr_info"]
+    assert changed == created
+    refused = command("pair set nk0 --mtu 67", status=1)
+    assert refused.startswith("netkit-bpf: set the mtu of nk0: Invalid argument (kernel: mtu less than device minimum")
+    assert command("pair set nk0 --peer-gso-max-segs 0", status=1) == (
+        "netkit-bpf: --peer-gso-max-segs must be 1 to 65535, not 0\n"
+    )
+    command("pair del nk0 nk1")
+    assert command("pair list") == ""
+
+
+def test_names_and_aliases_of_others_cannot_steer_the_terminal(command: Command, place: NetNS) -> None:
+    NetkitPair.create("nk\x1b[2J", peer_name="nk\u202e1", alias="a\nnk9: l3\x07", netns=place)
+    text = command("pair show")
+    assert text.isprintable() or set(text) - {"\n"} == {each for each in text if each.isprintable()}
+    assert text.splitlines()[0] == r"nk\x1b[2J: l3"
+    assert r"alias a\nnk9: l3\x07" in text
+    (shown,) = json.loads(command("pair show --json"))
+    assert (shown["primary"]["ifname"], shown["peer"]["ifname"]) == ("nk\x1b[2J", "nk\u202e1")
+    assert shown["primary"]["ifalias"] == "a\nnk9: l3\x07"
+    NetkitPair.open("nk\x1b[2J", place).delete()
+
+
+def test_a_pair_is_found_by_an_alternative_name(command: Command, place: NetNS) -> None:
+    command("pair create nk0")
+    long = "a-name-that-is-longer-than-fifteen-bytes"
+    place.run(["ip", "link", "property", "add", "dev", "nk0p", "altname", long], check=True)
+    assert command(f"pair show {long}").startswith("nk0: l3\n")
+    command(f"pair delete {long}")
 
 
 def test_a_single_device_is_shown_changed_and_deleted(command: Command, place: NetNS) -> None:

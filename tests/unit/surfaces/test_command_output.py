@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf.command.output import note, printable, say
+from netkit_bpf.command.output import note, printable, say, say_json
 from netkit_bpf.events.pcapng_file import BlockFile
 from netkit_bpf.internal.writing import write_all
 
@@ -32,13 +32,22 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "shown"), NAMES)
-def test_a_terminal_is_told_nothing_that_it_would_obey(name: str, shown: str) -> None:
+def test_a_terminal_is_told_nothing_that_it_would_obey(
+    name: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert printable(name) == shown
+    say(name, "second")
+    assert capsys.readouterr().out == f"{shown}\nsecond\n"
 
 
 def test_a_diagnostic_keeps_its_lines_and_escapes_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
-    note("one\ntwo \x1b[2J")
-    assert capsys.readouterr().err == "netkit-bpf: one\ntwo \\x1b[2J\n"
+    note("one\nnetkit-bpf: two \x1b[2J")  # which does not look like one more
+    assert capsys.readouterr().err == "netkit-bpf: one\n  netkit-bpf: two \\x1b[2J\n"
+
+
+def test_json_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    say_json('{"name": "\x7f"}')
+    assert capsys.readouterr().out == '{"name": "\x7f"}\n'
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
@@ -47,7 +56,7 @@ def test_what_an_encoding_lacks_is_escaped(encoding: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdout", out)
     say("größe \u2192 \udcff")
     written = out.buffer.getvalue()
-    assert written.decode(encoding).endswith("\\udcff\n")
+    assert written.decode(encoding).endswith("\\xff\n")
     assert written.startswith(b"gr\\xf6" if encoding == "ascii" else "grö".encode(encoding))
 
 
