@@ -96,8 +96,6 @@ void make_mappable(const btf* types, bpf_map* map) {
 
 }  // namespace
 
-void Variables::Unmap::operator()(uint8_t* start) const noexcept { ::munmap(start, length); }
-
 Variables::Variables(const bpf_object* object) {
   const btf* types = bpf_object__btf(object);
   if (types == nullptr) return;
@@ -112,7 +110,7 @@ Variables::Variables(const bpf_object* object) {
     if (name == ".kconfig") continue;  // libbpf's to fill
     const bool is_constant = (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0;
     make_mappable(types, map);
-    sections_.push_back({name, map, size, is_constant, nullptr});
+    sections_.push_back({name, map, size, is_constant, {}});
     for (uint16_t i = 0; i < btf_vlen(section); ++i) {
       const btf_var_secinfo& entry = btf_var_secinfos(section)[i];
       const btf_type* variable = btf__type_by_id(types, entry.type);
@@ -139,7 +137,7 @@ const Variables::Section& Variables::section_of(const Variable& variable) const 
 
 uint8_t* Variables::memory(const Section& section) const {
   if (state_ == State::abandoned) throw std::invalid_argument("loading its object failed: open it again");
-  if (state_ == State::loaded) return section.mapping.get();
+  if (state_ == State::loaded) return reinterpret_cast<uint8_t*>(section.mapping.start());
   size_t size = 0;  // asked for each time: libbpf may free it
   return static_cast<uint8_t*>(bpf_map__initial_value(section.map, &size));
 }
@@ -183,10 +181,9 @@ void Variables::map_memory() {
     // Not every kernel, nor a section with the kernel's own in it.
     if ((bpf_map__map_flags(section.map) & BPF_F_MMAPABLE) == 0) continue;
     const size_t length = (section.size + page - 1) / page * page;
-    void* start = ::mmap(nullptr, length, section.is_constant ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED,
-                         bpf_map__fd(section.map), 0);
-    if (start == MAP_FAILED) throw Error(errno, "map section '" + section.name + "'");
-    section.mapping = {static_cast<uint8_t*>(start), Unmap{length}};
+    section.mapping =
+        Mapping(bpf_map__fd(section.map), length, section.is_constant ? PROT_READ : PROT_READ | PROT_WRITE, 0,
+                "map section '" + section.name + "'");
   }
   state_ = State::loaded;
 }

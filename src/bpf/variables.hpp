@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/mapping.hpp"
 
 namespace netkit_bpf {
 
@@ -45,16 +46,12 @@ class Variables {
   void abandon() noexcept { state_ = State::abandoned; }
 
  private:
-  struct Unmap {
-    size_t length;
-    void operator()(uint8_t* start) const noexcept;
-  };
   struct Section {
     std::string name;
     bpf_map* map;
     size_t size;
     bool is_constant;
-    std::unique_ptr<uint8_t, Unmap> mapping;  // none before load, nor of a map that cannot be mapped
+    Mapping mapping;  // none before load, nor of a map that cannot be mapped
   };
   enum class State { open, loaded, abandoned };
 

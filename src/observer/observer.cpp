@@ -26,12 +26,10 @@ constexpr size_t sides = 2;
 
 }  // namespace
 
-void VerdictCells::Unmap::operator()(void* start) const noexcept { ::munmap(start, length); }
-
 VerdictCells::VerdictCells(int fd, size_t offset)
-    : mapping_(map(fd, offset)), cells_(reinterpret_cast<int32_t*>(static_cast<std::byte*>(mapping_.get()) + offset)) {}
+    : mapping_(map(fd, offset)), cells_(reinterpret_cast<int32_t*>(mapping_.start() + offset)) {}
 
-VerdictCells::Mapping VerdictCells::map(int fd, size_t offset) {
+Mapping VerdictCells::map(int fd, size_t offset) {
   bpf_map_info info{};
   uint32_t size = sizeof(info);
   if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) throw Error(errno, "read what the kernel knows of a map");
@@ -41,9 +39,7 @@ VerdictCells::Mapping VerdictCells::map(int fd, size_t offset) {
     throw std::invalid_argument("the verdicts must be a variable of two __s32 in the section .data or .bss");
   const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t length = (info.value_size + page - 1) / page * page;
-  void* const start = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (start == MAP_FAILED) throw Error(errno, "map the section of the verdicts");
-  return {start, Unmap{length}};
+  return {fd, length, PROT_READ | PROT_WRITE, 0, "map the section of the verdicts"};
 }
 
 // In place: the section's other variables are the user's, who may be writing them now.

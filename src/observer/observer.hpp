@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mapping.hpp"
 #include "base/netns.hpp"
 #include "base/verdict.hpp"
 #include "bpf/hook.hpp"
@@ -31,11 +32,6 @@ class VerdictCells {
   void set(Side side, Verdict verdict);
 
  private:
-  struct Unmap {
-    size_t length;
-    void operator()(void* start) const noexcept;
-  };
-  using Mapping = std::unique_ptr<void, Unmap>;
   static Mapping map(int fd, size_t offset);
 
   Mapping mapping_;
