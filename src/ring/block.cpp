@@ -17,7 +17,8 @@ struct BlockPool::Free {
     try {
       const std::lock_guard lock(mutex);
       memory.push_back(std::move(block.memory));
-    } catch (const std::bad_alloc&) {  // unmapped
+    } catch (const std::bad_alloc&) {
+      block.memory = Mapping();  // unmapped
     }
   }
 };

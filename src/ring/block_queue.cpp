@@ -240,6 +240,19 @@ int BlockQueue::ready_fd() {
   return ready_.get();
 }
 
+namespace {
+
+// What waits in a ring, as far as it can be told: reading tells what is wrong.
+std::span<const std::byte> waiting_in(const Ring& ring) {
+  try {
+    return ring.waiting(ring.size()).run;
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+}  // namespace
+
 BlockQueue::Fill BlockQueue::fill() {
   const std::lock_guard draining(draining_);
   const std::lock_guard lock(mutex_);
@@ -250,10 +263,7 @@ BlockQueue::Fill BlockQueue::fill() {
     for (size_t i = 0; i < fill.pending.size(); ++i) fill.pending[i] += block->counts[i];
   for (const Ring& ring : rings_) {
     fill.ring += ring.fill();
-    try {
-      static_cast<void>(field_.count(ring.waiting(ring.size()).run, fill.pending));
-    } catch (const Error&) {  // the reading tells it
-    }
+    static_cast<void>(field_.count(waiting_in(ring), fill.pending));
   }
   return fill;
 }

@@ -69,16 +69,23 @@ void Poller::add(const std::shared_ptr<BlockQueue>& queue) {
   kick();
 }
 
+// Null if there is no memory for it.
+std::shared_ptr<Poller::Queues> Poller::copy_of(const Queues& queues) noexcept {
+  try {
+    return std::make_shared<Queues>(queues);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 void Poller::remove(const std::shared_ptr<BlockQueue>& queue) noexcept {
   const std::lock_guard lock(mutex_);
   for (const Ring& ring : queue->rings()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, ring.fd(), nullptr);
-  try {
-    auto queues = std::make_shared<Queues>(*queues_);
-    std::erase(*queues, queue);
-    queues_ = std::move(queues);
-  } catch (const std::bad_alloc&) {  // it stays, and as it is stopped there is nothing to do for it
-  }
   kick();
+  auto queues = copy_of(*queues_);
+  if (!queues) return;  // it stays, and as it is stopped there is nothing to do for it
+  std::erase(*queues, queue);
+  queues_ = std::move(queues);
 }
 
 void Poller::kick() { eventfd_write(kick_.get(), 1); }

@@ -40,6 +40,7 @@ class Poller {
  private:
   using Queues = std::vector<std::shared_ptr<BlockQueue>>;
 
+  static std::shared_ptr<Queues> copy_of(const Queues& queues) noexcept;
   size_t drain();
   void nap(std::chrono::nanoseconds timeout);
   void sleep(std::chrono::nanoseconds timeout);

@@ -171,9 +171,10 @@ std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
       }
       open->stream.wait(0ns);
     }
-  } catch (...) {  // for the next who asks
+    return std::nullopt;
+  } catch (...) {
+    return std::nullopt;  // it is for the next who asks
   }
-  return std::nullopt;
 }
 
 void PyStream::put_back(const std::vector<Slice>& slices, size_t first, size_t taken) {
