@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import consumers
+import firewalls
 import machine
 import rows
 import sweep
@@ -25,6 +26,7 @@ from goals import GOALS
 ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "program": rows.program,
     "filter": rows.filters,
+    "firewall": firewalls.measure,
     "cpus": rows.cpus,
     "drain": rows.drain,
     "text": rows.text,

@@ -33,6 +33,7 @@ class Goal(NamedTuple):
 
 
 _ITERATE = "for event, 2 attributes"
+_FIREWALL = "firewall: acl, 10000 rules, ns"
 GOALS = [
     Goal("full record / the tutorials' program", "program: full record, ns", "program: the tutorials', ns", most=0.6),
     Goal("drain / libbpf", "drain: blocks in C++, counting, ns", "drain: libbpf, counting, ns", most=0.6),
@@ -70,6 +71,15 @@ GOALS = [
         "delete: one by one, ms a pair",
         most=0.1,
     ),
+    *(
+        Goal(
+            f"{kind}: 10,000 rules / 10", f"firewall: {kind}, 10000 rules, ns", f"firewall: {kind}, 10 rules, ns", most
+        )
+        for kind, most in (("acl", 2), ("fw", 2), ("ipc", 3.5))
+    ),
+    Goal("firewall / two of the kernel's tries", _FIREWALL, "firewall: two of the kernel's tries, ns", most=1 / 3),
+    Goal("firewall / rule after rule", _FIREWALL, "firewall: rule after rule, 10000, ns", most=1 / 300),
+    Goal("replace 10,000 rules / nft -f", "replace: 10000 rules, ms", "replace: nft -f of the same, ms", most=0.1),
     Goal("import / pyroute2", "import: netkit_bpf, ms", "import: pyroute2, ms", most=0.2),
     Goal("load / a CO-RE load", "load: the monitor, ms", "load: the tutorials', with CO-RE, ms", most=0.1),
 ]

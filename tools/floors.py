@@ -21,13 +21,13 @@ PYTHON_FLOORS = (
     ("bpf",),
     ("devices",),
     ("observer",),
-    ("events",),
+    ("events", "firewall"),
     ("functions",),
     ("command", "export", "ipython", "pytest_netkit_bpf"),
     ("netkit_bpf_command",),
 )
 PACKAGES = {"netkit_bpf", "netkit_bpf_command", "pytest_netkit_bpf"}
-CPP_FLOORS = (("base",), ("bpf", "netlink"), ("devices", "ring"), ("events", "observer"), ("python",))
+CPP_FLOORS = (("base",), ("bpf", "netlink"), ("devices", "ring"), ("events", "firewall", "observer"), ("python",))
 SURFACES = PYTHON_FLOORS[-2]
 # What a packet function may use beside the public names.
 SHARED = ("netkit_bpf.internal.arguments", "netkit_bpf.bpf.shipped", "netkit_bpf.functions")

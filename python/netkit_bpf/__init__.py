@@ -46,6 +46,9 @@ from netkit_bpf.events.event import Fragment, PacketEvent, Protocol, TCPFlags
 from netkit_bpf.events.packet_reader import PacketReader
 from netkit_bpf.events.ring_buffer import RingBuffer, RingStats
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
+from netkit_bpf.firewall.rule import Rule
+from netkit_bpf.firewall.ruleset import Ruleset
+from netkit_bpf.functions.firewall import Explanation, Firewall, RuleCount, RuleCounts
 from netkit_bpf.functions.monitor import Monitor
 from netkit_bpf.observer.filter import Filter, FilteredCounts
 from netkit_bpf.observer.observer import Observer
@@ -75,8 +78,10 @@ __all__ = [
     "DeviceChange",
     "Direction",
     "EventBatch",
+    "Explanation",
     "Filter",
     "FilteredCounts",
+    "Firewall",
     "Fragment",
     "Hook",
     "HookPrograms",
@@ -105,6 +110,10 @@ __all__ = [
     "RingBuffer",
     "RingStats",
     "Route",
+    "Rule",
+    "RuleCount",
+    "RuleCounts",
+    "Ruleset",
     "Scrub",
     "Side",
     "SideStats",

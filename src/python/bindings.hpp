@@ -35,6 +35,7 @@ void bind_btf(pybind11::module_& module);
 void bind_object(pybind11::module_& module);
 void bind_link(pybind11::module_& module);
 void bind_filter(pybind11::module_& module);
+void bind_rules(pybind11::module_& module);
 void bind_event(pybind11::module_& module);
 void bind_batch(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);

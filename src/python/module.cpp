@@ -17,6 +17,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_object(module);
   bind_link(module);
   bind_filter(module);
+  bind_rules(module);
   bind_event(module);
   bind_batch(module);
   bind_stream(module);

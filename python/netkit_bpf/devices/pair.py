@@ -196,12 +196,12 @@ class NetkitPair:
     @property
     def policy(self) -> Policy:
         """The primary's policy, read from the kernel."""
-        return Policy.from_number(self._read().policy)
+        return Policy.from_number(self._read().policy, Policy.FORWARD)
 
     @property
     def peer_policy(self) -> Policy:
         """The peer's policy, read from the kernel."""
-        return Policy.from_number(self._read().peer_policy)
+        return Policy.from_number(self._read().peer_policy, Policy.FORWARD)
 
     @property
     def scrub(self) -> Scrub:

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""The firewall on the tcx hooks of a veth pair: the whole path, natively."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import numpy as np
+import pytest
+
+from netkit_bpf import Explanation, Firewall, Monitor, PacketEvent, Rule, RuleCount, Ruleset, Side, Verdict
+from packets import ipv4, udp
+from traffic import Wire, collect, connect_and_send, ping, send_datagrams, towards
+from veth import veth_wire
+
+UDP = 17
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+
+
+@pytest.fixture(params=[4, 6])
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    with veth_wire(request.param) as wire:
+        yield wire
+
+
+@pytest.fixture
+def wire4() -> Iterator[Wire]:
+    with veth_wire(4) as wire:
+        yield wire
+
+
+def test_a_blocked_service_is_blocked_and_another_is_not(wire: Wire) -> None:
+    with wire.right.socket(socket.SOCK_STREAM) as closed, wire.right.socket(socket.SOCK_STREAM) as opened:
+        for listener in (closed, opened):
+            listener.bind(wire.right.name(0))
+            listener.listen()
+        blocked, free = closed.getsockname()[1], opened.getsockname()[1]
+        with Firewall(wire.pair, f"drop primary tcp from any to {wire.right.address} port {blocked}") as firewall:
+            with wire.left.socket(socket.SOCK_STREAM) as out:
+                out.connect(towards(wire.left, wire.right, free))
+            with wire.left.socket(socket.SOCK_STREAM) as out:
+                out.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    out.connect(towards(wire.left, wire.right, blocked))
+            assert firewall.counters[firewall.rules[0]].packets > 0
+            firewall.replace([])
+            with wire.left.socket(socket.SOCK_STREAM) as out:
+                out.connect(towards(wire.left, wire.right, blocked))
+    assert wire.pair.programs("primary").programs == ()
+
+
+def test_connections_pass_through_rules_of_both_sides(wire: Wire) -> None:
+    rules = "pass proto { tcp, udp }\npass icmp\npass icmp6\npass arp\n"
+    with Firewall(wire.pair, rules, default="drop") as firewall:
+        assert ping(wire.left, wire.right, [56, 1400]) == 2
+        send_datagrams(wire.right, wire.left, [100, 1000])
+        connect_and_send(wire.left, wire.right, 1_000_000)
+        assert firewall.counters[firewall.rules[0]].bytes > 1_000_000
+
+
+def test_packets_and_bytes_are_counted_by_rule_and_kept_over_a_replacement(wire4: Wire) -> None:
+    first, second, third = "pass primary udp", "pass primary tcp", "drop primary icmp"
+    with Firewall(wire4.pair, [first, second], sides=["primary"]) as firewall:
+        send_datagrams(wire4.left, wire4.right, [100, 200])
+        assert firewall.counters[Rule.parse(first)] == RuleCount(2, 300 + 2 * 42)
+        assert firewall.counters[Rule.parse(second)] == RuleCount(0, 0)
+        firewall.replace([third, second, first])
+        send_datagrams(wire4.left, wire4.right, [1])
+        counters = firewall.counters
+        assert counters[Rule.parse(first)] == RuleCount(3, 301 + 3 * 42)
+        assert np.asarray(counters)["packets"].tolist() == [0, 0, 3]
+        firewall.replace([third])
+        firewall.replace([first])
+        assert firewall.counters[Rule.parse(first)] == RuleCount(0, 0)
+        send_datagrams(wire4.left, wire4.right, [1])
+    assert firewall.counters[Rule.parse(first)] == RuleCount(1, 43)
+    assert firewall.closed
+
+
+def test_a_set_is_replaced_by_itself(wire4: Wire) -> None:
+    rules = Ruleset(["drop icmp to <bad>"], {"bad": []})
+    with Firewall(wire4.pair, rules) as firewall:
+        assert ping(wire4.left, wire4.right, [56]) == 1
+        firewall.replace_set("bad", [ip_network("10.42.0.0/24"), "fd00::/8"])
+        assert ping(wire4.left, wire4.right, [56], timeout=0.3) == 0
+        assert firewall.counters[rules[0]].packets == 1
+        firewall.replace_set("bad", [])
+        assert ping(wire4.left, wire4.right, [56]) == 1
+        assert firewall.counters[rules[0]].packets == 1
+        with pytest.raises(KeyError):
+            firewall.replace_set("good", [])
+
+
+def test_a_monitor_behind_sees_what_the_firewall_passes(wire4: Wire) -> None:
+    with Monitor(wire4.pair) as monitor, Firewall(wire4.pair, "drop icmp") as firewall:
+        send_datagrams(wire4.left, wire4.right, [100])
+        assert ping(wire4.left, wire4.right, [56], timeout=0.3) == 0
+        events = collect(monitor)
+        assert [event.protocol for event in events if event.family == 4] == [UDP]
+        assert firewall.counters[firewall.rules[0]].packets == 1
+
+
+def test_an_explanation_names_the_rule(wire4: Wire) -> None:
+    text = "# one\ndrop peer udp from any to any port 53\npass primary udp\n"
+    with Monitor(wire4.pair) as monitor, Firewall(wire4.pair, text) as firewall:
+        frame = ipv4(UDP, udp(dst_port=53))
+        assert firewall.explain(frame, "peer") == Explanation(Verdict.DROP, 0, firewall.rules[0])
+        assert str(firewall.explain(frame, "peer")) == "drop: line 2: drop peer udp from any to any port 53"
+        assert firewall.explain(frame, Side.PRIMARY) == Explanation(Verdict.NEXT, 1, firewall.rules[1])
+        assert str(firewall.explain(ipv4(6, bytes(20)), "peer")) == "next: no rule matches"
+        assert sum(count.packets for count in firewall.counters.values()) == 0
+        send_datagrams(wire4.left, wire4.right, [100])
+        event = next(event for event in collect(monitor) if event.family == 4)
+        assert isinstance(event, PacketEvent)
+        assert firewall.explain(event).number == 1
+        with pytest.raises(ValueError, match="side is missing"):
+            firewall.explain(frame)
+        with pytest.raises(ValueError, match="an event tells its side"):
+            firewall.explain(event, "peer")
+    with pytest.raises(ValueError, match="the firewall is closed"):
+        firewall.explain(frame, "peer")
+    with pytest.raises(ValueError, match="the firewall is closed"):
+        firewall.replace([])
+
+
+def test_rules_that_never_decide_are_warned_of_and_rules_that_are_none_change_nothing(wire4: Wire) -> None:
+    with pytest.warns(UserWarning, match=r"line 2 \(drop tcp\) never decides: line 1 \(pass\)"):
+        firewall = Firewall(wire4.pair, "pass\ndrop tcp")
+    with firewall:
+        before = wire4.pair.programs("peer")
+        with pytest.raises(ValueError, match="line 1, column 1"):
+            firewall.replace("pas")
+        with pytest.raises(ValueError, match="sides must"):
+            Firewall(wire4.pair, sides=["peer", "peer"])
+        with pytest.raises(ValueError, match="default must be"):
+            Firewall(wire4.pair, default="next")
+        assert wire4.pair.programs("peer") == before
+        assert len(firewall.rules) == 2
+
+
+def test_too_many_rules_for_the_tables_are_refused_and_the_old_ones_stay(wire4: Wire) -> None:
+    """Each rule has a network of its own, and so a row of a bit for each rule."""
+    many = Ruleset([Rule("drop", src=f"10.{n >> 8 & 255}.{n & 255}.{n >> 16}") for n in range(60_000)])
+    with Firewall(wire4.pair, "pass") as firewall:
+        with pytest.raises(ValueError, match="the ruleset is too large: 60000 rules would take more than 256 MiB of"):
+            firewall.replace(many)
+        assert len(firewall.rules) == 1
+        assert ping(wire4.left, wire4.right, [56]) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*never decides")
+def test_a_thousand_replacements_never_judge_a_packet_by_a_mixture(wire4: Wire) -> None:
+    """Two rulesets of opposite verdicts, both with both rules: each datagram is counted once, and arrives if passed."""
+    fill = [f"drop primary tcp to any port {port}" for port in range(1, 200)]
+    passing, dropping = Rule.parse("pass primary udp to any port 7"), Rule.parse("drop primary udp to any port 7")
+    passes, drops = Ruleset([passing, *fill, dropping]), Ruleset([*fill[:100], dropping, *fill[100:], passing])
+    received: list[int] = []
+    sent = itertools.count()
+    ending = threading.Event()
+    with (
+        wire4.left.socket(socket.SOCK_DGRAM) as out,
+        wire4.right.socket(socket.SOCK_DGRAM) as into,
+        Firewall(wire4.pair, passes, sides=["primary"]) as firewall,
+    ):
+        into.bind(wire4.right.name(7))
+        into.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # so that the receiver may be slow
+
+        def send() -> None:
+            to = towards(wire4.left, wire4.right, 7)
+            while not ending.is_set():
+                try:
+                    out.sendto(struct.pack("=I", next(sent)), to)
+                except OSError as error:  # the sender is told of a drop at its own hook
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                time.sleep(50e-6)  # so that a machine with one CPU to spare takes turns
+
+        def receive() -> None:
+            while data := into.recv(64):
+                received.append(struct.unpack("=I", data)[0])
+
+        sender, receiver = threading.Thread(target=send), threading.Thread(target=receive)
+        receiver.start()
+        sender.start()
+        try:
+            for rules, _ in zip(itertools.cycle([drops, passes]), range(1000), strict=False):
+                firewall.replace(rules)
+        finally:
+            ending.set()
+            sender.join()
+            count = next(sent)
+            firewall.close()
+            out.sendto(b"", towards(wire4.left, wire4.right, 7))
+            receiver.join()
+        passed, dropped = (firewall.counters[rule].packets for rule in (passing, dropping))
+    assert passed + dropped == count
+    assert len(received) == passed
+    assert received == sorted(set(received))
+    changes = sum(following != number + 1 for number, following in itertools.pairwise(received))
+    assert changes >= 100, f"1,000 replacements under {count} datagrams changed the verdict {changes} times"
