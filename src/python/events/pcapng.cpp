@@ -53,7 +53,7 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
     out.reserve(slice->run.size() + slice->run.size() / 2);
     bad = append_packets(out, *slice, interfaces, dropped, counts);
   }
-  if (bad) {
+  if (slice && bad) {
     stream.put_back({*slice}, 0, static_cast<size_t>((out.empty() ? bad->end() : bad->start) - slice->run.data()));
     if (out.empty())
       throw py::value_error("a record of " + std::to_string(bad->data().size()) +
