@@ -34,8 +34,9 @@ from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.lab import Lab, Node
 from netkit_bpf.devices.netkit_device import NetkitDevice
 from netkit_bpf.devices.netns import NetNS
+from netkit_bpf.devices.orphan import Orphan
 from netkit_bpf.devices.pair import NetkitPair, pairs
-from netkit_bpf.devices.reap import Orphan, orphans, reap
+from netkit_bpf.devices.reap import orphans, reap
 from netkit_bpf.devices.route import Route
 from netkit_bpf.devices.statistics import Statistics
 from netkit_bpf.devices.watch import DeviceChange, Watch

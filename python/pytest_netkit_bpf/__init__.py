@@ -2,7 +2,8 @@
 """The pytest plugin: namespaces, pairs, labs and monitors as fixtures, and a check that nothing is left.
 
 It is loaded in every run of pytest where it is installed, so it is a package of its own: it imports netkit_bpf only
-when a fixture is used, and until then costs nothing and cannot fail.
+when a fixture is used, and until then costs nothing and cannot fail. That holds for each pytest from 6.2 on, the first
+that knows Python 3.10: this file and fixtures.py use no newer words.
 
     def test_the_other_end_answers(netkit_pair):
         netkit_pair.peer.netns.run(["ping", "-c1", "fd42::1"], check=True)
@@ -11,11 +12,11 @@ when a fixture is used, and until then costs nothing and cannot fail.
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from pytest_netkit_bpf.fixtures import (
-    FAILED,
     netkit_lab,
     netkit_lab_factory,
     netkit_leak_check,
@@ -67,13 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)  # the newer wrapper=True would break every run of a pytest before 8
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Remember that a test failed, whose traceback keeps what the test had."""
-    report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-    return report
+    outcome = yield
+    if outcome.excinfo is None and outcome.get_result().failed:
+        item._netkit_failed = True  # type: ignore[attr-defined] # stashes came with pytest 7
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

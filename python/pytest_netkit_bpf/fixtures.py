@@ -12,7 +12,6 @@ import pytest
 if TYPE_CHECKING:
     from netkit_bpf import Lab, Monitor, NetkitPair, NetNS
 
-FAILED = pytest.StashKey[bool]()  # of a test
 PRIMARY_ADDRESSES = ("10.42.0.1/24", "fd42::1/64")
 PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
 
@@ -28,7 +27,7 @@ def netkit_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
 
     before = Resources.own()
     yield
-    if request.node.stash.get(FAILED, False):
+    if getattr(request.node, "_netkit_failed", False):
         return
     left = before.wait_until_back(1.0, look=Resources.own)
     if left:

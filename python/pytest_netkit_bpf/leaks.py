@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from netkit_bpf import NetNS
+from netkit_bpf import Device, NetNS
 from netkit_bpf._core import device_list
+from netkit_bpf.devices.orphan import named_namespaces
 from netkit_bpf.devices.owner import Owner
+from netkit_bpf.internal.resource import what_is_held
 from pytest_netkit_bpf import roots
-from pytest_netkit_bpf.names import prefix
 
 
 class Resources(NamedTuple):
@@ -29,6 +30,7 @@ class Resources(NamedTuple):
         devices: in this thread's network namespace.
         namespaces: that have a name.
         mounts: in this process's mount namespace.
+        objects: of netkit_bpf that were not closed, by the line that made them.
         bpf: programs, maps and links that this process and those that it started hold, pins, and what is on hooks.
     """
 
@@ -39,6 +41,7 @@ class Resources(NamedTuple):
     namespaces: frozenset[str] = frozenset()
     mounts: frozenset[str] = frozenset()
     bpf: frozenset[str] = frozenset()
+    objects: frozenset[str] = frozenset()
 
     @classmethod
     def now(cls) -> Resources:
@@ -70,18 +73,25 @@ class Resources(NamedTuple):
     def own(cls) -> Resources:
         """What this process made with netkit_bpf: for a test run beside others, and tests that do other things too.
 
-        Devices are seen unless they have an alias of their maker's choice, named namespaces if `names` named them.
+        Devices and named namespaces are seen unless they have an alias of their maker's choice.
         """
         return cls(
             fds=frozenset(fd for fd in _fds() if "-> net:[" in fd or "-> anon_inode:bpf" in fd),
             threads=frozenset(thread for thread in _threads() if " netkit-" in thread),
             devices=frozenset(_own_devices()),
-            namespaces=frozenset(name for name in _namespaces() if name.startswith(prefix())),
+            namespaces=frozenset(_own_namespaces()),
+            objects=frozenset(_objects()),
         )
 
     def more_than(self, before: Resources) -> list[str]:
-        """What is there now and was not before."""
-        return sorted(name for now, then in zip(self, before, strict=True) for name in now - then)
+        """What is there now and was not before.
+
+        Where objects tell it, the descriptors and threads that they hold do not.
+        """
+        more = Resources(*(now - then for now, then in zip(self, before, strict=True)))
+        if more.objects:
+            more = more._replace(fds=frozenset(), threads=frozenset())
+        return sorted(name for names in more for name in names)
 
     def wait_until_back(self, seconds: float = 5.0, look: Callable[[], Resources] | None = None) -> list[str]:
         """What remains beyond these resources, as `look` sees it (by default `now`).
@@ -129,6 +139,23 @@ def _own_devices() -> Iterator[str]:
         for info in device_list(here._netlink(), "netkit"):
             if Owner.of(info.alias) == me:
                 yield info.name
+
+
+def _own_namespaces() -> Iterator[str]:
+    """Named namespaces whose loopback device says that this process made them."""
+    me = Owner.current()
+    with NetNS.current() as here:
+        for netns in named_namespaces(but=here):
+            with netns, contextlib.suppress(OSError):  # deleted meanwhile, or not ours to enter
+                if Owner.of(Device.open("lo", netns).alias) == me:
+                    yield f"network namespace {netns.name}"
+
+
+def _objects() -> Iterator[str]:
+    """Found among all objects, so that the package keeps no list of them."""
+    for found in gc.get_objects():
+        if held := what_is_held(found):
+            yield held
 
 
 def _namespaces() -> list[str]:

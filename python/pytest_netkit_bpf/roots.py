@@ -108,6 +108,8 @@ def attached(namespace: str) -> list[str]:
             thread = threading.Thread(target=look_inside)  # it ends inside
             thread.start()
             thread.join()
+            while Path(f"/proc/self/task/{thread.native_id}").exists():  # for an instant the kernel still has it
+                os.sched_yield()
     finally:
         os.close(fd)
     return found

@@ -126,9 +126,10 @@ std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind) {
   std::vector<DeviceInfo> found;
   const auto take = [&](const nlmsghdr* header) {
     DeviceInfo device = parse(header);
-    if (device.kind == kind) found.push_back(std::move(device));  // a kernel without the kind lists all
+    if (kind.empty() || device.kind == kind) found.push_back(std::move(device));  // a kernel without the kind lists all
   };
-  netlink.dump({std::move(message), "list the " + kind + " devices", take, advice}, [&] { found.clear(); });
+  netlink.dump({std::move(message), "list the " + kind + (kind.empty() ? "" : " ") + "devices", take, advice},
+               [&] { found.clear(); });
   return found;
 }
 

@@ -44,7 +44,8 @@ DeviceInfo get(NetlinkSocket& netlink, const std::string& name);
 DeviceInfo get(NetlinkSocket& netlink, int ifindex);
 DeviceInfo get(NetlinkSocket& netlink, const DeviceRef& device);
 bool exists(NetlinkSocket& netlink, const std::string& name);
-// All of one kind (IFLA_INFO_KIND) in the socket's namespace, without their statistics.
+// All of one kind (IFLA_INFO_KIND) in the socket's namespace, without their statistics; of every kind where it is
+// empty.
 std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind);
 
 void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up);

@@ -25,6 +25,8 @@ pybind11::str to_text(const std::string& raw);
 void bind_errors();
 void bind_words(pybind11::module_& module);
 void bind_netns(pybind11::module_& module);
+void bind_claim(pybind11::module_& module);
+void bind_made(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
 void bind_program(pybind11::module_& module);
 void bind_addresses(pybind11::module_& module);

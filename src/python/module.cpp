@@ -6,7 +6,9 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   using namespace netkit_bpf::python;
   bind_errors();
   bind_words(module);
+  bind_made(module);
   bind_netns(module);
+  bind_claim(module);
   bind_devices(module);
   bind_program(module);
   bind_addresses(module);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -134,3 +135,16 @@ def refused_with(spare: int) -> str | None:
     except OSError as error:
         return str(error)
     return None
+
+
+def test_a_signal_handler_may_close_a_lab_while_it_is_closed() -> None:
+    """On the thread that is in `close` already."""
+    lab = Lab(2)
+    lab._cleanup.callback(signal.raise_signal, signal.SIGUSR1)  # the first step of closing
+    previous = signal.signal(signal.SIGUSR1, lambda *_: lab.close())
+    try:
+        lab.close()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert lab.closed
+    assert repr(lab) == "<Lab n1, n2 closed>"

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import pytest
 
 from netkit_bpf import NetkitPair, NetNS
 
 
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Kept = NetNS | NetkitPair | Closable
+
+
 class Keeper:
     """A plugin for the inner run, whose fixture lets a test keep something alive beyond its end."""
 
     def __init__(self) -> None:
-        self.kept: list[NetNS | NetkitPair] = []
+        self.kept: list[Kept] = []
 
     @pytest.fixture
-    def keep(self) -> Callable[[NetNS | NetkitPair], None]:
+    def keep(self) -> Callable[[Kept], None]:
         return self.kept.append
 
 
@@ -26,5 +34,9 @@ def keeping() -> Iterator[Keeper]:
     """A keeper that tidies up at last."""
     keeper = Keeper()
     yield keeper
-    while keeper.kept:
-        keeper.kept.pop().delete()
+    for each in keeper.kept:
+        if isinstance(each, (NetNS, NetkitPair)):
+            each.delete()
+        else:
+            each.close()
+    keeper.kept.clear()

@@ -151,6 +151,11 @@ class Link(Closing):
         self._open()
         return self
 
+    def _noun(self) -> str:
+        held = not self.closed and self.is_attached and self.pinned_at is None  # else nothing changes when it is closed
+        place = f"({self._side})" if self._hook is None else f"on {self._hook.name}"
+        return f"Link {self._id} {place}" if held else ""
+
     def __repr__(self) -> str:
         place = f"({self._side})" if self._hook is None else f"on {self._hook.name}"
         return f"<Link {self._id} {place} {self._state()}>"

@@ -22,6 +22,8 @@ _SIZES = range(1, 1 << 32)
 class MapBase(Closing):
     """A map without its elements: what `Map` is built on."""
 
+    _warns = False  # what a map holds, others share or nobody wants
+
     def __init__(self, info: MapInfo, types: Types | None, *, pinned_at: str = "") -> None:
         self._core: CoreMap | None = None
         self._object: CoreObject | None = None  # until it is loaded
@@ -31,6 +33,9 @@ class MapBase(Closing):
         self._types = types
         self._pinned_at = pinned_at
         self._counts: MapBase | None = None  # in which the program counts what it writes into this ring buffer
+
+    def _of(self) -> str:
+        return self._info.name
 
     @property
     def name(self) -> str:

@@ -188,6 +188,13 @@ class BPFObject(Closing):
             self.load()
         return self
 
+    def _let_go_of(self) -> str:
+        # Not closed: somebody may go on with one of its programs or maps.
+        return "was never closed: keep it for as long as its programs and maps are needed, and use `with`"
+
+    def _noun(self) -> str:
+        return f"BPFObject {self._name}" if self._loaded and not self.closed else ""
+
     def __repr__(self) -> str:
         core = self._core  # which another thread may let go of
         unloaded = "failed to load" if core and core.has_failed() else "open"

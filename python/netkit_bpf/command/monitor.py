@@ -17,7 +17,7 @@ from netkit_bpf.command.signals import Stop
 from netkit_bpf.command.usage import add_limits
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
-from netkit_bpf.devices.reap import orphans
+from netkit_bpf.devices.reap import in_kernels_words, orphans
 from netkit_bpf.enums import Mode
 from netkit_bpf.errors import NotAPairError
 from netkit_bpf.events.event import PacketEvent
@@ -62,8 +62,9 @@ def _pair(arguments: argparse.Namespace) -> NetkitPair:
     try:
         return NetkitPair.create(name, peer_name=arguments.peer_name, mode=arguments.mode or Mode.L3, netns=netns)
     except FileExistsError as error:
+        refused = in_kernels_words(error)
         if not _is_netkit(name, netns):
-            raise  # a stranger's
+            raise refused from None  # a stranger's
         if any(orphan.name == name for orphan in orphans(netns)):
             advice = "whoever made it was killed: remove it with netkit-bpf reap"
         else:
@@ -71,7 +72,7 @@ def _pair(arguments: argparse.Namespace) -> NetkitPair:
                 f"watch that pair with --existing --name {name}, or, if nobody needs it, remove it with"
                 f" netkit-bpf pair delete {name}"
             )
-        raise FileExistsError(error.errno, f"{error.strerror}: {advice}") from None
+        raise FileExistsError(error.errno, f"{refused.strerror}: {advice}") from None
 
 
 def _is_netkit(name: str, netns: NetNS) -> bool:

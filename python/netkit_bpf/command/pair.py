@@ -15,6 +15,7 @@ from netkit_bpf.devices.link_numbers import LINK_NUMBERS, LinkNumber
 from netkit_bpf.devices.netkit_device import NetkitDevice
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.devices.pair_options import DeviceChanges
+from netkit_bpf.devices.reap import in_kernels_words
 from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, Side
 from netkit_bpf.errors import NotAPairError
 
@@ -137,8 +138,11 @@ def _create(arguments: argparse.Namespace) -> int:
         if key in options:
             options[key] = open_netns(options[key])
     words = {_key(prefix, key): option for prefix, _ in _ENDS for key, option in _options(prefix).items()}
-    with _in_our_words(words):
-        NetkitPair.create(**options)
+    try:
+        with _in_our_words(words):
+            NetkitPair.create(**options)
+    except FileExistsError as error:
+        raise in_kernels_words(error) from None
     return 0
 
 

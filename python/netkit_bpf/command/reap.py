@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""netkit-bpf reap: remove pairs whose maker was killed."""
+"""netkit-bpf reap: remove pairs and named namespaces whose maker was killed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the subcommand and its options."""
     parser = commands.add_parser(
         "reap",
-        help="remove pairs whose maker was killed",
-        description="Remove the netkit pairs that a program made with this package and could not delete, because it was"
-        " killed. Their alias names it. Pairs of others stay, and those of netkit-bpf pair create. Needs root.",
+        help="remove pairs and named namespaces whose maker was killed",
+        description="Remove the netkit pairs and named network namespaces that a program made with this package and"
+        " could not delete, because it was killed. Their alias names it. Those of others stay, those that somebody may"
+        " still use, and those of netkit-bpf pair create. Needs root.",
     )
     add_option(parser, "here and in all named namespaces")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")

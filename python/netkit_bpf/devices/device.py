@@ -23,6 +23,7 @@ from netkit_bpf._core import (
     device_move,
     device_rename,
     device_set_up,
+    netns_id,
     route_add,
     route_list,
     route_remove,
@@ -32,7 +33,8 @@ from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.devices.identity import Identity
 from netkit_bpf.devices.link_numbers import Number
-from netkit_bpf.devices.netns import NetNS, expect_netns
+from netkit_bpf.devices.netns import NetNS, expect_netns, find_netns
+from netkit_bpf.devices.owner import Owner
 from netkit_bpf.devices.pair_options import IFINDEX, DeviceChanges, checked_changes
 from netkit_bpf.devices.ready import unusable_address, wait_until_ready
 from netkit_bpf.devices.route import Address, Network, Route, parse_route
@@ -417,12 +419,44 @@ def delete_device(device: Device) -> bool:
         return False
 
 
+def is_left(device: Device) -> bool:
+    """Whether a device that was made here is there, has the alias that says so, and outlives its namespace's object."""
+    if device.netns._ends_with_its_object():
+        return False
+    try:
+        return Owner.of(device._read().alias) == Owner.current()
+    except (OSError, ValueError):
+        return False  # it, or its namespace, is gone
+
+
 def find_device(which: str | int, netns: NetNS) -> DeviceInfo:
     """Look a device up by its name, an alternative name or its ifindex."""
     if isinstance(which, int):
         number = expect_in(which, IFINDEX, "ifindex")
         return device_get(netns._netlink(), (number, f"number {number}"))
     return device_find(netns._netlink(), check_known_name(which, "name"))
+
+
+def other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
+    """The device at the other end of one in `netns`; None where its namespace cannot be found.
+
+    Only the other end's own namespace is believed in what is the other end: between two questions its number can
+    become a stranger's.
+    """
+    if info.link_netnsid is None:
+        elsewhere = netns
+        home = None
+    else:
+        netlink = netns._netlink()
+        found = find_netns(lambda space: netns_id(netlink, space) == info.link_netnsid)
+        if found is None:
+            return None
+        elsewhere = found
+        home = netns_id(elsewhere._netlink(), netns._open())
+    other = find_device(info.link, elsewhere)
+    if (other.kind, other.link, other.link_netnsid) != (info.kind, info.ifindex, home):
+        raise OSError(errno.ENODEV, f"look up the other end of {info.name}: it was deleted meanwhile")
+    return Device._of(other, elsewhere)
 
 
 def _packed(route: Route) -> tuple[bytes, int, bytes | None]:

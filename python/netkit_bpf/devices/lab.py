@@ -144,7 +144,8 @@ class Lab(Closing):
             expect_in(mtu, range(1280, 65536), "mtu")
         ends = {"mtu": mtu, "group": _GROUP}
         specs = [pair_spec(name, "nk0", mode=mode, ends=ends) for name in names]
-        self._closing = threading.Lock()
+        self._closed = False
+        self._closing = threading.RLock()  # of one thread, as a signal handler that closes runs within its close()
         with ExitStack() as last_first:
             self._hub = last_first.enter_context(NetNS.create())
             spaces = [last_first.enter_context(NetNS.create()) for _ in names]
@@ -152,6 +153,8 @@ class Lab(Closing):
             Device.open("lo", self._hub).up()
             last_first.callback(self._delete_pairs)
             pairs = create_pairs(self._hub, list(zip(specs, spaces, strict=True)))
+            for pair in pairs:
+                pair._let_go()  # to the callback above
             self._nodes = {
                 name: Node(name, netns, pair, number)
                 for number, (name, netns, pair) in enumerate(zip(names, spaces, pairs, strict=True), 1)
@@ -189,13 +192,25 @@ class Lab(Closing):
     def __len__(self) -> int:
         return len(self._nodes)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def close(self) -> None:
-        """Kill what was started by `Node.popen`, delete the pairs and the namespaces. Idempotent."""
-        with self._closing:  # who comes second waits, and finds nothing left
-            self._cleanup.close()
+        """Kill what was started by `Node.popen`, delete the pairs and the namespaces. Idempotent.
+
+        Any thread or signal handler may call it. Another thread that comes second waits for the first.
+        """
+        self._closed = True
+        with self._closing:
+            self._cleanup.close()  # a signal handler may finish it meanwhile: each step is taken off, then made
+
+    def _of(self) -> str:
+        return ", ".join(self._nodes)
 
     def __repr__(self) -> str:
-        return f"<Lab {', '.join(self._nodes)}{'' if self._hub._is_held() else ' closed'}>"
+        return f"<Lab {', '.join(self._nodes)}{' closed' if self._closed else ''}>"
 
     def _delete_pairs(self) -> None:
         delete_group(_GROUP, self._hub)

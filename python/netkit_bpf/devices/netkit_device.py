@@ -6,17 +6,18 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from netkit_bpf._core import device_list, single_create
-from netkit_bpf.devices.device import Device, delete_device, find_device
-from netkit_bpf.devices.netns import NetNS, expect_netns
+from netkit_bpf._core import Made, PairSpec, device_list, hand_over, single_create
+from netkit_bpf.devices.device import Device, delete_device, find_device, is_left
+from netkit_bpf.devices.netns import DELETE_IT, NetNS, expect_netns
 from netkit_bpf.devices.pair_options import DeviceOptions, pair_spec
 from netkit_bpf.enums import Mode
+from netkit_bpf.internal.resource import Resource
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class NetkitDevice(Device):
+class NetkitDevice(Device, Resource):
     """A netkit device without a peer (Linux 7.1): what is sent over it is dropped.
 
     It is there to lease queues of a physical device. It has no policy, no scrub mode and no netkit hooks. As a
@@ -25,6 +26,8 @@ class NetkitDevice(Device):
     >>> with NetkitDevice.create("nk0", num_rx_queues=2) as device:  # doctest: +SKIP
     ...     print(device.num_rx_queues)
     """
+
+    _made: Made | None = None  # until it is deleted
 
     @classmethod
     def create(
@@ -50,8 +53,14 @@ class NetkitDevice(Device):
             ends={"mtu": mtu, "mac": mac, **options}, single=True,
         )  # fmt: skip
         netns = expect_netns(netns, "netns")
-        made = single_create(netns._netlink(), spec)
-        return cls._of(made, netns)
+        return hand_over(cls._create(spec, netns))
+
+    @classmethod
+    def _create(cls, spec: PairSpec, netns: NetNS) -> NetkitDevice:
+        info, made = single_create(netns._netlink(), spec)
+        device = cls._of(info, netns)
+        device._made = made
+        return device
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitDevice:
@@ -87,6 +96,15 @@ class NetkitDevice(Device):
     def delete(self) -> None:
         """Delete the device. Idempotent: one that is gone already is no error."""
         delete_device(self)
+        made, self._made = self._made, None
+        if made is not None:
+            made.keep()
+
+    def _noun(self) -> str:
+        return f"NetkitDevice {self._known_name}" if self._made is not None and is_left(self) else ""
+
+    def _let_go_of(self) -> str:
+        return f"was never deleted, and stays: {DELETE_IT}"
 
     def __enter__(self) -> NetkitDevice:
         return self

@@ -10,8 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from netkit_bpf._core import Namespace, NetlinkSocket
+from netkit_bpf._core import Made, Namespace, NetlinkSocket, hand_over
+from netkit_bpf.devices.owner import Owner
 from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.internal.child import spawn
+from netkit_bpf.internal.resource import Resource
 
 if TYPE_CHECKING:
     import socket
@@ -20,11 +23,12 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _DIRECTORY = Path("/run/netns")
 _PID = range(1, 1 << 31)
+DELETE_IT = "call its delete(), or use `with`"
 _SLICE = 0.1  # seconds; signal handlers run in between
 AF_INET, SOCK_STREAM = 2, 1  # as socket has them, which is imported when the first one is made
 
 
-class NetNS:
+class NetNS(Resource):
     """A network namespace, held by a descriptor.
 
     Made by `create`, `open` or `current`. What a name or a process id led to then is what the object stands for, also
@@ -44,10 +48,12 @@ class NetNS:
         name: str | None = None,
         netlink: NetlinkSocket | None = None,
         owned: bool = False,
+        made: Made | None = None,
     ) -> None:
         self._space: Namespace | None = space  # until this object lets go of it
         self._name = name
         self._owned = owned
+        self._made = made  # of a name that was given here, until it is taken away
         self._let_go = False  # and perhaps it lives on
         self._identity = space.identity()
         if netlink is None:
@@ -61,19 +67,24 @@ class NetNS:
         """Make a new namespace, its loopback device down as the kernel makes it.
 
         Args:
-            name: makes it a named one, under /run/netns, as ip-netns(8) makes it, for all processes to see.
-                Without a name it lives as long as this object and what runs inside.
+            name: makes it a named one, under /run/netns, as ip-netns(8) makes it, for all processes to see. The alias
+                of its loopback device says which process made it, so that `reap` can remove it should that process
+                be killed. Without a name it lives as long as this object and what runs inside.
 
         Raises:
             ValueError: the name is empty, or not the name of a file.
             FileExistsError: the name is taken.
             PermissionError: CAP_SYS_ADMIN is missing.
         """
-        if name is None:
-            space, netlink = Namespace.create()
-        else:
-            space, netlink = Namespace.create_named(os.fsencode(_check_name(name)))
-        return cls(space, name=name, netlink=netlink, owned=True)
+        if name is not None:
+            return hand_over(cls._create_named(_check_name(name)))
+        space, netlink = Namespace.create()
+        return cls(space, netlink=netlink, owned=True)
+
+    @classmethod
+    def _create_named(cls, name: str) -> NetNS:
+        space, netlink, made = Namespace.create_named(os.fsencode(name), Owner.current().alias)
+        return cls(space, name=name, netlink=netlink, owned=True, made=made)
 
     @classmethod
     def open(cls, which: str | os.PathLike[str] | int) -> NetNS:
@@ -149,6 +160,9 @@ class NetNS:
         space = self._space
         return space is not None and not space.closed
 
+    def _ends_with_its_object(self) -> bool:
+        return self._owned and self._name is None
+
     def _netlink(self) -> NetlinkSocket:
         """A netlink socket inside. A forked child makes its own: the parent would get its answers."""
         space = self._open()
@@ -172,6 +186,7 @@ class NetNS:
     ) -> subprocess.CompletedProcess[Any]:
         """Run a program inside and wait for it; arguments and errors are those of `subprocess.run`.
 
+        What it sees is told at `popen`.
         Without `capture_output` it writes where this process does; in a notebook that is not the cell.
 
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
@@ -193,10 +208,12 @@ class NetNS:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program inside; arguments and errors are those of `subprocess.Popen`."""
-        import subprocess
+        """Start a program inside; arguments and errors are those of `subprocess.Popen`.
 
-        return self.call(subprocess.Popen, argv, **options)
+        It is the calling thread's child, and sees what `ip netns exec` shows: /sys is that of the namespace, and the
+        files in /etc/netns/NAME are those in /etc. So what it mounts is seen by nobody else.
+        """
+        return spawn(self._open(), self._name, argv, options)
 
     def socket(
         self,
@@ -257,6 +274,9 @@ class NetNS:
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):  # somebody was faster
                 space.remove_name(os.fsencode(self._name))
+            made, self._made = self._made, None
+            if made is not None:
+                made.keep()
         self._drop(only_ours=self._name is None and not self._owned)
 
     def _drop(self, *, only_ours: bool) -> None:
@@ -278,6 +298,18 @@ class NetNS:
             self.delete()
         elif self._space is not None:
             self._drop(only_ours=True)
+
+    @property
+    def _warns(self) -> bool:  # type: ignore[override]
+        return self._made is not None  # without a name it ends with this object
+
+    def _noun(self) -> str:
+        if not self._is_held():
+            return ""
+        return f"{'NetNS' if self._owned else 'opened NetNS'} {self._name or f'net:[{self.inode}]'}"
+
+    def _let_go_of(self) -> str:
+        return f"was never deleted: its name stays, for `ip netns` and `nk.reap()`; {DELETE_IT}"
 
     @property
     def _label(self) -> str:

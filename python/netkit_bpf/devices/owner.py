@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who made a device: the process that its alias names."""
+"""Who made a device or a named namespace: the process that its alias names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from netkit_bpf._core import claim_is_free, claim_make
+
 # Compiled when it is first used, or importing the package would take as long again as for a dozen of its modules.
-_ALIAS = r"netkit-bpf pid=(\d{1,10}) start=(\d{1,20}) pidns=(\d{1,20}) timens=(\d{1,20})"
+_ALIAS = (
+    r"netkit-bpf pid=(\d{1,10}) start=(\d{1,20}) pidns=(\d{1,20}) timens=(\d{1,20}) claim=(-|[0-9a-f]{16}-[0-9a-f]{16})"
+)
+_NO_CLAIM = "-"
 
 
 class Owner(NamedTuple):
@@ -21,12 +26,14 @@ class Owner(NamedTuple):
         start: when it started, in clock ticks since boot, as it sees that (proc_pid_stat(5), field 22).
         pidns: the PID namespace in which that is its id, by number.
         timens: the time namespace in which that is its start; 0 where the kernel has none.
+        claim: what it holds in common with the processes that it forks (src/base/claim.hpp); "-" where it could not.
     """
 
     pid: int
     start: int
     pidns: int
     timens: int
+    claim: str
 
     @classmethod
     def current(cls) -> Owner:
@@ -37,13 +44,29 @@ class Owner(NamedTuple):
     def of(cls, alias: str) -> Owner | None:
         """The process that an alias names; None if the alias is somebody else's, or there is none."""
         found = re.fullmatch(_ALIAS, alias)
-        owner = cls(*map(int, found.groups())) if found else None
-        return owner if owner and 0 < owner.pid < 1 << 31 else None
+        if not found:
+            return None
+        pid, start, pidns, timens = map(int, found.groups()[:4])
+        owner = cls(pid, start, pidns, timens, found[5])
+        return owner if 0 < owner.pid < 1 << 31 else None
 
     @property
     def alias(self) -> str:
         """The text for the device."""
-        return f"netkit-bpf pid={self.pid} start={self.start} pidns={self.pidns} timens={self.timens}"
+        return "netkit-bpf " + " ".join(f"{field}={value}" for field, value in self._asdict().items())
+
+    def called(self) -> str:
+        """What the process is called while it runs: " (python3)"; "" if that cannot be told."""
+        if self == _current():
+            return " (this one)"
+        try:
+            return f" ({Path('/proc', str(self.pid), 'comm').read_text(errors='replace').strip()})"
+        except OSError:
+            return ""
+
+    def is_gone(self) -> bool:
+        """Whether the process has ended for sure, and so have all that it forked; False where that cannot be told."""
+        return self.has_ended() and claim_is_free(self.claim)
 
     def has_ended(self) -> bool:
         """Whether the process has ended for sure; False where that cannot be told from here.
@@ -73,7 +96,11 @@ class Owner(NamedTuple):
 @functools.cache
 def _current() -> Owner:
     """Nothing of it changes while the process lives; a forked child looks anew."""
-    return Owner(os.getpid(), _stat("self").start, _namespace("pid"), _namespace("time"))
+    try:
+        claim = claim_make()
+    except OSError:  # /run/netkit-bpf is root's: what others make stays until somebody deletes it
+        claim = _NO_CLAIM
+    return Owner(os.getpid(), _stat("self").start, _namespace("pid"), _namespace("time"), claim)
 
 
 os.register_at_fork(after_in_child=_current.cache_clear)

@@ -13,29 +13,32 @@ from typing import TYPE_CHECKING
 
 from netkit_bpf._core import (
     DeviceInfo,
+    Made,
     PairSpec,
     device_list,
     group_delete,
-    netns_id,
+    hand_over,
     pair_set_policy,
     pairs_create,
 )
 from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
-from netkit_bpf.devices.device import Device, delete_device, find_device
-from netkit_bpf.devices.netns import NetNS, expect_netns, find_netns
+from netkit_bpf.devices.device import Device, delete_device, find_device, is_left, other_end
+from netkit_bpf.devices.netns import DELETE_IT, NetNS, expect_netns
 from netkit_bpf.devices.pair_options import PairOptions, pair_spec
+from netkit_bpf.devices.reap import explain_taken, remove_orphans
 from netkit_bpf.devices.watch import Watch
 from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
 from netkit_bpf.errors import NotAPairError
-from netkit_bpf.internal.arguments import expect_in
+from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.internal.resource import Resource
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class NetkitPair:
+class NetkitPair(Resource):
     """A pair of netkit devices.
 
     Made by `create` or `open`. As a context manager, a pair that was created is deleted on exit, one that
@@ -45,10 +48,11 @@ class NetkitPair:
     ...     print(pair.primary, pair.peer)
     """
 
-    def __init__(self, primary: Device, peer: Device | None, *, owned: bool) -> None:
+    def __init__(self, primary: Device, peer: Device | None, *, owned: bool, made: Made | None = None) -> None:
         self._primary = primary
         self._peer = peer
         self._owned = owned
+        self._made = made  # until it is deleted
         if peer is not None:
             self._join(peer)
 
@@ -72,6 +76,7 @@ class NetkitPair:
         netns: NetNS | None = None,
         peer_netns: NetNS | None = None,
         up: bool = True,
+        replace: bool = False,
         **options: Unpack[PairOptions],
     ) -> NetkitPair:
         """Make a pair. On any failure nothing is left behind and nothing that was there is touched.
@@ -97,6 +102,8 @@ class NetkitPair:
             netns: where the primary shall live; the calling thread's namespace if not given.
             peer_netns: where the peer shall live; the primary's if not given.
             up: whether both ends are set up.
+            replace: take the place of a pair that has the name of an end, if it is one that `reap` would remove: this
+                package made it, and nobody is left who may use it. Any other stays, and the name is taken.
             options: what ip-link(8) sets on any device: alias, group, txqueuelen, num_tx_queues, num_rx_queues,
                 gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size, gro_ipv4_max_size, addrgenmode
                 ("eui64", "none", "stable_secret", "random") and ifindex, each also with "peer_" before it. The
@@ -106,7 +113,7 @@ class NetkitPair:
 
         Raises:
             ValueError: an argument is not possible, whatever the kernel.
-            FileExistsError: one of the names is taken.
+            FileExistsError: one of the names is taken; the text says whose it is, and what can be done.
             PermissionError: CAP_NET_ADMIN is missing.
             NotSupportedError: the kernel has no netkit devices, or ignored an attribute that was asked for.
         """
@@ -117,7 +124,13 @@ class NetkitPair:
         )  # fmt: skip
         netns = expect_netns(netns, "netns")
         peer_netns = netns if peer_netns is None else expect_netns(peer_netns, "peer_netns")
-        return create_pairs(netns, [(spec, peer_netns)])[0]
+        names = ((spec.primary.name, netns), (spec.peer.name, peer_netns))
+        if expect(replace, bool, "replace"):
+            remove_orphans(names)
+        try:
+            return hand_over(create_pairs(netns, [(spec, peer_netns)])[0])
+        except FileExistsError as error:
+            raise explain_taken(error, names) from None
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitPair:
@@ -151,8 +164,8 @@ class NetkitPair:
         """The pair of an end; None if this end is the peer and the primary cannot be found."""
         near = Device._of(info, netns)
         if info.primary:  # a peer elsewhere is looked for when it is asked for, as that holds its namespace
-            return cls(near, _other_end(info, netns) if info.link_netnsid is None else None, owned=False)
-        far = _other_end(info, netns)
+            return cls(near, other_end(info, netns) if info.link_netnsid is None else None, owned=False)
+        far = other_end(info, netns)
         return None if far is None else cls(far, near, owned=False)
 
     @property
@@ -186,7 +199,7 @@ class NetkitPair:
 
     def _find_peer(self) -> Device | None:
         """The peer, without holding its namespace for longer than the caller does; None where it cannot be found."""
-        return self._peer or _other_end(self._read(), self._primary.netns)
+        return self._peer or other_end(self._read(), self._primary.netns)
 
     @property
     def mode(self) -> Mode:
@@ -319,6 +332,19 @@ class NetkitPair:
         """
         if not delete_device(self._primary) and self._peer is not None and self._peer_remains():
             delete_device(self._peer)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """It is gone, or somebody else deletes it."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.keep()
+
+    def _noun(self) -> str:
+        return f"NetkitPair {self._primary._known_name}" if self._made is not None and is_left(self._primary) else ""
+
+    def _let_go_of(self) -> str:
+        return f"was never deleted, and stays: {DELETE_IT}"
 
     def _read(self) -> DeviceInfo:
         try:
@@ -385,8 +411,8 @@ def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list
     sockets = {each: each._netlink() for each in {peer_netns for _, peer_netns in orders} - {netns}}
     made = pairs_create(netlink, [(spec, sockets.get(peer_netns, netlink)) for spec, peer_netns in orders])
     return [
-        NetkitPair(Device._of(primary, netns), Device._of(peer, peer_netns), owned=True)
-        for (primary, peer), (_, peer_netns) in zip(made, orders, strict=True)
+        NetkitPair(Device._of(primary, netns), Device._of(peer, peer_netns), owned=True, made=owner)
+        for (primary, peer, owner), (_, peer_netns) in zip(made, orders, strict=True)
     ]
 
 
@@ -421,28 +447,6 @@ def pairs(netns: NetNS | None = None) -> list[NetkitPair]:
         if pair is not None:
             found.append(pair)
     return found
-
-
-def _other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
-    """The other end; None where its namespace cannot be found.
-
-    Only the other end's own namespace is believed in what is the other end: between two questions its number can
-    become a stranger's.
-    """
-    if info.link_netnsid is None:
-        elsewhere = netns
-        home = None
-    else:
-        netlink = netns._netlink()
-        found = find_netns(lambda space: netns_id(netlink, space) == info.link_netnsid)
-        if found is None:
-            return None
-        elsewhere = found
-        home = netns_id(elsewhere._netlink(), netns._open())
-    other = find_device(info.link, elsewhere)
-    if (other.kind, other.link, other.link_netnsid) != (info.kind, info.ifindex, home):
-        raise OSError(errno.ENODEV, f"look up the other end of {info.name}: it was deleted meanwhile")
-    return Device._of(other, elsewhere)
 
 
 def _random_link_local() -> ipaddress.IPv6Interface:

@@ -196,6 +196,9 @@ class PacketReader(RecordReader[PacketEvent]):
         counts = [each.filtered for each in self._observers]
         return FilteredCounts(sum(each.primary for each in counts), sum(each.peer for each in counts))
 
+    def _of(self) -> str:
+        return ", ".join(self._names)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self._names)} {'closed' if self.closed else 'open'}>"
 

@@ -27,6 +27,7 @@ class BlockFile(Closing):
 
     def __init__(self, target: str | os.PathLike[str] | BinaryIO) -> None:
         self.failed = False  # whether a write did
+        self._closed = False
         self._close = isinstance(target, (str, os.PathLike))
         if isinstance(target, (str, os.PathLike)):
             self.name = os.fspath(target)
@@ -59,8 +60,14 @@ class BlockFile(Closing):
                 raise
             raise OSError(error.errno, f"write {self.name}: {error.strerror}") from None
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def close(self) -> None:
         """Close what was opened here. Idempotent."""
+        self._closed = True
         if self._close:
             self._file.close()
 

@@ -143,6 +143,9 @@ class RingBuffer(RecordReader[Any]):
         [(seen, delivered, lost, pending)] = self._stream.stats()
         return RingStats(seen if self._counted else None, delivered, lost if self._counted else None, pending)
 
+    def _of(self) -> str:
+        return self._name
+
     def __repr__(self) -> str:
         return f"<RingBuffer {self._name} of {self.type} {'closed' if self.closed else 'open'}>"
 

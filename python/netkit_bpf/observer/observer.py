@@ -141,6 +141,9 @@ class Observer(Closing):
         """Detach the programs: once this returns they see no packet any more. Idempotent."""
         self._closer()
 
+    def _of(self) -> str:
+        return self._device
+
     def __repr__(self) -> str:
         sides = ", ".join(self._sides)
         matching = f" filter={self._filter.expression!r}" if self._filter else ""

@@ -4,11 +4,15 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <tuple>
 #include <utility>
 
+#include "base/netns_exec.hpp"
+#include "devices/device.hpp"
 #include "devices/nsid.hpp"
 #include "netlink/socket.hpp"
 #include "python/bindings.hpp"
+#include "python/devices/made.hpp"
 #include "python/gil.hpp"
 
 namespace py = pybind11;
@@ -21,10 +25,18 @@ using netns::Namespace;
 
 // With a socket inside, which is made on the thread that is there anyway.
 template <typename Create>
-std::pair<Namespace, std::unique_ptr<NetlinkSocket>> with_socket(const Create& create) {
-  std::unique_ptr<NetlinkSocket> netlink;
-  Namespace made = create([&] { netlink = std::make_unique<NetlinkSocket>(); });
+std::pair<Namespace, std::shared_ptr<NetlinkSocket>> with_socket(const Create& create) {
+  std::shared_ptr<NetlinkSocket> netlink;
+  Namespace made = create([&] { netlink = std::make_shared<NetlinkSocket>(); });
   return {std::move(made), std::move(netlink)};
+}
+
+// Of the loopback device of this thread's namespace: it says whose the namespace is, whatever becomes of its name.
+void set_alias(const std::string& alias) {
+  NetlinkSocket netlink;
+  DeviceOptions options;
+  options.alias = alias;
+  device::change(netlink, {1, "lo"}, options, "set the alias of lo");  // LOOPBACK_IFINDEX
 }
 
 }  // namespace
@@ -38,17 +50,25 @@ void bind_netns(py::module_& module) {
           "create", [] { return with_socket([](auto inside) { return Namespace::create(inside); }); }, no_gil())
       .def_static(
           "create_named",
-          [](const std::string& name) {
-            return with_socket([&](auto inside) { return Namespace::create_named(name, inside); });
+          [](const std::string& name, const std::string& alias) {
+            auto [space, netlink] = with_socket([&](auto inside) {
+              return Namespace::create_named(name, [&] {
+                inside();
+                set_alias(alias);
+              });
+            });
+            return std::tuple(space, std::move(netlink),
+                              std::make_unique<Made>([space = space, name] { space.remove_name(name); }));
           },
-          py::arg("name"), no_gil())
+          py::arg("name"), py::arg("alias"), no_gil())
       .def("remove_name", &Namespace::remove_name, py::arg("name"), no_gil())
       .def("identity", &Namespace::identity)
       .def("fileno", [](const Namespace& space) { return space.use().fd(); })
       .def("enter", &netns::enter, no_gil())
+      .def("become_inhabitant", &netns::become_inhabitant, py::arg("name"))  // in a forked child, which is alone
       .def("close", &Namespace::close, no_gil())
       .def_property_readonly("closed", &Namespace::is_closed);
-  py::class_<NetlinkSocket>(module, "NetlinkSocket")
+  py::class_<NetlinkSocket, std::shared_ptr<NetlinkSocket>>(module, "NetlinkSocket")
       .def(py::init<const Namespace&>(), py::arg("space"), no_gil())
       .def("close", &NetlinkSocket::close, no_gil())
       .def("fail_request", &NetlinkSocket::fail_request, py::arg("n"), py::arg("error"));  // for tests alone

@@ -3,15 +3,28 @@
 
 #include <pybind11/stl.h>
 
+#include <memory>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "python/bindings.hpp"
 #include "python/devices/address.hpp"
+#include "python/devices/made.hpp"
 #include "python/gil.hpp"
 
 namespace py = pybind11;
 
 namespace netkit_bpf::python {
+
+namespace {
+
+std::unique_ptr<Made> made_device(const std::shared_ptr<NetlinkSocket>& netlink, const DeviceInfo& device) {
+  return std::make_unique<Made>(
+      [netlink, ref = DeviceRef{device.ifindex, device.name}] { static_cast<void>(device::remove(*netlink, ref)); });
+}
+
+}  // namespace
 
 void bind_pairs(py::module_& module) {
   using no_gil = py::call_guard<WithoutGil>;
@@ -47,21 +60,26 @@ void bind_pairs(py::module_& module) {
 
   module.def(
       "pairs_create",
-      [](NetlinkSocket& netlink, const std::vector<std::pair<const Spec*, NetlinkSocket*>>& wanted) {
+      [](const std::shared_ptr<NetlinkSocket>& netlink,
+         const std::vector<std::pair<const Spec*, NetlinkSocket*>>& wanted) {
         std::vector<netkit::Order> orders;
         orders.reserve(wanted.size());
         for (const auto& [spec, peer_netlink] : wanted) orders.push_back({spec, peer_netlink});
-        std::vector<std::pair<DeviceInfo, DeviceInfo>> made;
-        for (netkit::Pair& pair : netkit::create(netlink, orders))
-          made.emplace_back(std::move(pair.primary), std::move(pair.peer));
+        std::vector<std::tuple<DeviceInfo, DeviceInfo, std::unique_ptr<Made>>> made;
+        for (netkit::Pair& pair : netkit::create(*netlink, orders)) {
+          auto owner = made_device(netlink, pair.primary);
+          made.emplace_back(std::move(pair.primary), std::move(pair.peer), std::move(owner));
+        }
         return made;
       },
       py::arg("netlink"), py::arg("orders"), no_gil());
   module.def(
       "single_create",
-      [](NetlinkSocket& netlink, Spec& spec) {
+      [](const std::shared_ptr<NetlinkSocket>& netlink, Spec& spec) {
         spec.pairing = netkit::Pairing::single;
-        return netkit::create_single(netlink, spec);
+        DeviceInfo device = netkit::create_single(*netlink, spec);
+        auto owner = made_device(netlink, device);
+        return std::pair(std::move(device), std::move(owner));
       },
       py::arg("netlink"), py::arg("spec"), no_gil());
   module.def(

@@ -224,6 +224,8 @@ def test_a_map_lives_on_without_its_objects_name() -> None:
         obj.load()
         return obj.maps["flows"]
 
-    with make() as flows:
+    with pytest.warns(ResourceWarning, match="BPFObject object, made at .*, was never closed"):
+        flows = make()
+    with flows:
         flows[ADDRESS] = FLOW
         assert flows[ADDRESS].high == 4

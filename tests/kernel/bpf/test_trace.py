@@ -257,8 +257,9 @@ def test_ctrl_c_ends_the_wait(tracefs: Path) -> None:
 
 
 def test_a_log_that_is_let_go_is_closed(tracefs: Path, obj: nk.BPFObject) -> None:
-    for _ in nk.trace_log(prefix=OURS).events(timeout=0):
-        pass
+    with pytest.warns(ResourceWarning, match="TraceLog, made at .*, was never closed"):
+        for _ in nk.trace_log(prefix=OURS).events(timeout=0):
+            pass
 
 
 def test_what_a_killed_process_left_is_swept_by_the_next(tracefs: Path) -> None:

@@ -164,7 +164,8 @@ def test_a_closed_monitor_says_so(monitor: Monitor) -> None:
 def test_a_monitor_that_is_dropped_closes_itself(pair: NetkitPair) -> None:
     before = Resources.now()
     for _ in range(5):
-        Monitor(pair)
+        with pytest.warns(ResourceWarning, match="Monitor of ve0, made at .*, was never closed"):
+            Monitor(pair)
     assert before.wait_until_back() == []
 
 

@@ -174,6 +174,7 @@ def test_a_forked_child_leaves_its_parents_stream_alone(options: Options) -> Non
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.filterwarnings("ignore:BPFObject monitor.*was never closed:ResourceWarning")
 @pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 def test_a_stream_can_be_dropped_anywhere(options: Options) -> None:
     def drop() -> Callable[[], object]:

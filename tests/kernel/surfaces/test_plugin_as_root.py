@@ -9,7 +9,6 @@ import pytest
 
 from keeper import Keeper, keeping
 from netkit_bpf import NetNS
-from pytest_netkit_bpf.names import prefix
 from pytest_netkit_bpf.requirements import why_no_netkit
 
 pytest_plugins = ["pytester"]
@@ -50,10 +49,13 @@ def test_of_a_test_that_failed_nothing_else_is_reported(pytester: pytest.Pyteste
     done.assert_outcomes(failed=1)
 
 
-def test_a_test_that_leaves_a_namespace_behind_is_reported(pytester: pytest.Pytester, keeper: Keeper) -> None:
+def test_a_test_that_leaves_something_behind_is_told_what_and_where_it_was_made(
+    pytester: pytest.Pytester, keeper: Keeper
+) -> None:
     pytester.makepyfile(
-        """
-        from netkit_bpf import NetNS
+        test_it="""
+        import pytest
+        from netkit_bpf import BPFObject, Map, NetNS
 
         def test_tidy(netns_factory):
             netns_factory()
@@ -61,17 +63,36 @@ def test_a_test_that_leaves_a_namespace_behind_is_reported(pytester: pytest.Pyte
         def test_careless(netns, keep):
             keep(NetNS.create())
 
-        def test_careless_with_a_name(netkit_name, netkit_leak_check, keep):
-            name = netkit_name()
-            keep(NetNS.create(name))
+        def test_careless_with_a_name(netkit_leak_check, keep):
+            keep(NetNS.create("nk-test-careless"))
+
+        def test_that_forgets_a_name(netkit_leak_check):
+            with pytest.warns(ResourceWarning, match="NetNS nk-test-forgotten, made at test_it.py:1"):
+                NetNS.create("nk-test-forgotten")
+
+        def test_careless_with_a_program(netkit_leak_check, keep):
+            obj = BPFObject.compile('#include <netkit.h>\\nSEC("tc") int one(struct __sk_buff *skb) { return 0; }')
+            obj.load()
+            keep(obj)
+
+        def test_careless_with_a_map(netkit_leak_check, keep):
+            keep(Map.create("array", key_size=4, value_size=4, max_entries=1))
+
+        def test_careless_with_a_descriptor(netkit_leak_check, keep):
+            keep(open("/proc/self/ns/net"))
         """
     )
     done = pytester.runpytest("--netkit=require", plugins=[keeper])
-    done.assert_outcomes(passed=3, errors=2)
+    NetNS.open("nk-test-forgotten").delete()
+    done.assert_outcomes(passed=7, errors=6)
     done.stdout.fnmatch_lines(
         [
-            "left behind by test_careless: * -> net:*",
-            f"left behind by test_careless_with_a_name: * -> net:*, {prefix()}*",
+            "left behind by test_careless: NetNS net:*, made at test_it.py:8",
+            "left behind by test_careless_with_a_name: NetNS nk-test-careless, made at test_it.py:11, *",
+            "left behind by test_that_forgets_a_name: network namespace nk-test-forgotten",
+            "left behind by test_careless_with_a_program: BPFObject program, made at test_it.py:18",
+            "left behind by test_careless_with_a_map: Map*, made at test_it.py:23",
+            "left behind by test_careless_with_a_descriptor: * -> net:*",
         ]
     )
 

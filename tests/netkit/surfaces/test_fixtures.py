@@ -61,4 +61,4 @@ def test_a_test_that_leaves_a_pair_behind_is_reported(pytester: pytest.Pytester)
     with keeping() as keeper, NetkitPair.create("bystander"):
         done = pytester.runpytest("--netkit=require", plugins=[keeper])
         done.assert_outcomes(passed=2, errors=1)
-        done.stdout.fnmatch_lines(["left behind by test_careless: *careless, carelessp"])
+        done.stdout.fnmatch_lines(["left behind by test_careless: NetkitPair careless, made at *.py:7, careless*"])

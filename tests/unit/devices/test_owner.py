@@ -94,11 +94,13 @@ def test_a_process_that_cannot_be_judged_is_left_alone() -> None:
         "uplink to Berlin",
         "netkit-bpf",
         "netkit-bpf pid=1 start=2 pidns=3",
-        "netkit-bpf pid=0 start=2 pidns=3 timens=4",
-        "netkit-bpf pid=-1 start=2 pidns=3 timens=4",
-        "netkit-bpf pid=9999999999 start=2 pidns=3 timens=4",
-        "netkit-bpf pid=1 start=2 pidns=3 timens=4 and more",
-        "my netkit-bpf pid=1 start=2 pidns=3 timens=4",
+        "netkit-bpf pid=1 start=2 pidns=3 timens=4",
+        "netkit-bpf pid=0 start=2 pidns=3 timens=4 claim=-",
+        "netkit-bpf pid=-1 start=2 pidns=3 timens=4 claim=-",
+        "netkit-bpf pid=9999999999 start=2 pidns=3 timens=4 claim=-",
+        "netkit-bpf pid=1 start=2 pidns=3 timens=4 claim=0123456789abcdef",
+        "netkit-bpf pid=1 start=2 pidns=3 timens=4 claim=- and more",
+        "my netkit-bpf pid=1 start=2 pidns=3 timens=4 claim=-",
     ],
 )
 def test_an_alias_of_somebody_else_names_no_process(alias: str) -> None:

@@ -129,6 +129,24 @@ def test_workers_beside_each_other_get_different_names(pytester: pytest.Pytester
     assert len({name.split("-")[1] for name in given}) == 2  # process ids
 
 
+def test_the_plugin_uses_no_word_that_an_older_pytest_lacks() -> None:
+    """Every run of pytest loads it, where it is installed: also of 6.2, the first that knows Python 3.10."""
+    as_old = """if True:
+        import pytest
+        words = {"hookwrapper", "optionalhook", "tryfirst", "trylast"}
+        newer = pytest.hookimpl
+        def hookimpl(function=None, **given):
+            assert given.keys() <= words, given
+            return newer(function, **given)
+        pytest.hookimpl = hookimpl
+        for name in ("StashKey", "Stash", "Config", "Parser", "PytestPluginManager", "CallInfo", "TestReport"):
+            delattr(pytest, name)
+        import pytest_netkit_bpf
+        assert pytest_netkit_bpf.pytest_runtest_makereport.pytest_impl["hookwrapper"]
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", as_old], check=True)
+
+
 def test_the_plugin_can_be_switched_off() -> None:
     argv = [sys.executable, "-m", "pytest", "-p", "no:netkit-bpf", "--help"]
     assert "--netkit=" not in subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/").stdout

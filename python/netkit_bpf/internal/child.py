@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Processes that live in a network namespace: subprocess, and ip-netns(8), exec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from netkit_bpf._core import Namespace
+
+if TYPE_CHECKING:
+    import mmap
+    import subprocess
+
+_ROOM = 4096  # bytes for what kept the child out: its errno, and a text
+
+
+def spawn(
+    space: Namespace, name: str | None, argv: Sequence[str | os.PathLike[str]], options: dict[str, Any]
+) -> subprocess.Popen[Any]:
+    """Start a process inside, as the calling thread's child.
+
+    The child enters the namespace itself, between fork and exec: were it started by a thread inside, which ends, it
+    would get the signal that it asked for with prctl(PR_SET_PDEATHSIG) at once.
+    """
+    import mmap
+    import subprocess
+
+    outcome = mmap.mmap(-1, _ROOM)  # shared with the child
+    become = _Inhabitant(space, os.fsencode(name or ""), outcome, options)
+    try:
+        return subprocess.Popen(argv, preexec_fn=become, **options)
+    except subprocess.SubprocessError:
+        number, text = int.from_bytes(outcome[:4], "big"), outcome[4:].rstrip(b"\0").decode(errors="replace")
+        if number:
+            raise OSError(number, text) from None
+        raise
+
+
+class _Inhabitant:
+    """What the child does before the program: go inside, then what `subprocess` would have done before that."""
+
+    def __init__(self, space: Namespace, name: bytes, outcome: mmap.mmap, options: dict[str, Any]) -> None:
+        self._space = space
+        self._name = name
+        self._outcome = outcome
+        self._preexec: Callable[[], object] | None = options.pop("preexec_fn", None)
+        # Who has given its rights away may not enter any more.
+        self._user, self._group = (options.pop(key, None) for key in ("user", "group"))
+        self._extra_groups = options.pop("extra_groups", None)
+        if not (self._user is self._group is self._extra_groups is None):
+            self._user, self._group = _number(self._user, "user"), _number(self._group, "group")
+            if self._extra_groups is not None:
+                self._extra_groups = [_number(each, "extra_groups") for each in self._extra_groups]
+
+    def __call__(self) -> None:
+        try:
+            self._space.become_inhabitant(self._name)
+            if self._extra_groups is not None:
+                os.setgroups(self._extra_groups)
+            if self._group is not None:
+                os.setregid(self._group, self._group)
+            if self._user is not None:
+                os.setreuid(self._user, self._user)
+        except OSError as error:
+            text = (error.errno or 1).to_bytes(4, "big") + str(error.strerror).encode()
+            with contextlib.suppress(ValueError):
+                self._outcome[: len(text[:_ROOM])] = text[:_ROOM]
+            raise
+        if self._preexec is not None:
+            self._preexec()
+
+
+def _number(which: str | int | None, option: str) -> int | None:
+    """The number of a user or a group; as `subprocess` does it."""
+    if which is None or isinstance(which, int):
+        if which is not None and which < 0:
+            raise ValueError(f"{option} must not be negative, not {which}")
+        return which
+    if not isinstance(which, str):
+        raise TypeError(f"{option} must be a name or a number, not {type(which).__name__}")
+    import grp
+    import pwd
+
+    return pwd.getpwnam(which).pw_uid if option == "user" else grp.getgrnam(which).gr_gid

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// After lib/namespace.c of iproute2, netns_switch().
+#include "base/netns_exec.hpp"
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "base/error.hpp"
+
+namespace netkit_bpf::netns {
+
+namespace {
+
+void show_own_sys(const std::string& source) {
+  unsigned long flags = 0;
+  struct statvfs below{};
+  // Where it cannot be taken away it is covered; a read-only one by nothing else than a read-only one.
+  if (::umount2("/sys", MNT_DETACH) != 0 && ::statvfs("/sys", &below) == 0 && (below.f_flag & ST_RDONLY) != 0)
+    flags = MS_RDONLY;
+  if (::mount(source.c_str(), "/sys", "sysfs", flags, nullptr) != 0) return;
+  static_cast<void>(::mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"));  // a kernel can be built without
+}
+
+void bind_etc(const std::string& name) {
+  std::error_code none;  // no such directory, mostly
+  for (const auto& file : std::filesystem::directory_iterator("/etc/netns/" + name, none)) {
+    const std::string target = "/etc/" + file.path().filename().string();
+    static_cast<void>(::mount(file.path().c_str(), target.c_str(), "none", MS_BIND, nullptr));  // ip goes on, too
+  }
+}
+
+}  // namespace
+
+void become_inhabitant(const Namespace& space, const std::string& name) {
+  enter(space);
+  if (::unshare(CLONE_NEWNS) != 0 || ::mount("", "/", "none", MS_SLAVE | MS_REC, nullptr) != 0)
+    throw Error(errno, "make a mount namespace for a process in network namespace " + space.describe(),
+                errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+  show_own_sys(space.describe());
+  if (!name.empty()) bind_etc(name);
+}
+
+}  // namespace netkit_bpf::netns
