@@ -45,7 +45,8 @@ Made::~Made() {
   if (handed_over_ || !undo_ || ::getpid() != process_) return;
   try {
     undo_();
-  } catch (const std::exception&) {  // gone already: its namespace is
+  } catch (const std::exception&) {
+    undo_ = nullptr;  // gone already: its namespace is
   }
 }
 
