@@ -12,9 +12,7 @@
 #include "base/privilege.hpp"
 #include "bpf/program.hpp"
 
-namespace netkit_bpf {
-
-namespace hook {
+namespace netkit_bpf::hook {
 
 namespace {
 
@@ -120,5 +118,4 @@ void detach(const Hook& hook, const Program& program) {
   throw Error(error, "detach program '" + program.name() + "' from " + describe(hook), reason);
 }
 
-}  // namespace hook
-}  // namespace netkit_bpf
+}  // namespace netkit_bpf::hook

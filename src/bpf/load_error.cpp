@@ -136,7 +136,8 @@ void throw_load_error(int error, const std::string& log, const std::string& obje
     throw Error(EOPNOTSUPP, "load BPF object " + object,
                 "its CO-RE relocations need a kernel with CONFIG_DEBUG_INFO_BTF=y: /sys/kernel/btf/vmlinux is missing");
   // libbpf's numbers for a function or variable of the kernel's that is not there mean other things elsewhere.
-  if (const std::string name = name_after(log, "ksym) "); !name.empty() && log.find("not found in kernel") != log.npos)
+  if (const std::string name = name_after(log, "ksym) ");
+      !name.empty() && log.find("not found in kernel") != std::string::npos)
     throw Error(EOPNOTSUPP, "load BPF object " + object,
                 "Linux " + kernel_release() + " has no '" + name +
                     "': declare it __weak, and use it where bpf_ksym_exists() says that it is there");

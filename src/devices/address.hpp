@@ -19,7 +19,7 @@ struct Address {
   uint8_t prefix_len = 0;
   uint32_t flags = 0;  // IFA_F_*
   // Of the other end, where the address is of a point-to-point link: the prefix is then the other end's.
-  std::optional<std::array<uint8_t, 16>> peer;
+  std::optional<std::array<uint8_t, 16>> peer = std::nullopt;
 };
 
 namespace address {

@@ -238,13 +238,13 @@ bool hides(const Listed& first, const Listed& second) {
 }
 
 // The kernel knows one hop of several apart in IPv6 alone, and only where the route itself names them.
-void remove_hop(NetlinkSocket& netlink, const Listed& listed, const std::string& operation) {
+void remove_hop(NetlinkSocket& netlink, const Listed& listed, size_t hop, const std::string& operation) {
   const std::vector<Hop> hops = hops_of(listed.attributes());
   std::vector<Hop> left = hops;
-  left.erase(left.begin() + static_cast<std::ptrdiff_t>(*listed.hop));
+  left.erase(left.begin() + static_cast<std::ptrdiff_t>(hop));
   const bool by_object = listed.attributes()[RTA_NH_ID] != nullptr;
   if (left.empty() || (listed.route.family == AF_INET6 && !by_object)) {
-    netlink.request({removing(listed, {hops[*listed.hop]}), operation, {}, explain(listed.route.family)});
+    netlink.request({removing(listed, {hops[hop]}), operation, {}, explain(listed.route.family)});
     return;
   }
   // A route over the others takes its place. It comes first, so that no packet finds none.
@@ -296,7 +296,7 @@ void remove(NetlinkSocket& netlink, const DeviceRef& device, const Route& route)
     throw Error(EBUSY, operation,
                 "the kernel would take off " + text(taken->route) + " in its place: remove that first");
   if (found->hop) {
-    remove_hop(netlink, *found, operation);
+    remove_hop(netlink, *found, *found->hop, operation);
     return;
   }
   netlink.request({removing(*found, {}), operation, {}, explain(route.family)});

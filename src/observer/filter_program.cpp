@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -24,6 +25,7 @@ namespace netkit_bpf {
 namespace {
 
 constexpr size_t log_size = 1 << 16;
+constexpr uint32_t log_of_errors = 4;  // BPF_LOG_STATS, kernel/bpf: what went wrong, without the way there
 
 std::string advice(int error) { return std::string(needs_bpf(error)) + shortage_advice(error); }
 
@@ -76,11 +78,13 @@ std::array<uint32_t, 5> attach_types() {
           hook::attach_type(Hook::Kind::tcx_ingress), hook::attach_type(Hook::Kind::tcx_egress)};
 }
 
-Fd try_load(const std::string& name, std::span<const bpf_insn> code, uint32_t attach_type, std::span<char> log) {
+Fd try_load(const std::string& name, std::span<const bpf_insn> code, uint32_t attach_type, std::span<char> log,
+            uint32_t log_level = 0) {
   LIBBPF_OPTS(bpf_prog_load_opts, options);
   options.expected_attach_type = static_cast<bpf_attach_type>(attach_type);
   options.log_buf = log.data();  // written when loading fails
   options.log_size = static_cast<uint32_t>(log.size());
+  options.log_level = log_level;
   return Fd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "Dual MIT/GPL", code.data(), code.size(), &options));
 }
 
@@ -100,7 +104,12 @@ Program load(std::span<const bpf_insn> code, Side side) {
   std::vector<char> log(log_size);
   Fd program = try_load(name, code, 0, log);
   if (program) return {std::move(program), name};
-  const int error = errno;
+  int error = errno;
+  if (error == ENOSPC) {  // before 6.4 a log that is full ends where it is full: ask for its last words alone
+    std::ranges::fill(log, '\0');
+    static_cast<void>(try_load(name, code, 0, log, log_of_errors));
+    error = errno;
+  }
   if (is_too_long(error, log.data()))
     throw std::invalid_argument("the filter is too long: it makes " + std::to_string(code.size()) +
                                 " instructions, and the kernel's verifier does not follow it to its end; take fewer "

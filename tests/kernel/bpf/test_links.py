@@ -1,18 +1,11 @@
-"""Links on the tcx hooks of a veth pair: order, revisions, swaps, pins, and what every refusal says."""
+"""Links on the tcx hooks of a veth pair: order, anchors, revisions, and what every refusal says."""
 
 from __future__ import annotations
 
 import errno
-import re
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-import swapping
 from examples import example
 from netkit_bpf import (
     BPFObject,
@@ -21,67 +14,18 @@ from netkit_bpf import (
     HookPrograms,
     Link,
     NetkitPair,
-    NetNS,
     Program,
     Side,
     _core,
 )
 from programs import JUDGES, MANY, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
 from syscall import attach_without_link
-from traffic import Wire, ping
-from veth import has_tcx, veth_pair, veth_wire
+from veth import has_tcx
 
 pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
 
 DROP_PORT = example("drop_port")
 MOST = 63  # programs on a hook: BPF_MPROG_MAX, less one that ends the list
-SHORT = 0.2  # seconds to wait for a reply that must not come
-
-
-@pytest.fixture
-def pair() -> Iterator[NetkitPair]:
-    with NetNS.create() as here, NetNS.create() as there, veth_pair(here, there) as made:
-        yield made
-
-
-@pytest.fixture
-def device(pair: NetkitPair) -> Device:
-    return pair.primary
-
-
-@pytest.fixture
-def wire() -> Iterator[Wire]:
-    with veth_wire(4) as made:
-        yield made
-
-
-@pytest.fixture
-def obj() -> Iterator[BPFObject]:
-    with load() as loaded:
-        yield loaded
-
-
-@pytest.fixture
-def first(obj: BPFObject) -> Program:
-    return obj.programs["first"]
-
-
-@pytest.fixture
-def second(obj: BPFObject) -> Program:
-    return obj.programs["second"]
-
-
-@pytest.fixture
-def third(obj: BPFObject) -> Program:
-    return obj.programs["third"]
-
-
-@pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """A BPF file system of the test's own."""
-    subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
-    yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
 
 
 def names(programs: HookPrograms) -> list[str | None]:
@@ -253,192 +197,6 @@ def test_a_device_that_is_gone_is_named_with_the_namespace_looked_in(pair: Netki
         assert e.value.errno == errno.ENODEV
 
 
-def test_a_swap_keeps_place_and_link(device: Device, obj: BPFObject) -> None:
-    program = obj.programs
-    links = [device.attach(program[name], "ingress") for name in ("first", "second", "third")]
-    links[1].update(program["drop"])
-    assert device.programs("ingress").programs[1] == (program["drop"].id, "drop", links[1].id)
-    assert links[1].program is program["drop"]
-    links[1].update(program["drop"])  # once more changes nothing
-    assert names(device.programs("ingress")) == ["first", "drop", "third"]
-    for link in links:
-        link.close()
-
-
-def test_a_swap_is_refused_for_a_program_that_is_on_the_hook(device: Device, first: Program, second: Program) -> None:
-    with device.attach(first, "ingress") as link, device.attach(second, "ingress"):
-        message = (
-            rf"put program 'second' on link {link.id} on ve0 \(ingress\): .*\(id {second.id}\) is on this hook already"
-        )
-        with pytest.raises(FileExistsError, match=message):
-            link.update(second)
-        assert link.program is first
-
-
-def test_a_swap_can_expect_what_it_replaces(device: Device, first: Program, second: Program, third: Program) -> None:
-    with device.attach(first, "ingress") as link:
-        link.update(second, expected=first)
-        message = rf"ESTALE: expected program 'first' \(id {first.id}\), found program 'second' \(id {second.id}\)"
-        with pytest.raises(OSError, match=message) as caught:
-            link.update(third, expected=first)
-        assert caught.value.errno == errno.ESTALE
-        assert link.program is second
-
-
-def test_a_detached_link_holds_nothing_and_takes_nothing(device: Device, first: Program, second: Program) -> None:
-    with device.attach(first, "ingress") as link:
-        assert link.is_attached
-        assert repr(link) == f"<Link {link.id} on ve0 (ingress) attached>"
-        link.detach()
-        link.detach()
-        assert not link.is_attached
-        assert repr(link) == f"<Link {link.id} on ve0 (ingress) detached>"
-        assert device.programs("ingress").programs == ()
-        with pytest.raises(OSError, match="the device is gone, or the link was detached") as caught:
-            link.update(second)
-        assert caught.value.errno == errno.ENOLINK
-
-
-def test_a_link_outlives_its_device(pair: NetkitPair, first: Program, second: Program) -> None:
-    with pair.attach(first, "peer") as link:
-        pair.delete()
-        assert not link.is_attached
-        assert link.program is first
-        with pytest.raises(OSError, match="the device is gone") as caught:
-            link.update(second)
-        assert caught.value.errno == errno.ENOLINK
-        link.detach()
-
-
-def test_a_link_survives_renames_and_moves(wire: Wire, obj: BPFObject) -> None:
-    pair = wire.pair
-    with pair.attach(obj.programs["drop"], "primary") as link, NetNS.create() as other:
-        assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
-        pair.primary.down()
-        pair.primary.netns.run(["ip", "link", "set", "ve0", "name", "renamed"], check=True)
-        pair.primary.up()
-        assert ping(wire.left, wire.right, [56], timeout=SHORT) == 0
-        assert pair.programs("primary").programs == ((obj.programs["drop"].id, "drop", link.id),)
-        with other.popen(["sleep", "60"]) as holder:  # ip names a namespace by a process in it
-            pair.primary.netns.run(["ip", "link", "set", "renamed", "netns", str(holder.pid)], check=True)
-            holder.kill()
-        assert link.is_attached
-        link.update(obj.programs["pass"])
-        assert link.program is obj.programs["pass"]
-
-
-def test_closing_a_link_detaches_and_what_is_closed_says_so(device: Device, first: Program, second: Program) -> None:
-    link = device.attach(first, "ingress")
-    number = link.id
-    assert not link.closed
-    link.close()
-    link.close()
-    assert link.closed
-    assert device.programs("ingress").programs == ()
-    assert repr(link) == f"<Link {number} on ve0 (ingress) closed>"
-    uses: list[Callable[[], object]] = [
-        lambda: link.id,
-        lambda: link.program,
-        lambda: link.is_attached,
-        lambda: link.pinned_at,
-        lambda: link.update(second),
-        link.detach,
-        lambda: link.pin("/sys/fs/bpf/x"),
-        link.unpin,
-        link.__enter__,
-        lambda: device.attach(second, "ingress", before=link),
-    ]
-    for use in uses:
-        with pytest.raises(ValueError, match=rf"link {number} is closed"):
-            use()
-
-
-def test_a_program_of_a_closed_object_stays_attached_and_can_be_had_from_its_link(device: Device) -> None:
-    obj = load()
-    link = device.attach(obj.programs["first"], "ingress")
-    number = obj.programs["first"].id
-    obj.close()
-    with pytest.raises(ValueError, match="closed"):
-        device.attach(obj.programs["second"], "ingress")
-    assert device.programs("ingress").programs == ((number, "first", link.id),)
-    assert (link.program.id, link.program.name, link.program.section) == (number, "first", "tcx/ingress")
-    link.close()
-
-
-def test_a_pinned_link_keeps_its_program_attached(device: Device, first: Program, second: Program, bpffs: Path) -> None:
-    with device.attach(first, "ingress") as link:
-        assert link.pinned_at is None
-        link.pin(bpffs / "link")
-        assert link.pinned_at == str(bpffs / "link")
-        with pytest.raises(ValueError, match="is pinned already, at"):
-            link.pin(bpffs / "other")
-    assert names(device.programs("ingress")) == ["first"]
-    with Link.open_pinned(bpffs / "link") as again:
-        assert again.id == link._id
-        assert again.side is Direction.INGRESS
-        assert again.program.id == first.id
-        again.update(second)
-        assert names(device.programs("ingress")) == ["second"]
-        again.unpin()
-        assert not (bpffs / "link").exists()
-        with pytest.raises(ValueError, match="is not pinned"):
-            again.unpin()
-        assert names(device.programs("ingress")) == ["second"]
-    assert device.programs("ingress").programs == ()
-
-
-def test_pins_are_refused_with_the_path_and_what_to_do(device: Device, first: Program, bpffs: Path) -> None:
-    plain = Path("/dev/shm/netkit-bpf-test")
-    with device.attach(first, "ingress") as link, device.attach(first, "egress") as other:
-        link.pin(bpffs / "link")
-        with pytest.raises(FileExistsError, match=re.escape(f"pin link {other.id} on ve0 (egress) at {bpffs}/link")):
-            other.pin(bpffs / "link")
-        with pytest.raises(FileNotFoundError, match="no such directory"):
-            other.pin(bpffs / "missing" / "link")
-        with pytest.raises(OSError, match="mount -t bpf bpf"):
-            other.pin(plain)
-        assert not plain.exists()
-        assert other.pinned_at is None
-        (bpffs / "link").unlink()
-        with pytest.raises(FileNotFoundError, match=re.escape(f"from {bpffs}/link")):
-            link.unpin()
-    with pytest.raises(FileNotFoundError, match="nothing is pinned there"):
-        Link.open_pinned(bpffs / "link")
-    with pytest.raises(OSError, match="mount -t bpf bpf"):
-        Link.open_pinned(__file__)
-
-
-def test_what_is_pinned_but_is_no_link_is_named(obj: BPFObject, bpffs: Path) -> None:
-    obj.maps["numbers"].pin(bpffs / "map")
-    with pytest.raises(ValueError, match=r"what is pinned at .*/map is a map, not a link"):
-        Link.open_pinned(bpffs / "map")
-
-
-def test_a_thread_that_closes_a_link_does_not_pull_it_from_under_another(device: Device, obj: BPFObject) -> None:
-    """Each call works on the link as it was, or says that it is closed; never on somebody else's descriptor."""
-    program = obj.programs
-
-    def swap(link: Link, started: threading.Barrier, failures: list[BaseException]) -> None:
-        started.wait()
-        try:
-            for name in ("second", "third", "first") * 10:
-                link.update(program[name])
-        except BaseException as error:
-            failures.append(error)
-
-    for _ in range(20):
-        link = device.attach(program["first"], "ingress")
-        failures: list[BaseException] = []
-        started = threading.Barrier(2)
-        thread = threading.Thread(target=swap, args=(link, started, failures))
-        thread.start()
-        started.wait()
-        link.close()
-        thread.join()
-        assert [type(error) for error in failures] in ([], [ValueError])
-        assert device.programs("ingress").programs == ()
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -464,86 +222,3 @@ def test_a_program_that_is_not_loaded_is_refused(device: Device) -> None:
     obj = BPFObject.open(build(VERDICTS))
     with pytest.raises(ValueError, match="program 'first' is not loaded"):
         device.attach(obj.programs["first"], "ingress")
-
-
-def test_each_packet_meets_exactly_one_of_two_programs_that_are_swapped(wire: Wire) -> None:
-    swapping.each_packet_meets_exactly_one_of_two_programs(wire)
-
-
-def test_the_classic_example_drops_a_port_and_then_another(wire: Wire) -> None:
-    with BPFObject.compile(DROP_PORT.SOURCE) as obj:
-        found = DROP_PORT.drop_one_then_the_other(obj, wire.pair, wire.left.netns, wire.right.netns, wire.left.address)
-    assert found == [[12345, 12346], [12346], [12345], [12345, 12346]]
-
-
-COMPETE = """
-import sys
-sys.path[:0] = {path!r}
-from netkit_bpf import Link, NetNS, NetkitPair, _core
-from netkit_bpf.devices.device import Device
-from netkit_bpf.enums import Direction
-from programs import JUDGES, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
-
-with load() as obj:
-    netns = NetNS.open({pid})
-    device = Device({ifindex}, "ve0", netns)
-    link = Link.open_pinned({pin!r})
-    seen = link.program
-    revision = device.programs("ingress").revision
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for attempt in (
-        lambda: link.update(obj.programs["second"], expected=seen),
-        lambda: device.attach(obj.programs["third"], "egress", expected_revision=1).pin({pin!r} + {me!r}),
-    ):
-        try:
-            attempt()
-            print("won", flush=True)
-        except OSError as error:
-            print(error.errno, error, flush=True)
-    sys.stdin.readline()
-"""
-
-
-def test_of_two_processes_that_swap_at_once_one_wins_and_the_other_reads_estale(
-    device: Device, first: Program, bpffs: Path
-) -> None:
-    path = [str(Path(swapping.__file__).parent)]
-    with device.attach(first, "ingress") as link, device.netns.popen(["sleep", "60"]) as holder:
-        link.pin(bpffs / "link")
-        others = [
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    COMPETE.format(path=path, pid=holder.pid, ifindex=device.ifindex, pin=str(bpffs / "link"), me=me),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for me in "ab"
-        ]
-        lines = []
-        for other in others:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "ready\n"
-        for other in others:
-            assert other.stdin is not None
-            other.stdin.write("go\n")
-            other.stdin.flush()
-        for other in others:
-            assert other.stdout is not None
-            lines.append([other.stdout.readline(), other.stdout.readline()])
-        for swap in zip(*lines, strict=True):
-            assert sorted(line == "won\n" for line in swap) == [False, True], lines
-            lost = next(line for line in swap if line != "won\n")
-            assert lost.startswith(f"{errno.ESTALE} "), lost
-            assert "ESTALE: expected " in lost
-            assert ", found " in lost
-        assert link.program.name == "second"
-        assert names(device.programs("egress")) == ["third"]
-        for other in others:
-            other.communicate("done\n")
-            assert other.returncode == 0
-        holder.kill()
