@@ -44,7 +44,7 @@ class RuleCount(NamedTuple):
 class RuleCounts(Mapping[Rule, RuleCount]):
     """What each rule decided until now, by rule; as a numpy array in the order of the rules.
 
-    Rules that are the same add up.
+    Made by `Firewall.counters`. Rules that are the same add up.
 
     Attributes:
         default: what became of the packets that no rule matched.
