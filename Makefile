@@ -1,20 +1,24 @@
 # An index: each target is one command, whose file says what it does. Start with `make demo`.
-.PHONY: setup build demo test bench lint sanitize wheel clean vm
+.PHONY: setup build demo test test-6.8 bench lint sanitize wheel docs clean vm
 
 setup:
-	@tools/setup
+	@tools/setup $(if $(filter setup test% bench lint sanitize,$(MAKECMDGOALS)),--tests)
 build: setup
 	@tools/build
 demo: build
 	@tools/demo
 test: build
 	@tools/test
+test-6.8: build
+	@tools/test-6.8
 bench: build
 	@tools/bench
 lint: build
 	@tools/lint
 sanitize: build
 	@tools/sanitize
+docs: build
+	@tools/docs
 wheel: setup
 	@tools/wheel
 clean:

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import balancers
 import consumers
 import firewalls
+import flows
 import machine
 import rows
 import sweep
@@ -27,6 +29,8 @@ ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "program": rows.program,
     "filter": rows.filters,
     "firewall": firewalls.measure,
+    "balancer": balancers.measure,
+    "flows": flows.measure,
     "cpus": rows.cpus,
     "drain": rows.drain,
     "text": rows.text,
@@ -36,6 +40,7 @@ ROWS: dict[str, Callable[[Path], rows.Figures]] = {
     "idle": rows.idle,
     "start": rows.start,
     "pairs": rows.pairs,
+    "nodes": rows.nodes,
 }
 
 
@@ -76,7 +81,10 @@ def main() -> None:
     for goal in GOALS:
         if goal.text in ratios:
             ratio = statistics.median(ratios[goal.text])
-            print(f"{goal.text:{width}} {ratio:9.3f} {goal.limit:>9}  {'met' if goal.is_met(ratio) else 'NOT MET'}")
+            lowest = goal.lowest(figures)
+            floor = f"; {statistics.median(lowest):.3f} with {goal.floor.rpartition(',')[0]} alone" if lowest else ""
+            met = "met" if goal.is_met(ratio) else "NOT MET"
+            print(f"{goal.text:{width}} {ratio:9.3f} {goal.limit:>9}  {met}{floor}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf._core import hand_over
 from netkit_bpf.devices.pair import create_pairs, delete_group
-from netkit_bpf.devices.pair_options import pair_spec
+from netkit_bpf.devices.pair_options import check_pair_options
 
 TIMES = 20  # that each makes a pair, in a round
 GROUP, MANY, ONE_BY_ONE = 7, 64, 8
@@ -29,7 +30,7 @@ def ours() -> float:
     """Milliseconds that this package takes for a pair with an MTU and a group, both ends up, an address each."""
 
     def make(netns: NetNS, number: int) -> None:
-        (pair,) = _create(netns, netns, [f"v{number}"])
+        (pair,) = create(netns, netns, [f"v{number}"])
         pair.primary.add_address(f"10.42.{number}.1/24")
         pair.peer.add_address(f"10.42.{number}.2/24")
 
@@ -67,7 +68,7 @@ def pyroute2() -> float:
 def delete_one_by_one() -> float:
     """Milliseconds a pair."""
     with NetNS.create() as hub, NetNS.create() as node:
-        pairs = _create(hub, node, [f"v{number}" for number in range(ONE_BY_ONE)])
+        pairs = create(hub, node, [f"v{number}" for number in range(ONE_BY_ONE)])
         begin = time.perf_counter()
         for pair in pairs:
             pair.delete()
@@ -77,17 +78,19 @@ def delete_one_by_one() -> float:
 def delete_by_group() -> float:
     """Milliseconds a pair, of many."""
     with NetNS.create() as hub, NetNS.create() as node:
-        _create(hub, node, [f"v{number}" for number in range(MANY)])
+        create(hub, node, [f"v{number}" for number in range(MANY)])
         begin = time.perf_counter()
         delete_group(GROUP, hub)
         return 1e3 * (time.perf_counter() - begin) / MANY
 
 
-def _create(netns: NetNS, peer_netns: NetNS, names: list[str]) -> list[NetkitPair]:
-    specs = [pair_spec(name, mode="l2", ends={"mtu": 1400, "group": GROUP}) for name in names]
-    for spec in specs:
-        spec.kind = "veth"
-    return create_pairs(netns, [(spec, peer_netns) for spec in specs])
+def create(netns: NetNS, peer_netns: NetNS, names: list[str]) -> list[NetkitPair]:
+    """Pairs of veth devices."""
+    ends = {"mtu": 1400, "group": GROUP}
+    orders = [(check_pair_options(name, mode="l2", ends=ends), peer_netns) for name in names]
+    for options, _ in orders:
+        options.kind = "veth"
+    return [hand_over(pair) for pair in create_pairs(netns, orders)]  # else they would go with the objects
 
 
 def _median(make: Callable[[NetNS, int], object]) -> float:

@@ -12,7 +12,7 @@ import rulesets
 import wire
 
 from netkit_bpf import BPFObject, Firewall, NetNS, Program, Ruleset, Verdict
-from netkit_bpf.functions.firewall import load_rules
+from netkit_bpf.functions.firewall_programs import load_rules
 
 FEW, MANY = 10, 10_000
 FLOWS = 16  # each for itself, one packet again and again
@@ -34,9 +34,17 @@ def _measure(build: Path) -> Iterator[tuple[str, float]]:
     for kind in rulesets.SHAPES:
         for count in (FEW, MANY):
             rules = rulesets.make(kind, count)
+            texts = [rule.pf() for rule in rules]
             flows = list(rulesets.packets(rules, FLOWS))
-            with load_rules(Ruleset(rule.pf() for rule in rules), Verdict.PASS) as loaded:
+            with load_rules(Ruleset(texts), Verdict.PASS) as loaded:
                 yield f"firewall: {kind}, {count} rules, ns", _cost(loaded.programs["firewall_primary"], flows) - base
+                size = loaded.maps["tables"].value_size
+            if count == FEW:
+                with load_rules(Ruleset([*texts, "drop log proto 200"]), Verdict.PASS) as logging:
+                    costs = _cost(logging.programs["firewall_primary"], flows) - base
+                yield f"firewall: {kind}, {count} rules, another logs, ns", costs
+            if count == MANY:
+                yield f"firewall: {kind}, {count} rules, MiB", size / (1 << 20)
     rules = rulesets.make("acl", MANY)
     yield from _peers(build, rules, base)
     yield from _replacements(rules)
@@ -68,6 +76,8 @@ def _replacements(rules: list[rulesets.BenchRule]) -> Iterator[tuple[str, float]
     ]
     with wire.pair() as pair, Firewall(pair, [], sides=["primary"]) as firewall:
         yield "replace: 10000 rules, ms", 1e3 * median(_seconds(lambda t=t: firewall.replace(t)) for t in texts * 3)
+        few = ["pass", "drop"]  # the programs are verified and swapped all the same
+        yield "replace: one rule, ms", 1e3 * median(_seconds(lambda t=t: firewall.replace(t)) for t in few * 3)
     with NetNS.create() as netns:
         start = f"table netdev t {{\nchain c {{\n{chain}\n}}\n}}\n"
         netns.run(["nft", "-f", "-"], input=start, text=True, check=True)

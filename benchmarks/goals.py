@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 
 class Goal(NamedTuple):
-    """One figure divided by another, and the most or the least that it shall be."""
+    """One figure divided by another, and the most or the least that it shall be; `floor` is the least there is."""
 
     text: str
     figure: str
     by: str
     most: float | None = None
     least: float | None = None
+    floor: str = ""
 
     @property
     def limit(self) -> str:
@@ -26,6 +27,12 @@ class Goal(NamedTuple):
     def ratios(self, figures: dict[str, list[float]]) -> list[float]:
         """The ratio of each round."""
         return [one / other for one, other in zip(figures[self.figure], figures[self.by], strict=True)]
+
+    def lowest(self, figures: dict[str, list[float]]) -> list[float]:
+        """The ratio of each round if there were nothing but the floor; empty if there is none."""
+        if self.floor not in figures:
+            return []
+        return [one / other for one, other in zip(figures[self.floor], figures[self.by], strict=True)]
 
     def is_met(self, ratio: float) -> bool:
         """Whether the ratio is as it shall be."""
@@ -71,6 +78,19 @@ GOALS = [
         "delete: one by one, ms a pair",
         most=0.1,
     ),
+    Goal(
+        "monitor of 100 pairs: open / attach ready programs",
+        "node: open a monitor, ms a pair",
+        "node: attach ready programs, ms a pair",
+        most=1.3,
+    ),
+    Goal("monitor of 100 pairs: close / detach", "node: close it, ms a pair", "node: detach them, ms a pair", most=1.3),
+    Goal(
+        "monitor of 100 pairs: descriptors / 3 a pair and 30",
+        "node: descriptors of a monitor",
+        "node: 3 descriptors a pair and 30",
+        most=1,
+    ),
     *(
         Goal(
             f"{kind}: 10,000 rules / 10", f"firewall: {kind}, 10000 rules, ns", f"firewall: {kind}, 10 rules, ns", most
@@ -79,7 +99,39 @@ GOALS = [
     ),
     Goal("firewall / two of the kernel's tries", _FIREWALL, "firewall: two of the kernel's tries, ns", most=1 / 3),
     Goal("firewall / rule after rule", _FIREWALL, "firewall: rule after rule, 10000, ns", most=1 / 300),
-    Goal("replace 10,000 rules / nft -f", "replace: 10000 rules, ms", "replace: nft -f of the same, ms", most=0.1),
+    Goal("balancer, DSR / bpf_redirect", "balancer: dsr, ns", "balancer: bpf_redirect alone, ns", most=6),
+    Goal("balancer, NAT / DNAT by helpers", "balancer: nat, ns", "balancer: DNAT by helpers alone, ns", most=0.5),
+    Goal(
+        "replace 10,000 rules / nft -f",
+        "replace: 10000 rules, ms",
+        "replace: nft -f of the same, ms",
+        most=0.1,
+        floor="replace: one rule, ms",
+    ),
+    *(
+        Goal(f"flows: {text} / PERCPU_HASH", f"flows: ours, {text}, ns", f"flows: PERCPU_HASH, {text}, ns", most=0.35)
+        for text in ("one flow", "4,096 flows")
+    ),
+    Goal(
+        "flows: 60,000 flows / PERCPU_HASH",
+        "flows: ours, 60,000 flows, ns",
+        "flows: PERCPU_HASH, 60,000 flows, ns",
+        most=1,
+        floor="flows: two lines of memory, 60,000 flows, ns",
+    ),
+    Goal(
+        "flows: one flow / hash, spin lock, ktime",
+        "flows: ours, one flow, ns",
+        "flows: hash, spin lock, ktime, one flow, ns",
+        most=0.15,
+    ),
+    Goal(
+        "flows: four times the slots / LRU_HASH",
+        "flows: ours, four times more flows than slots, ns",
+        "flows: LRU_HASH, four times more flows than slots, ns",
+        most=0.4,
+        floor="flows: two lines of memory, four times more flows than slots, ns",
+    ),
     Goal("import / pyroute2", "import: netkit_bpf, ms", "import: pyroute2, ms", most=0.2),
     Goal("load / a CO-RE load", "load: the monitor, ms", "load: the tutorials', with CO-RE, ms", most=0.1),
 ]

@@ -34,7 +34,7 @@ def build_peers(directory: Path) -> None:
     for name in ("consumer", "flood"):
         subprocess.run(["cc", "-O2", peers / f"{name}.c", "-o", directory / name, "-lbpf"], check=True)
     include = f"/usr/include/{platform.machine()}-linux-gnu"
-    for name in ("empty", "seed", "rules"):
+    for name in ("empty", "seed", "rules", "redirect", "flows"):
         options = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-idirafter", include]
         source = peers / f"{name}.bpf.c"
         subprocess.run(["clang", *options, "-c", source, "-o", directory / f"{name}.o"], check=True)

@@ -16,11 +16,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 import consumers
-import devices
 import drains
+import nodes as node
 import wire
 from producer import PACKET, flood, flood_from_two
 
+import devices
 from netkit_bpf import BPFObject, Monitor
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def cpus(build: Path) -> Figures:
             Monitor(pair, sides=["primary"], ring_size=64 << 20, rings=rings, thread=None) as monitor,
         ):
             (attached,) = pair.programs("primary").programs
-            sent = flood_from_two(build, attached.id, packets=400_000)
+            sent = flood_from_two(build, attached.id, packets=300_000)
             assert monitor.stats.primary.lost == 0
         yield f"two producers: {name}, M/s each", sum(1e3 / (each.spent / each.packets - base) for each in sent) / 2
 
@@ -173,6 +174,11 @@ def pairs(_: Path) -> Figures:
     yield "delete: one by one, ms a pair", devices.delete_one_by_one()
 
 
+def nodes(_: Path) -> Figures:
+    """Opening and closing monitors of many pairs."""
+    yield from node.opening_and_closing()
+
+
 def _here(name: str) -> Path:
     return Path(__file__).parent / name
 
@@ -212,7 +218,9 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def _python(code: str) -> float:
-    return min(_seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True)) for _ in range(5))
+    """Seconds, with modules that an earlier run has compiled, whatever the environment says of writing them."""
+    argv, env = [sys.executable, "-c", code], {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    return min(_seconds(lambda: subprocess.run(argv, check=True, env=env)) for _ in range(5))
 
 
 def _export(build: Path, count: int, convert: Callable[[EventBatch], object]) -> float:

@@ -1,4 +1,4 @@
-"""Drop a container's connections to a TCP port, then, live, those to another. Needs root, clang and netkit."""
+"""Drop a container's connections to one TCP port, then switch live to another port. Needs root, clang and netkit."""
 
 import socket
 
@@ -36,7 +36,7 @@ PORTS = 12345, 12346
 
 
 def reachable(container: nk.NetNS, server: str) -> list[int]:
-    """Tell to which of the ports the container can connect."""
+    """Return the ports to which the container can connect."""
     found = []
     for port in PORTS:
         with container.socket(socket.AF_INET) as client:
@@ -52,7 +52,7 @@ def reachable(container: nk.NetNS, server: str) -> list[int]:
 def drop_one_then_the_other(
     obj: nk.BPFObject, pair: nk.NetkitPair, host: nk.NetNS, container: nk.NetNS, server: str
 ) -> list[list[int]]:
-    """Tell what is reachable with no program, with the first, with the second in its place, and afterwards."""
+    """Return what is reachable with no program, with the first, with the second in its place, and afterwards."""
     found = []
     with host.socket(socket.AF_INET) as first, host.socket(socket.AF_INET) as second:
         for listener, port in zip((first, second), PORTS, strict=True):
@@ -68,7 +68,7 @@ def drop_one_then_the_other(
 
 
 def main() -> None:
-    """Do it on a pair of its own."""
+    """Run the example on a new pair."""
     with nk.NetNS.create() as container, nk.NetkitPair.create("nk0", peer_netns=container) as pair:
         pair.primary.add_address("10.42.0.1/24")
         pair.peer.add_address("10.42.0.2/24")

@@ -14,7 +14,7 @@ drop primary tcp from any to fd00::2 port 12345 label "blocked"
 
 
 def reachable(container: str, port: int) -> bool:
-    """Tell whether somebody out here can connect to a port of the container."""
+    """Return whether a process outside can connect to a port of the container."""
     try:
         with socket.create_connection((container, port), timeout=0.5):
             return True

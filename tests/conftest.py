@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import private
-from elsewhere import OnOtherKernels
+from elsewhere import OnOtherKernels, need
 from pytest_netkit_bpf.leaks import Resources
 
 KERNEL, NETKIT = (Path(__file__).parent / name for name in ("kernel", "netkit"))
@@ -21,11 +21,33 @@ def pytest_sessionstart() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def signal_handlers_stay() -> Iterator[None]:
+    """A command that runs in the test's process takes signals, for good."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of all tests in tests/netkit that they need it; the plugin says why it is missing."""
     for item in items:
         if NETKIT in item.path.parents:
             item.add_marker("netkit")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark of tests/support/elsewhere.py known."""
+    config.addinivalue_line("markers", "needs(feature): the test is about kernels that have it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is about other kernels, before anything is made for it."""
+    for mark in item.iter_markers("needs"):
+        need(*mark.args)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * What a netkit program needs: the context, the verdicts, the headers of the protocols, libbpf's helpers.
+ * Everything that a netkit program needs: the context, the verdicts, the protocol headers, libbpf's helpers.
  *
  * A program is a function in the section "netkit/primary" or "netkit/peer" that takes a struct __sk_buff
  * and returns a verdict. Include vmlinux.h before this file to have the kernel's own types instead.

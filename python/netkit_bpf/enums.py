@@ -15,22 +15,22 @@ _W = TypeVar("_W", bound="_Word")
 
 
 class _Word(str, enum.Enum):
-    """A member is a str: it equals its name, formats as it and goes into JSON as it."""
+    """A member is a str: it compares, formats and serialises to JSON as its name."""
 
     @property
     def number(self) -> int:
-        """What the kernel, or the core, calls it."""
+        """Its number in the kernel, or in the core."""
         return WORDS[type(self).__name__][self.value]
 
     @classmethod
     def from_number(cls: type[_W], number: int | None, missing: _W | None = None) -> _W:
-        """Return the member of that number; `missing` for None, ValueError for a number that none has."""
+        """Return the member with that number; `missing` for None, ValueError for an unknown number."""
         if number is None and missing is not None:
             return missing
         for word, known in WORDS[cls.__name__].items():
             if known == number:
                 return cls(word)
-        raise ValueError(f"the kernel says {number}, which is none of {', '.join(cls)}")
+        raise ValueError(f"the kernel says {number}, which is not one of {', '.join(cls)}")
 
     def __str__(self) -> str:
         return str(self.value)
@@ -44,7 +44,7 @@ class Mode(_Word):
 
 
 class Policy(_Word):
-    """What becomes of a packet on a side without a program: it passes, or it is dropped."""
+    """What happens to a packet on a side without a program: it passes, or it is dropped."""
 
     FORWARD = "forward"
     BLACKHOLE = "blackhole"
@@ -90,6 +90,14 @@ class Direction(_Word):
         return f"tcx/{self}"
 
 
+class Rank(_Word):
+    """Where a packet function belongs on a hook: a firewall in front, then observers, a balancer behind all others."""
+
+    FIREWALL = "firewall"
+    OBSERVER = "observer"
+    BALANCER = "balancer"
+
+
 class Verdict(_Word):
     """What a program says of a packet: leave it to the next one, or settle it."""
 
@@ -107,12 +115,3 @@ class ChangeKind(_Word):
     RENAMED = "renamed"
     MOVED = "moved"
     DELETED = "deleted"
-
-
-def parse(kind: type[_W], value: str, argument: str) -> _W:
-    """Return the member that `value` names; ValueError names the argument and the choices."""
-    try:
-        return kind(value)
-    except ValueError:
-        choices = " or ".join(repr(member.value) for member in kind)
-        raise ValueError(f"{argument} must be {choices}, not {value!r}") from None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The errors that have more to say than an errno.
+"""The errors that carry more than an errno.
 
-Everything else that the kernel refuses is the built-in subclass of OSError that fits the errno.
+Any other refusal by the kernel is the built-in subclass of OSError that fits the errno.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class CompileError(ValueError):
     """The C compiler refused the source of a BPF program; the text is what the compiler says.
 
     Attributes:
-        line: the line of the source that the first error is about, from 1; of an error in a header, where the source
-            includes it. None where the compiler names none.
-        column: the column there, from 1; None of an error in a header.
+        line: the line of the first error in the source, from 1; for an error in a header, the line that includes it.
+            None if the compiler names no line.
+        column: the column there, from 1; None for an error in a header.
     """
 
     def __init__(self, text: str, line: int | None = None, column: int | None = None) -> None:
@@ -58,10 +58,13 @@ class VerifierError(OSError):
     """The kernel's verifier refused a program; the text ends with the lines of its log that matter.
 
     Attributes:
-        log: the whole log, with what libbpf says around it.
-        line: the line of the source that the verifier stopped at, from 1; None where the log does not number its
-            lines, as before Linux 6.9.
+        log: the whole log, with the messages of libbpf around it.
+        line: the line of the source that the verifier stopped at, from 1; None if the log does not number the lines, as
+            before Linux 6.9.
+        column: None, as `CompileError` has one: the log names none.
     """
+
+    column: int | None = None
 
     def __init__(self, errno: int, text: str, log: str) -> None:
         super().__init__(errno, text)

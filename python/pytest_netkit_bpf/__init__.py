@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The pytest plugin: namespaces, pairs, labs and monitors as fixtures, and a check that nothing is left.
+"""The pytest plugin: namespaces, pairs, labs and monitors as fixtures, and a check that nothing is left behind.
 
-It is loaded in every run of pytest where it is installed, so it is a package of its own: it imports netkit_bpf only
-when a fixture is used, and until then costs nothing and cannot fail. That holds for each pytest from 6.2 on, the first
-that knows Python 3.10: this file and fixtures.py use no newer words.
+Where it is installed, every run of pytest loads it. So it is a separate package that imports netkit_bpf only when a
+fixture is used; until then it costs nothing and cannot fail. It works with pytest 6.2, the first for Python 3.10, and
+later: this file and fixtures.py use nothing newer.
 
     def test_the_other_end_answers(netkit_pair):
         netkit_pair.peer.netns.run(["ping", "-c1", "fd42::1"], check=True)
@@ -53,24 +53,42 @@ _MARKER = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option --netkit."""
-    parser.getgroup("netkit", "netkit devices").addoption(
+    """Add the options --netkit and --netkit-kernel."""
+    group = parser.getgroup("netkit", "netkit devices")
+    group.addoption(
         "--netkit",
-        choices=("skip", "require"),
+        choices=("skip", "require", "auto", "vm"),
         default="skip",
-        help="what becomes of a test that needs a kernel or a privilege which is missing here: it is skipped (the"
-        " default), or fails (require), for a machine that is known to have them",
+        help="what to do with a test whose kernel or privilege is missing here: skip it (the default); fail it"
+        " (require), for a machine that is known to have them; run it in a virtual machine if one can be had, else skip"
+        " it (auto). vm: run all tests that need netkit in a virtual machine, wherever they could run",
+    )
+    group.addoption(
+        "--netkit-kernel",
+        metavar="K",
+        default="7.2",
+        help="the kernel of virtual machines: 7.2 (the default) or 6.12, the path of a boot image, several with commas"
+        " between them, or all: each test runs on each",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and what runs tests elsewhere if that is asked for."""
     config.addinivalue_line("markers", _MARKER)
+    kernels, mode = config.getoption("netkit_kernel"), config.getoption("netkit")
+    if mode in ("auto", "vm", "guest") and (kernels == "all" or "," in kernels):
+        from pytest_netkit_bpf import many_kernels
+
+        config.pluginmanager.register(many_kernels, "netkit-kernels")
+    if mode in ("auto", "vm"):
+        from pytest_netkit_bpf.relay import Relay
+
+        config.pluginmanager.register(Relay(config), "netkit-relay")
 
 
 @pytest.hookimpl(hookwrapper=True)  # the newer wrapper=True would break every run of a pytest before 8
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Remember that a test failed, whose traceback keeps what the test had."""
+    """Remember that a test failed: its traceback keeps the objects of the test alive."""
     outcome = yield
     if outcome.excinfo is None and outcome.get_result().failed:
         item._netkit_failed = True  # type: ignore[attr-defined] # stashes came with pytest 7
@@ -86,8 +104,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in markers:
         unknown = marker.kwargs.keys() - {"mode", "min_kernel"}
         if marker.args or unknown:
-            pytest.fail("the marker netkit takes mode=... and min_kernel=... alone", pytrace=False)
-    needed = [marker.kwargs["min_kernel"] for marker in markers if marker.kwargs.get("min_kernel")]
-    reason = requirements.why_no_kernel(needed) or requirements.why_no_netkit()
-    if reason:
+            pytest.fail("the marker netkit takes only mode=... and min_kernel=...", pytrace=False)
+    if reason := requirements.why_not_here(item):
         requirements.missing(item.config, reason)

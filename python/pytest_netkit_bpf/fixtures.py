@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fixtures. Everything lives in namespaces of the test's own, and is gone after it."""
+"""The fixtures. Everything lives in namespaces of the test, and is gone after it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
 def netkit_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail if the test leaves a namespace, a device, a BPF object or a thread of this package behind.
 
-    All other fixtures of this plugin bring it along; tests without them can ask for it. Of a test that failed already
-    nothing is said: its traceback keeps what it had.
+    All other fixtures of this plugin include it; tests without them can request it. A test that has failed already is
+    not checked: its traceback keeps its objects alive.
     """
     from pytest_netkit_bpf.leaks import Resources
 
@@ -36,7 +36,7 @@ def netkit_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def netkit_name() -> Callable[[], str]:
-    """A function that returns a new name for a device or a namespace, unlike those of other workers and runs."""
+    """A function that returns a new name for a device or a namespace, unique among workers and runs."""
     from pytest_netkit_bpf.names import names
 
     return names()
@@ -56,7 +56,7 @@ def netns_factory(request: pytest.FixtureRequest, netkit_leak_check: None) -> It
 
 @pytest.fixture
 def netns(netns_factory: Callable[..., NetNS]) -> NetNS:
-    """A namespace of the test's own."""
+    """A new namespace for the test."""
     return netns_factory()
 
 
@@ -66,7 +66,7 @@ def netkit_pair_factory(
 ) -> Iterator[Callable[..., NetkitPair]]:
     """A function that makes a pair; its arguments are those of `NetkitPair.create`.
 
-    Not given: a name unlike all others, the mode of the test's marker, and a namespace of its own for each end.
+    By default it has a unique name, the mode of the test's marker, and a separate namespace for each end.
     """
     from netkit_bpf import NetkitPair
     from pytest_netkit_bpf import requirements

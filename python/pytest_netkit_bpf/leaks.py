@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a process and its kernel hold, to be compared before and after."""
+"""What a process and its kernel hold, for a comparison before and after a test."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from netkit_bpf import Device, NetNS
-from netkit_bpf._core import device_list
-from netkit_bpf.devices.orphan import named_namespaces
+from netkit_bpf import NetNS
+from netkit_bpf.devices.orphan import devices_of, namespaces_of
 from netkit_bpf.devices.owner import Owner
 from netkit_bpf.internal.resource import what_is_held
 from pytest_netkit_bpf import roots
 
+# The thread of the memory allocator that pyarrow and polars bring along, which starts it at any time.
+_ALLOCATORS = "jemalloc_bg_thd"
+
 
 class Resources(NamedTuple):
-    """Sets of names; empty where this process may not look.
+    """Sets of names; empty where this process has no access.
 
     Attributes:
         fds: what this process has open.
@@ -31,7 +33,7 @@ class Resources(NamedTuple):
         namespaces: that have a name.
         mounts: in this process's mount namespace.
         objects: of netkit_bpf that were not closed, by the line that made them.
-        bpf: programs, maps and links that this process and those that it started hold, pins, and what is on hooks.
+        bpf: programs, maps and links held by this process and those that it started, pins, and programs on hooks.
     """
 
     fds: frozenset[str] = frozenset()
@@ -47,8 +49,8 @@ class Resources(NamedTuple):
     def now(cls) -> Resources:
         """Everything that this process holds, however it was made.
 
-        Devices, names, mounts and pins are seen in namespaces that are not the machine's: there they are this test
-        run's. What others on the machine do meanwhile is not seen.
+        Devices, names, mounts and pins are counted only in namespaces of this test run, not in the machine's own. So
+        whatever else the machine does meanwhile does not count.
         """
         own_net, own_mounts = roots.is_own("net"), roots.is_own("mnt")
         processes = [*roots.children()]
@@ -71,9 +73,9 @@ class Resources(NamedTuple):
 
     @classmethod
     def own(cls) -> Resources:
-        """What this process made with netkit_bpf: for a test run beside others, and tests that do other things too.
+        """What this process made with netkit_bpf: for test runs beside others, and tests that also do other things.
 
-        Devices and named namespaces are seen unless they have an alias of their maker's choice.
+        Devices and named namespaces count unless their maker chose the alias.
         """
         return cls(
             fds=frozenset(fd for fd in _fds() if "-> net:[" in fd or "-> anon_inode:bpf" in fd),
@@ -84,9 +86,9 @@ class Resources(NamedTuple):
         )
 
     def more_than(self, before: Resources) -> list[str]:
-        """What is there now and was not before.
+        """What is here now and was not in `before`.
 
-        Where objects tell it, the descriptors and threads that they hold do not.
+        If objects are reported, the descriptors and threads that they hold are not.
         """
         more = Resources(*(now - then for now, then in zip(self, before, strict=True)))
         if more.objects:
@@ -96,7 +98,7 @@ class Resources(NamedTuple):
     def wait_until_back(self, seconds: float = 5.0, look: Callable[[], Resources] | None = None) -> list[str]:
         """What remains beyond these resources, as `look` sees it (by default `now`).
 
-        The kernel frees BPF objects and devices in its own time, Python objects in cycles in its.
+        The kernel frees BPF objects and devices with a delay, and so does Python with objects in cycles.
         """
         look = look or Resources.now
         end = time.monotonic() + seconds
@@ -123,7 +125,8 @@ def _threads() -> Iterator[str]:
     for number in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             name = Path("/proc/self/task", number, "comm").read_text(errors="replace").strip()
-            yield f"thread {number} {name}"
+            if name != _ALLOCATORS:
+                yield f"thread {number} {name}"
 
 
 def _processes(numbers: Iterable[int]) -> Iterator[str]:
@@ -132,27 +135,18 @@ def _processes(numbers: Iterable[int]) -> Iterator[str]:
             yield f"process {number} {Path('/proc', str(number), 'comm').read_text(errors='replace').strip()}"
 
 
-def _own_devices() -> Iterator[str]:
-    """Devices in this thread's namespace that say that this process made them."""
-    me = Owner.current()
+def _own_devices() -> list[str]:
     with NetNS.current() as here:
-        for info in device_list(here._netlink(), "netkit"):
-            if Owner.of(info.alias) == me:
-                yield info.name
+        return [*devices_of(Owner.current(), here)]
 
 
-def _own_namespaces() -> Iterator[str]:
-    """Named namespaces whose loopback device says that this process made them."""
-    me = Owner.current()
+def _own_namespaces() -> list[str]:
     with NetNS.current() as here:
-        for netns in named_namespaces(but=here):
-            with netns, contextlib.suppress(OSError):  # deleted meanwhile, or not ours to enter
-                if Owner.of(Device.open("lo", netns).alias) == me:
-                    yield f"network namespace {netns.name}"
+        return [f"network namespace {name}" for name in namespaces_of(Owner.current(), but=here)]
 
 
 def _objects() -> Iterator[str]:
-    """Found among all objects, so that the package keeps no list of them."""
+    """Searches all Python objects, so that the package needs no list of them."""
     for found in gc.get_objects():
         if held := what_is_held(found):
             yield held

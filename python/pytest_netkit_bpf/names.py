@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names that no other test run, and no other worker of this one, gives."""
+"""Names that are unique among test runs, and among the workers of this one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a test may need, and why it is missing here: each probe tries it once a run, in a namespace of its own."""
+"""What a test may need, and why it is missing here: each probe runs once per test run, in a separate namespace."""
 
 from __future__ import annotations
 
@@ -11,15 +11,32 @@ from typing import NoReturn
 import pytest
 
 import netkit_bpf as nk
-from netkit_bpf.functions.monitor import probe_load
+from netkit_bpf.functions.monitor_programs import probe_load
 from netkit_bpf.internal import kernel_release
 
 
 def missing(config: pytest.Config, reason: str) -> NoReturn:
-    """Skip the test, or let it fail where --netkit=require says that nothing is missing."""
-    if config.getoption("netkit") == "require":
+    """Skip the test, or fail it with --netkit=require."""
+    mode = config.getoption("netkit")
+    if mode == "require":
         pytest.fail(f"--netkit=require, but {reason}", pytrace=False)
+    if mode == "auto" and (no_vm := why_no_vm()):
+        reason += f"; and no virtual machine: {no_vm}"
     pytest.skip(reason)
+
+
+def why_not_here(item: pytest.Item) -> str | None:
+    """Why an item that is about netkit cannot run on this kernel; None if it can."""
+    needed = [marker.kwargs.get("min_kernel") for marker in item.iter_markers("netkit")]
+    return why_no_kernel([each for each in needed if each]) or why_no_netkit()
+
+
+@functools.cache
+def why_no_vm() -> str | None:
+    """Why no virtual machine can be started here; None if one can."""
+    from netkit_bpf import vm
+
+    return vm.why_not()
 
 
 def why_no_kernel(needed: Iterable[str], running: str | None = None) -> str | None:

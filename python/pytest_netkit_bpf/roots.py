@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What keeps BPF objects alive, found without netkit_bpf's own code: a check of it should not rely on it.
+"""What keeps BPF objects alive, found without netkit_bpf's own code, because this check must not rely on that.
 
-A BPF object lives by descriptors, memory mappings, pins and attachments, and by nothing else. So those of this process
-tell what it holds; the kernel's lists of all programs, maps and links tell what everybody on the machine does.
+Only descriptors, memory mappings, pins and attachments keep a BPF object alive. So those of this process show what it
+holds; the kernel's lists of all programs, maps and links would show those of the whole machine.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MOST_ON_A_HOOK = 64
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
-own_namespaces: set[str] = set()  # "net:[4026532000]", which this test run made for itself: all in them is its own
+own_namespaces: set[str] = set()  # "net:[4026532000]", made by this test run, which owns everything in them
 
 
 def children() -> Iterator[int]:
-    """The processes that this one started, and those that they did, as long as their parents live."""
+    """The descendants of this process, as long as their parents live."""
     parents: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -44,16 +44,16 @@ def children() -> Iterator[int]:
 
 
 def held(process: int) -> Iterator[str]:
-    """BPF objects of which the process has a descriptor: "program 12"."""
+    """BPF objects that the process has descriptors of: "program 12"."""
     directory = f"/proc/{process}/fdinfo"
-    with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+    with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
         for fd in os.listdir(directory):
             with contextlib.suppress(OSError):  # closed meanwhile
                 yield from of_descriptor(process, fd)
 
 
 def of_descriptor(process: int, fd: str) -> Iterator[str]:
-    """The objects that a descriptor holds: bpf_link_show_fdinfo() and its like tell their numbers."""
+    """The objects that a descriptor holds: bpf_link_show_fdinfo() and its like show their numbers."""
     target = os.readlink(f"/proc/{process}/fd/{fd}")
     if "bpf" in target or "btf" in target:
         text = Path(f"/proc/{process}/fdinfo/{fd}").read_text()

@@ -6,7 +6,7 @@
 
 namespace netkit_bpf {
 
-// RFC 3629: as many bytes as the first has leading ones, no number in more of them than it takes, no surrogates.
+// RFC 3629: the first byte has as many leading ones as there are bytes; no overlong encodings, no surrogates.
 bool is_utf8(std::string_view text) noexcept {
   constexpr std::array<uint32_t, 5> least{0, 0, 0x80, 0x800, 0x10000};
   constexpr uint32_t first_surrogate = 0xd800, last_surrogate = 0xdfff, largest = 0x10ffff;

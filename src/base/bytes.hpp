@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reading plain structures out of bytes that nobody has vouched for.
+// Reading plain structures out of untrusted bytes.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ using Bytes = std::span<const uint8_t>;
 // Whether `size` bytes from `offset` on lie within `room`; no sum can overflow.
 constexpr bool fits(uint64_t offset, uint64_t size, uint64_t room) { return offset <= room && size <= room - offset; }
 
-// A copy of the T at `offset`, which lies inside: std::out_of_range where it does not.
+// A copy of the T at `offset`. Throws std::out_of_range if it does not lie inside.
 template <typename T>
 T copy_at(Bytes bytes, uint64_t offset) {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -27,7 +27,7 @@ T copy_at(Bytes bytes, uint64_t offset) {
   return value;
 }
 
-// The same; nothing where it does not lie inside.
+// The same; nothing if it does not lie inside.
 template <typename T>
 std::optional<T> read_at(Bytes bytes, uint64_t offset) {
   if (!fits(offset, sizeof(T), bytes.size())) return std::nullopt;

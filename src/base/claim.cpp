@@ -38,13 +38,13 @@ std::string to_digits(uint64_t number) {
   return text.data();
 }
 
-// The file's own name, which it holds: inode numbers are given again.
+// The file's name, stored in the file: inode numbers are reused.
 std::string name_of(const Fd& file) {
   std::string name(digits, '\0');
   return ::pread(file.get(), name.data(), digits, 0) == static_cast<ssize_t>(digits) ? name : "";
 }
 
-// Whole or not at all, also where two processes make it at once.
+// Atomic, even if two processes make it at the same time.
 void make_file() {
   if (::mkdir(directory, 0755) != 0 && errno != EEXIST) throw Error(errno, std::string("make directory ") + directory);
   const std::string temporary = std::string(path) + "." + to_digits(random_number());
@@ -82,7 +82,7 @@ std::string make() {
   const uint64_t number = random_number() >> 2;  // what an offset can hold
   struct flock lock = of_byte(number, F_RDLCK);
   if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0) throw Error(errno, operation, path);
-  // It stays to the end of the process.
+  // It stays until the process ends.
   if (::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE, file.get(), 0) == MAP_FAILED) throw Error(errno, operation, path);
   return name + "-" + to_digits(number);
 }

@@ -5,16 +5,31 @@
 #include <bpf/libbpf.h>
 
 #include <cerrno>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/libbpf_log.hpp"
 
 namespace netkit_bpf {
 
 size_t possible_cpus() {
+  const LibbpfLog log;  // instead of a line on the standard error
   const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) throw Error(-cpus, "count the possible CPUs");
+  if (cpus < 0) throw Error(-cpus, "count the possible CPUs", "/sys/devices/system/cpu/possible tells them");
   return static_cast<size_t>(cpus);
+}
+
+void check_counters(int map, size_t elements, size_t counters) {
+  bpf_map_info info{};
+  uint32_t size = sizeof(info);
+  if (bpf_map_get_info_by_fd(map, &info, &size) != 0) throw Error(errno, "ask what a map of counters is");
+  if (info.type != BPF_MAP_TYPE_PERCPU_ARRAY || info.value_size != counters * sizeof(uint64_t) ||
+      info.max_entries < elements)
+    throw std::invalid_argument("map '" + std::string(&info.name[0]) + "' is not a per-CPU array of " +
+                                std::to_string(elements) + " elements with " + std::to_string(counters) +
+                                " counters each");
 }
 
 void add_counters(int map, uint32_t key, std::span<uint64_t> sums) {

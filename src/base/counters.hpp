@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Counters that a program keeps for each CPU, so that none waits for another's.
+// Counters that a program keeps for each CPU, so that no CPU waits for another.
 #pragma once
 
 #include <array>
@@ -12,8 +12,12 @@ namespace netkit_bpf {
 // How many CPUs there can be: a value of a per-CPU map has a part for each. Throws Error.
 size_t possible_cpus();
 
-// Adds what all CPUs have counted in an element of a map of type percpu_array, whose values are as many uint64_t as
-// `sums`. Throws Error.
+// Throws std::invalid_argument unless the map is a percpu_array with so many elements, whose values are so many
+// uint64_t: the kernel would write beyond what is laid out for it. Throws Error.
+void check_counters(int map, size_t elements, size_t counters);
+
+// Adds up the counts of all CPUs in an element of a percpu_array map, whose values are as many uint64_t as `sums`.
+// Throws Error.
 void add_counters(int map, uint32_t key, std::span<uint64_t> sums);
 
 template <size_t count>

@@ -12,8 +12,8 @@ namespace netkit_bpf {
 
 namespace {
 
-// The verifier's reason stands in the last lines of its log, before its statistics. The line of source code stands
-// before the instructions that were made of it.
+// The verifier's reason is in the last lines of its log, before its statistics. A line of source code precedes the
+// instructions compiled from it.
 std::string reason(const std::string& log) {
   constexpr size_t lines_that_matter = 4;
   std::vector<std::string> lines;

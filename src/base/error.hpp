@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the kernel refused, with everything a user needs to act on it.
+// A refusal by the kernel, with everything a user needs to act on it.
 #pragma once
 
 #include <string>
@@ -29,8 +29,8 @@ class NotSupported : public Error {
   std::string running;  // the release of the kernel that runs
 };
 
-// The verifier refused a program. The log is libbpf's and the verifier's own text, whole; `cause` says it in short
-// where more is known than what the log's last lines tell.
+// The verifier refused a program. The log is the whole text of libbpf and the verifier; `cause` is a short explanation,
+// if more is known than the last lines of the log say.
 class VerifierError : public Error {
  public:
   VerifierError(int code, const std::string& program, std::string verifier_log, const std::string& cause = {});

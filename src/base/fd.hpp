@@ -30,7 +30,7 @@ class Fd {
 
   [[nodiscard]] int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
-  // The caller is the owner from now on.
+  // The caller becomes the owner.
   [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
   void reset() noexcept {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
@@ -40,7 +40,7 @@ class Fd {
   int fd_ = -1;
 };
 
-// A second descriptor of the same thing, with an owner of its own.
+// A second, separately owned descriptor of the same thing.
 inline Fd duplicate(int fd) {
   Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy) throw Error(errno, "duplicate a descriptor");

@@ -10,9 +10,9 @@ namespace netkit_bpf {
 class Mapping {
  public:
   Mapping() = default;
-  // Pages of the process's own. They are made as they are first written.
+  // Anonymous pages. They are allocated when first written.
   Mapping(size_t size, const std::string& operation);
-  // Pages of what the descriptor is of, shared with all who map it.
+  // Pages of the file of the descriptor, shared with all other mappings.
   Mapping(int fd, size_t size, int protection, size_t offset, const std::string& operation);
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;

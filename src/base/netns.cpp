@@ -30,7 +30,7 @@ constexpr const char* directory = "/run/netns";
 
 void on_new_thread(const std::function<void()>& f) {
   std::exception_ptr failure;
-  start_thread("start a thread for a network namespace", [&] {
+  start_thread("start a thread for a network namespace", "netkit-netns", [&] {
     try {
       f();
     } catch (...) {
@@ -45,8 +45,8 @@ void unshare_or_throw() {
     throw Error(errno, "create network namespace", errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
 }
 
-// Names bound into the directory must be seen in every mount namespace, so it is a shared mount, as
-// ip-netns(8) makes it: the first bind makes it a mount, and only a mount can be made shared.
+// Names bound into the directory must be visible in every mount namespace, so it is a shared mount, as ip-netns(8)
+// makes it. The first bind turns it into a mount, because only a mount can be made shared.
 void prepare_directory() {
   if (::mkdir(directory, 0755) != 0 && errno != EEXIST) throw Error(errno, "make directory /run/netns");
   if (::mount("", directory, "none", MS_SHARED | MS_REC, nullptr) == 0) return;
@@ -57,7 +57,7 @@ void prepare_directory() {
 
 std::string name_path(const std::string& name) { return std::string(directory) + "/" + name; }
 
-// The thread's own table: the process has none under /proc once its first thread has ended.
+// The table of the thread: under /proc the process has none once its first thread has ended.
 std::string fd_path(const Fd& fd) { return "/proc/thread-self/fd/" + std::to_string(fd.get()); }
 
 Identity identity_of(const struct stat& file) { return {file.st_dev, file.st_ino}; }
@@ -70,16 +70,16 @@ Identity own_identity() {
 
 std::string why_not_opened(int error, const std::string& path, const std::string& name) {
   struct stat file{};
-  if (error == EACCES || error == EPERM) return "needs to be the process's own user, or CAP_SYS_PTRACE";
+  if (error == EACCES || error == EPERM) return "needs the user of the process, or CAP_SYS_PTRACE";
   if (error != ENOENT) return "";
-  if (::lstat(path.c_str(), &file) == 0) return path + " is a link to something that is gone";
+  if (::lstat(path.c_str(), &file) == 0) return path + " is a dangling link";
   return path == name ? "" : "there is no " + path;
 }
 
 std::string kind_of(const struct stat& file, const std::string& path, const std::string& name) {
   switch (file.st_mode & S_IFMT) {
     case S_IFREG:
-      // ip-netns(8) makes the file first and binds the namespace to it then.
+      // ip-netns(8) first makes the file and then binds the namespace to it.
       if (file.st_size == 0 && path == name_path(name))
         return "an empty file, to which no namespace is bound: `ip netns delete " + name + "` removes it";
       return "a regular file";
@@ -96,7 +96,7 @@ std::string kind_of(const struct stat& file, const std::string& path, const std:
 
 }  // namespace
 
-// Without a lock, which a forked child could find held for ever.
+// Without a lock, because a forked child could find it held for ever.
 struct Namespace::State {
   State(Fd opened, std::string known_as) : fd(std::move(opened)), name(std::move(known_as)) {
     struct stat file{};
@@ -125,7 +125,7 @@ struct Namespace::State {
   Fd fd;
   std::string name;
   Identity identity;
-  std::atomic<uint32_t> users{0};  // and whether it is closed
+  std::atomic<uint32_t> users{0};  // and a bit for closed
 };
 
 Namespace::Use::Use(std::shared_ptr<State> state) : state_(std::move(state)) {
@@ -211,7 +211,7 @@ Namespace Namespace::create_named(const std::string& name, const std::function<v
 void Namespace::remove_name(const std::string& name) const {
   const std::string path = name_path(name);
   const std::string operation = "delete network namespace " + name;
-  // The name may be given to another namespace at any time: what is looked at is what is unmounted.
+  // The name may be given to another namespace at any time, so the mount that is checked is the one that is unmounted.
   const Fd file(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat bound{};
   if (!file || ::fstat(file.get(), &bound) != 0) throw Error(errno, operation);

@@ -19,18 +19,18 @@ namespace {
 void show_own_sys(const std::string& source) {
   unsigned long flags = 0;
   struct statvfs below{};
-  // Where it cannot be taken away it is covered; a read-only one by nothing else than a read-only one.
+  // If it cannot be unmounted, a new mount covers it; only a read-only mount may cover a read-only one.
   if (::umount2("/sys", MNT_DETACH) != 0 && ::statvfs("/sys", &below) == 0 && (below.f_flag & ST_RDONLY) != 0)
     flags = MS_RDONLY;
   if (::mount(source.c_str(), "/sys", "sysfs", flags, nullptr) != 0) return;
-  static_cast<void>(::mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"));  // a kernel can be built without
+  static_cast<void>(::mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"));  // the kernel may lack it
 }
 
 void bind_etc(const std::string& name) {
-  std::error_code none;  // no such directory, mostly
+  std::error_code none;  // mostly ENOENT: no such directory
   for (const auto& file : std::filesystem::directory_iterator("/etc/netns/" + name, none)) {
     const std::string target = "/etc/" + file.path().filename().string();
-    static_cast<void>(::mount(file.path().c_str(), target.c_str(), "none", MS_BIND, nullptr));  // ip goes on, too
+    static_cast<void>(::mount(file.path().c_str(), target.c_str(), "none", MS_BIND, nullptr));  // as ip does
   }
 }
 

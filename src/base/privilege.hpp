@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The one text of a capability that is missing: capabilities(7).
+// The texts for missing capabilities: capabilities(7).
 #pragma once
 
 #include <cerrno>
 
 namespace netkit_bpf {
 
-// For what loads programs, makes maps and attaches.
+// For loading programs, making maps and attaching.
 constexpr const char* needs_bpf(int error) { return error == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN" : ""; }
-// For what opens a program, map or link by its number.
+// For opening a program, map or link by its id.
 constexpr const char* needs_sys_admin(int error) { return error == EPERM ? "needs CAP_SYS_ADMIN" : ""; }
 
-// Whether the errno speaks of this process or machine, and not of what it asked for.
+// Whether the errno is about this process or machine, not about the request.
 constexpr bool is_shortage(int error) {
   return error == EMFILE || error == ENFILE || error == ENOMEM || error == EAGAIN || error == EINTR;
 }

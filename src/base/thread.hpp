@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Threads whose failure to start is told as what the kernel refuses is.
+// Starting threads: a failure is an Error, like any other refusal by the kernel.
 #pragma once
 
+#include <pthread.h>
+
+#include <csignal>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -10,11 +13,31 @@
 
 namespace netkit_bpf {
 
-// Throws EAGAIN where the kernel has no more threads for this process; `operation` says what it is for.
+// Blocks signals, which belong to the application: a thread made meanwhile gets none.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+// A thread that gets no signals. `name` has 15 bytes at most. Throws EAGAIN if the kernel has no more threads for this
+// process; `operation` names the purpose.
 template <typename Function>
-std::thread start_thread(const char* operation, Function&& function) {
+std::thread start_thread(const char* operation, const char* name, Function&& function) {
   try {
-    return std::thread(std::forward<Function>(function));
+    const SignalsBlocked blocked;
+    std::thread started(std::forward<Function>(function));
+    pthread_setname_np(started.native_handle(), name);
+    return started;
   } catch (const std::system_error& error) {
     throw Error(error.code().value(), operation,
                 "a limit of processes (ulimit -u, pids.max of the cgroup) or of memory is reached");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a program says of a packet: enum netkit_action of include/uapi/linux/if_link.h, and enum tcx_action_base.
+// What a program returns for a packet: enum netkit_action of include/uapi/linux/if_link.h, and enum tcx_action_base.
 #pragma once
 
 #include <cstdint>

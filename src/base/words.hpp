@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Words and the numbers behind them: one table for the core, the bindings and what Python makes of them.
+// Words and their numbers: one table for the core, the bindings and Python.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@ struct Word {
 template <typename Number, size_t count>
 using Words = std::array<Word<Number>, count>;
 
-// The word for a number of the table; "unknown" for another one.
+// The word for a number of the table; "unknown" for any other.
 template <typename Number, size_t count>
 constexpr const char* word_of(const Words<Number, count>& words, Number number) {
   for (const Word<Number>& each : words) {

@@ -12,13 +12,13 @@ namespace netkit_bpf {
 namespace {
 
 // How deep types may be nested, so that following them takes a bounded stack. The kernel allows 32 in the worst order
-// (MAX_RESOLVE_DEPTH, kernel/bpf/btf.c), and libbpf loads a program whose types it does not take.
+// (MAX_RESOLVE_DEPTH, kernel/bpf/btf.c), and libbpf loads a program even if the kernel refuses its types.
 constexpr int deepest = 256;
 constexpr uint64_t largest_type = UINT32_MAX;
 constexpr uint16_t btf_magic = 0xeb9f;
 
-// struct btf_header as far as it is needed. Linux 7.2's headers have eight bytes more in it, and what compilers write
-// has them or not.
+// struct btf_header as far as it is needed. Linux 7.2's headers add eight bytes to it, which compilers may or may not
+// write.
 struct Header {
   uint16_t magic;
   uint8_t version, flags;
@@ -55,7 +55,7 @@ class Types {
   }
 
   [[nodiscard]] bool has_text(uint32_t offset) const { return text_at(texts_, offset).has_value(); }
-  // What Python asks for by its name, a variable or a function.
+  // For names that Python looks up: variables and functions.
   [[nodiscard]] bool has_utf8(uint32_t offset) const {
     const auto text = text_at(texts_, offset);
     return text && is_utf8(*text);
@@ -73,7 +73,7 @@ class Types {
     if (header->hdr_len < sizeof(Header) || header->hdr_len > btf_.size()) return "its header is damaged";
     const Bytes rest = btf_.subspan(header->hdr_len);
     if (!fits(header->type_off, header->type_len, rest.size()) || !fits(header->str_off, header->str_len, rest.size()))
-      return "its parts do not lie in it";
+      return "its parts lie outside of it";
     if (header->type_off % 4 != 0 || header->type_len % 4 != 0 || header->type_off + header->type_len > header->str_off)
       return "its parts overlap";
     records_ = rest.subspan(header->type_off, header->type_len);
@@ -82,7 +82,7 @@ class Types {
     return {};
   }
 
-  // How long what follows a record is; nothing for a kind that is not known.
+  // The length of what follows a record; nothing for an unknown kind.
   static std::optional<uint64_t> rest_of(const btf_type& type) {
     const uint64_t count = btf_vlen(&type);
     switch (btf_kind(&type)) {
@@ -124,7 +124,7 @@ class Types {
       const auto type = read_at<btf_type>(records_, at);
       if (!type) return "its last type is cut short";
       const auto rest = rest_of(*type);
-      if (!rest) return at_type(types_.size(), "is of a kind that is not known");
+      if (!rest) return at_type(types_.size(), "is of an unknown kind");
       if (!fits(at + sizeof(btf_type), *rest, records_.size())) return "its last type is cut short";
       types_.push_back({*type, records_.subspan(at + sizeof(btf_type), *rest)});
       at += sizeof(btf_type) + *rest;
@@ -144,7 +144,7 @@ class Types {
     return true;
   }
 
-  // Whether names and types that this one refers to are there.
+  // What is wrong with the names and types that this one refers to; empty if nothing is.
   [[nodiscard]] std::string check_type(uint64_t id) const {
     const btf_type& type = types_[id].head;
     const bool is_looked_up = btf_kind(&type) == BTF_KIND_VAR || btf_kind(&type) == BTF_KIND_FUNC;
@@ -181,7 +181,7 @@ class Types {
         break;
       case BTF_KIND_DATASEC:
         is_right = each<btf_var_secinfo>(id, [&](const btf_var_secinfo& entry) {
-          // A function without a body that the program calls stands in a section, too (.ksyms).
+          // An external function that the program calls is in a section too (.ksyms).
           return is(entry.type, BTF_KIND_VAR) || is(entry.type, BTF_KIND_FUNC);
         });
         break;
@@ -190,12 +190,12 @@ class Types {
       default:
         is_right = has_type(type.type);
     }
-    return is_right ? "" : "refers to what is not there";
+    return is_right ? "" : "refers to something that is missing";
   }
 
   static bool is_power_of_two_up_to_8(uint32_t size) { return size == 1 || size == 2 || size == 4 || size == 8; }
 
-  // One that is only declared, enum color;, has none.
+  // An enumeration that is only declared, enum color;, has size 0.
   static bool is_size_of_enumeration(uint32_t size) { return size == 0 || is_power_of_two_up_to_8(size); }
 
   static bool is_integer(const btf_type& type, uint32_t info) {
@@ -204,12 +204,12 @@ class Types {
     return is_sized && bits > 0 && BTF_INT_OFFSET(info) + bits <= type.size * 8;
   }
 
-  // Bytes of a value of the type; 0 of what has no values. The same by whatever way it is asked.
+  // Bytes of a value of the type; 0 if it has no values. The result does not depend on the path to the type.
   uint64_t size_of(uint64_t id, int depth) {
     if (depth > deepest) return endless;
     if (id == 0) return 0;
     if (sizes_[id] != unknown) return sizes_[id];
-    sizes_[id] = endless;  // whoever comes back here while it is looked for has gone in a circle
+    sizes_[id] = endless;  // coming back here during the search means a cycle
     const uint64_t size = find_size(id, depth);
     sizes_[id] = size > largest_type ? endless : size;
     return sizes_[id];
@@ -253,7 +253,7 @@ class Types {
     const btf_type& type = types_[id].head;
     const bool has_bitfields = btf_kflag(&type);
     if (kind(id) == BTF_KIND_DATASEC) {
-      // Not filled in before libbpf does it: the section's size is 0 and all offsets are.
+      // Filled in later by libbpf: the section's size and all offsets are 0.
       return each<btf_var_secinfo>(id, [&](const btf_var_secinfo& entry) {
         return type.size == 0 || fits(entry.offset, entry.size, type.size);
       });
@@ -279,7 +279,7 @@ class Types {
   std::vector<uint64_t> sizes_;
 };
 
-// .BTF.ext has three kinds of records, each about one instruction, and says before them for which section they are.
+// .BTF.ext has three kinds of records, each about one instruction, grouped by section.
 struct InfoOfSection {
   uint32_t sec_name_off, num_info;
 };

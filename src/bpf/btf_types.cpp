@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "base/error.hpp"
+#include "base/libbpf_log.hpp"
 
 namespace netkit_bpf {
 
@@ -40,6 +41,7 @@ void add_members(BtfType& type, const btf* types, const btf_type* raw) {
 }  // namespace
 
 BtfTypes BtfTypes::from_kernel(uint32_t id) {
+  const LibbpfLog log;
   btf* types = btf__load_from_kernel_by_id(id);
   if (types == nullptr) throw Error(errno, "read the types of BTF object " + std::to_string(id));
   return BtfTypes({types, btf__free});

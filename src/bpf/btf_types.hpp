@@ -19,7 +19,7 @@ struct BtfMember {
   uint32_t type = 0;
   uint32_t bit_offset = 0;
   uint32_t bits = 0;  // of a bit field; else 0
-  int64_t value = 0;  // of an enumeration; what is unsigned and does not fit wraps
+  int64_t value = 0;  // of an enumeration; unsigned values that do not fit wrap
 };
 
 struct BtfType {

@@ -39,7 +39,7 @@ class Check {
   struct Section {
     Elf64_Shdr header;
     std::string name;
-    Bytes data;  // none of one that takes no room in the file
+    Bytes data;  // empty for a section without data in the file
   };
 
   [[noreturn]] void fail(const std::string& what) const { throw Error(ENOEXEC, "open BPF object " + name_, what); }
@@ -47,35 +47,35 @@ class Check {
   void check_header() {
     const auto header = read_at<Elf64_Ehdr>(image_, 0);
     if (!header || std::string_view(reinterpret_cast<const char*>(&header->e_ident[0]), SELFMAG) != ELFMAG)
-      fail("it is no ELF file");
+      fail("it is not an ELF file");
     header_ = *header;
     constexpr uint8_t own_order = std::endian::native == std::endian::little ? ELFDATA2LSB : ELFDATA2MSB;
-    if (header_.e_ident[EI_CLASS] != ELFCLASS64) fail("it is no 64-bit ELF file: compile with clang -target bpf");
+    if (header_.e_ident[EI_CLASS] != ELFCLASS64) fail("it is not a 64-bit ELF file: compile with clang -target bpf");
     if (header_.e_ident[EI_DATA] != own_order)
       fail("it was compiled for the other byte order: compile with clang -target bpf on this machine");
     if (header_.e_machine != machine_bpf && header_.e_machine != EM_NONE)
       fail("it was not compiled for BPF but for machine " + std::to_string(header_.e_machine) +
            ": compile with clang -target bpf");
-    if (header_.e_type != ET_REL) fail("it is no object file: compile with clang -c");
+    if (header_.e_type != ET_REL) fail("it is not an object file: compile with clang -c");
   }
 
   void read_sections() {
     const uint64_t size = uint64_t{header_.e_shnum} * sizeof(Elf64_Shdr);
     if (header_.e_shnum == 0 || header_.e_shentsize != sizeof(Elf64_Shdr) ||
         !fits(header_.e_shoff, size, image_.size()))
-      fail("its section headers do not lie in the file: is it cut short?");
+      fail("its section headers lie outside of the file: is it cut short?");
     for (uint64_t i = 0; i < header_.e_shnum; ++i) {
       const auto header = copy_at<Elf64_Shdr>(image_, header_.e_shoff + i * sizeof(Elf64_Shdr));
       Section section{header, {}, {}};
       if (i > 0 && header.sh_type != SHT_NOBITS && header.sh_type != SHT_NULL) {
         if (!fits(header.sh_offset, header.sh_size, image_.size()))
-          fail("section " + std::to_string(i) + " does not lie in the file: is it cut short?");
+          fail("section " + std::to_string(i) + " lies outside of the file: is it cut short?");
         section.data = image_.subspan(header.sh_offset, header.sh_size);
       }
       sections_.push_back(section);
     }
     const Section* names = section(header_.e_shstrndx, SHT_STRTAB);
-    if (names == nullptr) fail("it has no names of sections");
+    if (names == nullptr) fail("it has no section names");
     for (Section& section : sections_) {
       const auto name = text_at(names->data, section.header.sh_name);
       if (!name) fail("the name of a section is damaged");
@@ -83,7 +83,7 @@ class Check {
     }
   }
 
-  // The section of this number if it is of this type.
+  // The section with this number, if it has this type.
   [[nodiscard]] const Section* section(uint64_t index, uint32_t type) const {
     if (index == 0 || index >= sections_.size() || sections_[index].header.sh_type != type) return nullptr;
     return &sections_[index];
@@ -110,9 +110,9 @@ class Check {
       const auto symbol = copy_at<Elf64_Sym>(table->data, i * sizeof(Elf64_Sym));
       const auto name = text_at(names->data, symbol.st_name);
       if (!name) fail("the name of a symbol is damaged");
-      // A source file may be called as it likes; programs and variables are looked up by their names.
+      // Source files may have any name; programs and variables are looked up by name.
       const auto type = ELF64_ST_TYPE(symbol.st_info);
-      if ((type == STT_FUNC || type == STT_OBJECT) && !is_utf8(*name)) fail("the name of a symbol is no UTF-8");
+      if ((type == STT_FUNC || type == STT_OBJECT) && !is_utf8(*name)) fail("the name of a symbol is not UTF-8");
       const uint16_t in = symbol.st_shndx;
       if (in == SHN_UNDEF || in == SHN_ABS || in == SHN_COMMON) continue;
       if (in >= sections_.size() || !fits(symbol.st_value, symbol.st_size, sections_[in].header.sh_size))
@@ -130,11 +130,11 @@ class Check {
     for (uint64_t at = 0; at < section.data.size(); at += sizeof(Elf64_Rel)) {
       const auto relocation = copy_at<Elf64_Rel>(section.data, at);
       if (ELF64_R_SYM(relocation.r_info) >= symbols_ || !fits(relocation.r_offset, 4, target))
-        fail("a relocation in section " + section.name + " refers to what is not there");
+        fail("a relocation in section " + section.name + " refers to something that is missing");
     }
   }
 
-  // The only section of this name, with its data; null where there is none.
+  // The only section with this name; null if there is none.
   [[nodiscard]] const Section* only(std::string_view name) const {
     const Section* found = nullptr;
     for (const Section& section : sections_) {
@@ -152,7 +152,7 @@ class Check {
       if (const std::string wrong = check_btf(btf->data); !wrong.empty()) fail("its BTF: " + wrong);
     }
     if (ext != nullptr) {
-      if (btf == nullptr) fail("it has a section .BTF.ext and none called .BTF");
+      if (btf == nullptr) fail("it has a section .BTF.ext but no section .BTF");
       if (const std::string wrong = check_btf_ext(ext->data, btf->data); !wrong.empty()) fail("its BTF: " + wrong);
     }
   }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Whether an ELF image is a BPF object whose parts lie where it says.
+// Checks that an ELF image is a BPF object with valid references.
 //
-// libbpf trusts more of an object file than a damaged or malicious one deserves: releases that
-// distributions ship read and write beyond their memory on some. So everything that it would follow,
-// every offset, index and size, is followed here before.
+// libbpf trusts object files too much: with some damaged or malicious ones, releases that distributions ship read and
+// write outside of their memory. So every offset, index and size that libbpf would follow is checked here first.
 #pragma once
 
 #include <string>

@@ -29,6 +29,27 @@ constexpr std::array<Known, 4> known{{{Hook::Kind::netkit_primary, 54},
 
 const Known& entry_of(Hook::Kind kind) { return known.at(static_cast<size_t>(kind)); }
 
+struct Ranked {
+  std::string_view program;
+  Rank rank;
+};
+
+// The programs of the packet functions that ship, of bpf/*.bpf.c, and the filters in front of observers.
+constexpr std::array<Ranked, 12> ranked_programs{{{"firewall_primary", Rank::firewall},
+                                                  {"firewall_peer", Rank::firewall},
+                                                  {"monitor_primary", Rank::observer},
+                                                  {"monitor_peer", Rank::observer},
+                                                  {"monitor_primary_again", Rank::observer},
+                                                  {"monitor_peer_again", Rank::observer},
+                                                  {"metrics_primary", Rank::observer},
+                                                  {"metrics_peer", Rank::observer},
+                                                  {"filter_primary", Rank::observer},
+                                                  {"filter_peer", Rank::observer},
+                                                  {"balancer_client", Rank::balancer},
+                                                  {"balancer_backend", Rank::balancer}}};
+
+constexpr size_t longest_name = 15;  // BPF_OBJ_NAME_LEN - 1: the kernel stores no more
+
 std::string not_netkit(const Hook& hook) {
   const std::string kind = hook.device_kind.empty() ? "plain" : hook.device_kind;
   return hook.device + " is a " + kind + " device, not a netkit device";
@@ -100,6 +121,18 @@ Programs query(const Hook& hook) {
   if (options.count > 0) found.revision = options.revision;
   for (uint32_t i = 0; i < options.count; ++i) found.entries.push_back({programs[i], links[i]});
   return found;
+}
+
+std::optional<Rank> rank_of(std::string_view program) {
+  for (const Ranked& each : ranked_programs) {
+    if (program == each.program.substr(0, longest_name)) return each.rank;
+  }
+  return std::nullopt;
+}
+
+std::optional<Rank> rank_of(const Entry& entry) {
+  const auto name = program::name_of(entry.program_id);
+  return name ? rank_of(*name) : std::nullopt;
 }
 
 void detach(const Hook& hook, const Program& program) {

@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 
@@ -47,7 +48,7 @@ std::string stale(const Hook& hook, uint64_t expected) {
          (found ? std::to_string(*found) : "an empty hook, whose revision the kernel does not tell");
 }
 
-// EINVAL says least of all: the kernel has no such hooks, or the program is of another type.
+// EINVAL has two meanings: the kernel has no such hooks, or the program is of another type.
 [[noreturn]] void fail_invalid(const std::string& operation, const Hook& hook, const Program& program) {
   if (program.info().type != BPF_PROG_TYPE_SCHED_CLS) throw Error(EINVAL, operation, programs_that_fit);
   try {
@@ -55,7 +56,7 @@ std::string stale(const Hook& hook, uint64_t expected) {
   } catch (const NotSupported& error) {
     throw NotSupported(operation, error.needs, hook::is_netkit(hook.kind) ? "with CONFIG_NETKIT" : "for tcx hooks");
   }
-  throw Error(EINVAL, operation, "the anchor is a program of another type, or the flags are not this kernel's");
+  throw Error(EINVAL, operation, "the anchor is a program of another type, or this kernel does not know the flags");
 }
 
 [[noreturn]] void fail(int error, const Hook& hook, const Program& program, const Placement& placement) {
@@ -78,10 +79,7 @@ std::string stale(const Hook& hook, uint64_t expected) {
   }
 }
 
-}  // namespace
-
-Link::Link(const Hook& hook, const Program& program, const Placement& placement)
-    : place_(" on " + hook::describe(hook)) {
+Fd create(const Hook& hook, const Program& program, const Placement& placement) {
   LIBBPF_OPTS(bpf_link_create_opts, options);
   options.flags = flags_of(placement);
   const auto fill = [&](auto& family) {
@@ -92,13 +90,69 @@ Link::Link(const Hook& hook, const Program& program, const Placement& placement)
     fill(options.netkit);
   else
     fill(options.tcx);
-  fd_ = Fd(bpf_link_create(program.fd(), hook.ifindex, static_cast<bpf_attach_type>(hook::attach_type(hook.kind)),
-                           &options));
-  if (!fd_) fail(errno, hook, program, placement);
+  Fd link(bpf_link_create(program.fd(), hook.ifindex, static_cast<bpf_attach_type>(hook::attach_type(hook.kind)),
+                          &options));
+  if (!link) fail(errno, hook, program, placement);
+  return link;
 }
 
+constexpr int most_tries = 100;  // each time another process has changed the hook
+
+bool is_below(const hook::Entry& entry, Rank rank) {
+  const auto found = hook::rank_of(entry);
+  return found && *found < rank;
+}
+
+// The last program that must stay in front of this rank.
+const hook::Entry* last_below(const std::vector<hook::Entry>& entries, Rank rank) {
+  const auto found =
+      std::find_if(entries.rbegin(), entries.rend(), [&](const hook::Entry& entry) { return is_below(entry, rank); });
+  return found == entries.rend() ? nullptr : &*found;
+}
+
+Placement by_rank(const hook::Programs& found, const Placement& asked) {
+  Placement chosen{.where = Placement::Where::first, .expected_revision = asked.expected_revision};
+  if (asked.expected_revision == 0) chosen.expected_revision = found.revision.value_or(0);
+  if (const hook::Entry* const anchor = last_below(found.entries, asked.rank)) {
+    chosen.where = Placement::Where::after;
+    chosen.is_link = anchor->link_id != 0;
+    chosen.id = chosen.is_link ? anchor->link_id : anchor->program_id;
+  }
+  return chosen;
+}
+
+// Other programs may come and go while the place is chosen: the revision shows that, except for an empty hook.
+Fd create_by_rank(const Hook& hook, const Program& program, const Placement& asked) {
+  if (asked.rank == Rank::firewall || asked.rank == Rank::balancer) {  // wherever the others are
+    Placement chosen = asked;
+    chosen.where = asked.rank == Rank::firewall ? Placement::Where::first : Placement::Where::last;
+    return create(hook, program, chosen);
+  }
+  for (int tries = 1;; ++tries) {
+    const bool is_last_try = tries == most_tries || asked.expected_revision != 0;
+    const hook::Programs found = hook::query(hook);
+    try {
+      Fd link = create(hook, program, by_rank(found, asked));
+      if (found.revision || is_last_try) return link;
+      const auto now = hook::query(hook).entries;
+      const auto is_ours = [id = program.info().id](const hook::Entry& entry) { return entry.program_id == id; };
+      const auto goes_before = [&](const hook::Entry& entry) { return is_below(entry, asked.rank); };
+      if (std::none_of(std::find_if(now.begin(), now.end(), is_ours), now.end(), goes_before)) return link;
+    } catch (const Error& error) {
+      if (error.number() != ESTALE || is_last_try) throw;
+    }
+  }
+}
+
+}  // namespace
+
+Link::Link(const Hook& hook, const Program& program, const Placement& placement)
+    : fd_(placement.where == Placement::Where::by_rank ? create_by_rank(hook, program, placement)
+                                                       : create(hook, program, placement)),
+      place_(" on " + hook::describe(hook)) {}
+
 Link::Link(const std::string& path) : fd_(pin::open(path, "link")), path_(path) {
-  static_cast<void>(info());  // throws where it is a link to something else
+  static_cast<void>(info());  // throws if it is a link to something else
 }
 
 Link::Info Link::info() const {
@@ -118,7 +172,7 @@ Link::Info Link::info() const {
     throw Error(errno, "read what a link is attached to");
   const auto kind = hook::from_attach_type(found.attach_type);
   if ((found.type != type_tcx && found.type != type_netkit) || !kind)
-    throw std::invalid_argument("link " + std::to_string(found.id) + " is attached to no netkit or tcx hook");
+    throw std::invalid_argument("link " + std::to_string(found.id) + " is not attached to a netkit or tcx hook");
   return {found.id, found.program_id, *kind, static_cast<int>(found.ifindex)};
 }
 

@@ -53,20 +53,20 @@ std::string trimmed(std::string text) {
   return text;
 }
 
-// What the log's last lines do not tell to who has not met them before.
+// Explains the last lines of the log to readers who have not met them before.
 std::string cause_of(std::string_view log) {
   if (const std::string missing = missing_in_kernel(log); !missing.empty())
     return missing + " is not in Linux " + kernel_release();
   constexpr std::array<std::pair<std::string_view, const char*>, 6> causes{{
       {"GPL-restricted function from non-GPL",
-       R"(it calls what is for GPL programs: add char LICENSE[] SEC("license") = "GPL")"},
+       R"(it calls a helper that only GPL programs may use: add char LICENSE[] SEC("license") = "GPL")"},
       {"invalid access to packet",
        "it reads the packet without a bounds check: compare with data_end first, if (data + bytes > data_end) return"},
-      {"map_value_or_null", "it uses what a lookup found without a check: compare the pointer with NULL first"},
+      {"map_value_or_null", "it uses the result of a lookup without a check: compare the pointer with NULL first"},
       {"Unreleased reference", "it keeps a reference on one of its paths: submit, discard or release it on each"},
       {"back-edge", "it has a loop whose end the verifier does not see: bound it, or use bpf_loop()"},
       {"BPF program is too large",
-       "the verifier has too many paths to follow: bpf_loop() and global functions lessen them"},
+       "the verifier has too many paths to follow: bpf_loop() and global functions reduce their number"},
   }};
   for (const auto& [phrase, cause] : causes) {
     if (log.find(phrase) != std::string_view::npos) return cause;
@@ -82,12 +82,12 @@ const MapSpec* find(std::span<const MapSpec> maps, const std::string& name) {
 std::string difference_of_pinned(const MapSpec& map) {
   try {
     return difference(map.info, Map::open_pinned(map.pin_path).info());
-  } catch (const std::exception&) {  // it went away meanwhile, or is no map
+  } catch (const std::exception&) {  // it is gone meanwhile, or is not a map
     return {};
   }
 }
 
-// A map that is pinned by its name: another lies there, or nothing can.
+// For a map that is pinned by name: another map is pinned there, or pinning failed.
 void throw_if_pin_failed(int error, std::string_view log, const MapSpec& map, const std::string& object) {
   const std::string operation = "load BPF object " + object + ": pin map '" + map.name + "' at " + map.pin_path;
   if (log.find("parameter mismatch") != std::string_view::npos) {
@@ -109,15 +109,15 @@ void throw_open_error(int error, const std::string& log, const std::string& obje
   std::string detail = trimmed(log);
   if (const std::string name = name_after(log, "failed to find BTF for extern "); !name.empty())
     detail = "'" + name +
-             "' is used and not defined: define it, or declare a function of the kernel's with __ksym, a setting "
-             "of its configuration with __kconfig";
-  // Whatever number libbpf gives, ENOENT or one of its own: the file is what is wrong.
+             "' is used but not defined: define it, or declare a kernel function with __ksym, a kernel "
+             "configuration option with __kconfig";
+  // Whatever errno libbpf gives, ENOENT or one of its own, the file is at fault.
   throw Error(ENOEXEC, operation, detail);
 }
 
 void throw_load_error(int error, const std::string& log, const std::string& object, std::span<const MapSpec> maps) {
   if (error == EPERM) throw Error(error, "load BPF object " + object, needs_bpf(error));
-  // Without a descriptor or memory the verifier may well have been content.
+  // Without a descriptor or memory, the verifier may not have refused the program.
   const std::string program = name_before(log, "BPF program load failed");
   if (!program.empty() && !is_shortage(error)) {
     if (log.find("BEGIN PROG LOAD LOG") != std::string::npos) throw VerifierError(error, program, log, cause_of(log));
@@ -135,12 +135,12 @@ void throw_load_error(int error, const std::string& log, const std::string& obje
   if (log.find("failed to find valid kernel BTF") != std::string::npos)
     throw Error(EOPNOTSUPP, "load BPF object " + object,
                 "its CO-RE relocations need a kernel with CONFIG_DEBUG_INFO_BTF=y: /sys/kernel/btf/vmlinux is missing");
-  // libbpf's numbers for a function or variable of the kernel's that is not there mean other things elsewhere.
+  // libbpf's errnos for a missing kernel function or variable mean other things elsewhere.
   if (const std::string name = name_after(log, "ksym) ");
       !name.empty() && log.find("not found in kernel") != std::string::npos)
     throw Error(EOPNOTSUPP, "load BPF object " + object,
                 "Linux " + kernel_release() + " has no '" + name +
-                    "': declare it __weak, and use it where bpf_ksym_exists() says that it is there");
+                    "': declare it __weak, and use it only where bpf_ksym_exists() is true");
   throw Error(error == ESRCH || error == ENOENT ? EOPNOTSUPP : error, "load BPF object " + object, trimmed(log));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What libbpf's messages say about an object that did not open or load.
+// Errors from libbpf's messages about an object that did not open or load.
 #pragma once
 
 #include <span>
@@ -11,7 +11,7 @@ namespace netkit_bpf {
 
 // Both throw: `error` is the errno, `log` what libbpf said, `object` the object's name.
 [[noreturn]] void throw_open_error(int error, const std::string& log, const std::string& object);
-// VerifierError or Error. `maps` are the object's, as they were to be made.
+// VerifierError or Error. `maps` are the definitions of the object's maps.
 [[noreturn]] void throw_load_error(int error, const std::string& log, const std::string& object,
                                    std::span<const MapSpec> maps);
 

@@ -22,7 +22,7 @@ constexpr int enotsupp = 524;  // the kernel's own, which has no name here
 MapInfo read_info(int fd) {
   bpf_map_info info{};
   uint32_t size = sizeof(info);
-  if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) throw Error(errno, "read about a map");
+  if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) throw Error(errno, "query a map");
   return {.id = info.id,
           .type = info.type,
           .key_size = info.key_size,
@@ -33,20 +33,6 @@ MapInfo read_info(int fd) {
           .btf = info.btf_id,
           .key_type = info.btf_key_type_id,
           .value_type = info.btf_value_type_id};
-}
-
-const char* update_advice(int error) {
-  switch (error) {
-    case E2BIG:
-    case ENOSPC:
-      return "the map is full, or the key is beyond its end";
-    case EPERM:
-      return "the map is read-only";
-    case ENOMEM:
-      return "no memory for another entry";
-    default:
-      return "";
-  }
 }
 
 }  // namespace
@@ -103,7 +89,7 @@ std::optional<Map::Data> Map::take(Bytes key) const {
   if (error == ENOENT) return std::nullopt;
   // Not for all types of maps, and for hashes since 5.14.
   if (error != EOPNOTSUPP && error != enotsupp && error != EINVAL)
-    throw Error(error, "take out of map '" + name_ + "'");
+    throw Error(error, "take an element out of map '" + name_ + "'");
   std::optional<Data> found = lookup(key);
   if (found && !erase(key)) return std::nullopt;
   return found;
@@ -133,7 +119,7 @@ std::optional<Map::Data> Map::next_key(Bytes key) const {
   Data next(info_.key_size);
   if (bpf_map_get_next_key(fd_.get(), key.empty() ? nullptr : key.data(), next.data()) == 0) return next;
   if (errno == ENOENT) return std::nullopt;
-  throw Error(errno, "walk through map '" + name_ + "'");
+  throw Error(errno, "iterate over map '" + name_ + "'");
 }
 
 void Map::pin(const std::string& path) const { pin::create(fd_.get(), path, "map '" + name_ + "'"); }

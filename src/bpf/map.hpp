@@ -21,34 +21,34 @@ class Map {
 
   // `name` is for messages; without one it is the kernel's.
   explicit Map(Fd fd, std::string name = {});
-  // Throws std::invalid_argument where something else is pinned.
+  // Throws std::invalid_argument if something else is pinned.
   static Map open_pinned(const std::string& path);
   static Map open_id(uint32_t id);
-  // A new one, without types: of `info` it takes type, name, sizes, max_entries and flags. `inner` is what the maps in
-  // one of maps are like.
+  // Makes a new map without types; type, name, sizes, max_entries and flags come from `info`. For a map of maps,
+  // `inner` is a map like those that it holds.
   static Map create(const MapInfo& info, const Map* inner = nullptr);
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] const MapInfo& info() const noexcept { return info_; }
   [[nodiscard]] bool is_per_cpu() const noexcept;
-  // Bytes of one value, of all CPUs of a per-CPU map.
+  // Bytes of one value; for a per-CPU map, of the values of all CPUs.
   [[nodiscard]] size_t value_room() const noexcept { return value_room_; }
 
-  // Nothing where there is no such key; of a queue or stack the next one, without taking it.
+  // Nothing if there is no such key; for a queue or stack, the next value, which stays.
   [[nodiscard]] std::optional<Data> lookup(Bytes key) const;
-  // Looks up and deletes in one step, where the kernel can for this type of map.
+  // Looks up and deletes in one step, if the kernel supports that for this type of map.
   [[nodiscard]] std::optional<Data> take(Bytes key) const;
   // Whether a bloom filter says that it holds the value.
   [[nodiscard]] bool may_hold(Bytes value) const;
   // False if `flags` (BPF_NOEXIST, BPF_EXIST) forbid it.
   [[nodiscard]] bool update(Bytes key, Bytes value, uint64_t flags) const;
-  // False where there is no such key.
+  // False if there is no such key.
   [[nodiscard]] bool erase(Bytes key) const;
-  // The key that follows; the first for an empty one. Nothing after the last.
+  // The next key; the first one for an empty key. Nothing after the last.
   [[nodiscard]] std::optional<Data> next_key(Bytes key) const;
 
-  // Shows it at a path on a BPF filesystem.
+  // Pins it at a path on a BPF file system.
   void pin(const std::string& path) const;
   void unpin(const std::string& path) const;
 
@@ -65,12 +65,15 @@ struct MapElements {
   Map::Data values;
 };
 
-// A copy of what is there, read in batches where the kernel has them for this type of map (5.6). Meanwhile
-// changes may or may not be in it, and no element is in it twice.
+// A copy of all elements, read in batches if the kernel has them for this type of map (5.6). It may or may not include
+// changes made meanwhile; no element is in it twice.
 MapElements read_all(const Map& map);
-// Writes elements, in batches where the kernel has them; throws Error that says how many it wrote.
+
+// For a per-CPU array: the sums over the CPUs, with the values taken as arrays of 64-bit numbers.
+std::vector<uint64_t> sum_over_cpus(const Map& map);
+// Writes elements, in batches if the kernel has them; throws an Error that says how many it wrote.
 void write_all(const Map& map, Bytes keys, Bytes values);
-// Deletes elements and returns how many there were.
+// Deletes elements and returns how many of them existed.
 size_t erase_all(const Map& map, Bytes keys);
 
 }  // namespace netkit_bpf

@@ -8,15 +8,17 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "bpf/map.hpp"
+#include "bpf/map_error.hpp"
 
 namespace netkit_bpf {
 
 namespace {
 
 constexpr int enotsupp = 524;          // the kernel's own, which has no name here
-constexpr uint32_t first_batch = 256;  // elements; a bucket of a hash must fit whole, so more when it does not
+constexpr uint32_t first_batch = 256;  // elements; grows if a bucket of a hash does not fit
 constexpr uint32_t largest_batch = 65536;
 constexpr int most_interruptions = 8;
 
@@ -27,7 +29,7 @@ std::string key_text(Bytes key) { return {reinterpret_cast<const char*>(key.data
 
 void append(Map::Data& to, Bytes data) { to.insert(to.end(), data.begin(), data.end()); }
 
-// Elements in the order in which they came, each key once: keys can move to where the walk comes by again.
+// Elements in the order in which they came, each key once: keys can move to places that the walk has yet to visit.
 class Collector {
  public:
   explicit Collector(const Map& map) : map_(map) {}
@@ -51,8 +53,8 @@ class Collector {
   std::unordered_set<std::string> seen_;
 };
 
-// False if the kernel has no batches for this map, or gives up: before 6.13 it answers EINTR to an element that
-// vanished, and to an empty slot of an array of maps for ever.
+// False if the kernel has no batches for this map, or gives up: before 6.13 it returns EINTR if an element vanishes,
+// and always at an empty slot of an array of maps.
 bool read_in_batches(const Map& map, Collector& collector) {
   const size_t key_size = map.info().key_size;
   uint32_t room = std::clamp(map.info().max_entries, 1U, first_batch);
@@ -85,8 +87,7 @@ bool read_in_batches(const Map& map, Collector& collector) {
 }
 
 void read_one_by_one(const Map& map, Collector& collector) {
-  // A key that vanishes under the walk sends it back to the start; who adds and deletes all the time shall
-  // not keep it going for ever.
+  // A key that vanishes during the walk sends it back to the start; constant changes must not keep it going for ever.
   const uint64_t most_steps = 4 * uint64_t{map.info().max_entries} + 16;
   std::optional<Map::Data> key = map.next_key({});
   for (uint64_t step = 0; key && step < most_steps; ++step) {
@@ -101,6 +102,40 @@ MapElements read_all(const Map& map) {
   Collector collector(map);
   if (!read_in_batches(map, collector)) read_one_by_one(map, collector);
   return collector.take();
+}
+
+// Values lie in the order of the keys, which are numbers from 0 on.
+std::vector<uint64_t> sum_over_cpus(const Map& map) {
+  const uint32_t total = map.info().max_entries;
+  const size_t words = (map.info().value_size + sizeof(uint64_t) - 1) / sizeof(uint64_t);
+  const size_t cpus = map.value_room() / (words * sizeof(uint64_t));
+  std::vector<uint64_t> sums(total * words);
+  const auto add = [&](uint32_t key, Bytes values) {
+    for (size_t at = 0; at < cpus * words; ++at)
+      sums[key * words + at % words] += copy_at<uint64_t>(values, at * sizeof(uint64_t));
+  };
+  constexpr uint32_t per_batch = 1024;
+  Map::Data values(per_batch * map.value_room());
+  std::vector<uint32_t> keys(per_batch);
+  uint32_t at = 0;
+  for (uint32_t read = 0; read < total;) {
+    uint32_t count = std::min(per_batch, total - read);
+    uint32_t next = 0;
+    const int result =
+        bpf_map_lookup_batch(map.fd(), read == 0 ? nullptr : &at, &next, keys.data(), values.data(), &count, nullptr);
+    const int error = result == 0 ? 0 : errno;
+    if (read == 0 && is_unsupported(error)) break;
+    if (error != 0 && error != ENOENT) throw Error(error, "read map '" + map.name() + "'");
+    for (uint32_t i = 0; i < count; ++i) add(keys[i], Bytes(values).subspan(i * map.value_room(), map.value_room()));
+    read += count;
+    at = next;
+    if (error == ENOENT || read == total) return sums;
+  }
+  for (uint32_t key = 0; key < total; ++key) {
+    const std::optional<Map::Data> value = map.lookup({reinterpret_cast<const uint8_t*>(&key), sizeof(key)});
+    if (value) add(key, *value);
+  }
+  return sums;
 }
 
 void write_all(const Map& map, Bytes keys, Bytes values) {
@@ -119,11 +154,13 @@ void write_all(const Map& map, Bytes keys, Bytes values) {
     }
     if (written == 0 && is_unsupported(errno)) break;
     const int error = errno;
-    if (count < asked) written += count;  // refused before it began, the kernel leaves the count alone
+    if (count < asked) written += count;  // otherwise the kernel refused before it began, and left the count alone
+    const std::string advice = update_advice(error);
     throw Error(error, "update map '" + map.name() + "'",
-                std::to_string(written) + " of " + std::to_string(total) + " elements were written");
+                (advice.empty() ? "" : advice + "; ") + std::to_string(written) + " of " + std::to_string(total) +
+                    " elements were written");
   }
-  // BPF_ANY leaves no reason to say no.
+  // With BPF_ANY, update() never returns false.
   for (; written < total; ++written) {
     static_cast<void>(
         map.update(keys.subspan(written * key_size, key_size), values.subspan(written * room, room), BPF_ANY));

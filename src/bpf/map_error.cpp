@@ -79,14 +79,14 @@ std::string broken_rule(const MapInfo& map) {
     if (map.key_size != 0 || map.value_size != 0) return "a ring buffer has no keys and values: leave their sizes out";
     return {};
   }
-  if (is_array(map.type) && map.key_size != sizeof(uint32_t)) return "its keys are indices, of 4 bytes";
+  if (is_array(map.type) && map.key_size != sizeof(uint32_t)) return "its keys are indices: key_size must be 4";
   if (is_keyless(map.type)) {
     if (map.key_size != 0) return "a map of type " + type_name(map.type) + " has no keys: leave key_size out";
   } else if (map.key_size == 0) {
     return "key_size must be at least 1";
   }
   if (map.value_size == 0) return "value_size must be at least 1";
-  if (is_of_maps(map.type) && map.value_size != sizeof(uint32_t)) return "its values are maps, of 4 bytes";
+  if (is_of_maps(map.type) && map.value_size != sizeof(uint32_t)) return "its values are maps: value_size must be 4";
   return {};
 }
 
@@ -144,6 +144,20 @@ std::string difference(const MapInfo& wanted, const MapInfo& found) {
   if (found.max_entries != wanted.max_entries) return number("max_entries", found.max_entries, wanted.max_entries);
   if (found.flags != wanted.flags) return number("flags", found.flags, wanted.flags);
   return {};
+}
+
+const char* update_advice(int error) {
+  switch (error) {
+    case E2BIG:
+    case ENOSPC:
+      return "the map is full, or the key is beyond its end";
+    case EPERM:
+      return "the map is read-only";
+    case ENOMEM:
+      return "no memory for another entry";
+    default:
+      return "";
+  }
 }
 
 }  // namespace netkit_bpf

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Why the kernel did not make a map.
+// Why the kernel did not make or change a map.
 #pragma once
 
 #include <string>
@@ -9,13 +9,16 @@
 
 namespace netkit_bpf {
 
-// Throws Error with what to do about it. `map` is what was asked for; `object` whose it is, if it is one's.
+// Throws Error with what to do about it. `map` is the requested map; `object` is the object that defines it, if any.
 [[noreturn]] void throw_map_error(int error, const MapInfo& map, const std::string& object = {});
 
-// What is wrong with the name of a map or program for the kernel; empty if nothing is.
+// Why it does not take an element; empty if unknown.
+const char* update_advice(int error);
+
+// Why the kernel would refuse the name of a map or program; empty if it would not.
 std::string name_advice(std::string_view name);
 
-// In what a map differs from the one that is wanted; empty where it does not.
+// How a map differs from the wanted one; empty if it does not.
 std::string difference(const MapInfo& wanted, const MapInfo& found);
 
 }  // namespace netkit_bpf

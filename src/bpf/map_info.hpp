@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a map is like: struct bpf_map_info, and what an object file says of one.
+// The properties of a map: struct bpf_map_info, and the definition in an object file.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,10 @@ struct MapInfo {
   uint32_t value_type = 0;  // among these
 };
 
-// What an object file says of a map.
+// The definition of a map in an object file.
 struct MapSpec {
   std::string name;
-  MapInfo info;          // no id and no types of the kernel's; key_type and value_type are among the object's
+  MapInfo info;          // without id and btf; key_type and value_type are numbers of types in the object
   std::string pin_path;  // where it is pinned by its name; empty if it is not
   bool autocreate = true;
 };

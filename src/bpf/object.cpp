@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/libbpf_log.hpp"
 #include "base/privilege.hpp"
 #include "bpf/elf_check.hpp"
-#include "bpf/libbpf_log.hpp"
 #include "bpf/load_error.hpp"
 #include "bpf/map_error.hpp"
 
@@ -22,6 +22,7 @@ namespace netkit_bpf {
 namespace {
 
 void reuse(bpf_map* map, int fd) {
+  const LibbpfLog log;
   if (const int error = bpf_map__reuse_fd(map, fd); error != 0)
     throw Error(-error, std::string("reuse map '") + bpf_map__name(map) + "'");
 }
@@ -85,6 +86,7 @@ std::optional<BtfTypes> Object::types() const {
   const btf* own = bpf_object__btf(object_.get());
   if (own == nullptr) return std::nullopt;
   uint32_t size = 0;
+  const LibbpfLog log;
   const void* raw = btf__raw_data(own, &size);
   btf* copy = raw == nullptr ? nullptr : btf__new(raw, size);
   if (copy == nullptr) throw Error(errno, "copy the types of BPF object " + name_);
@@ -114,12 +116,14 @@ bpf_program* Object::find_program(const std::string& name) const {
 }
 
 void Object::set_max_entries(const std::string& map, uint32_t entries) {
+  const LibbpfLog log;
   const std::lock_guard lock(mutex_);
   if (const int error = bpf_map__set_max_entries(find_map(map), entries); error != 0)
     throw Error(-error, "set size of map '" + map + "'");
 }
 
 void Object::set_value_size(const std::string& map, uint32_t bytes) {
+  const LibbpfLog log;
   const std::lock_guard lock(mutex_);
   if (const int error = bpf_map__set_value_size(find_map(map), bytes); error != 0)
     throw Error(-error, "set size of the values of map '" + map + "'");
@@ -142,8 +146,8 @@ void Object::set_autocreate(const std::string& map, bool autocreate) {
     throw Error(-error, "set whether map '" + map + "' is made");
 }
 
-// A ring buffer holds records, not values, and the kernel refuses one with a size or type of them. Its definition may
-// name the type of its records all the same, so that readers know it; then it is made here, without.
+// A ring buffer holds records, not values, and the kernel refuses one with a value size or type. Its definition may
+// still name the type of the records for readers; then the map is made here, without that type.
 void Object::create_typed_rings() {
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object_.get()) {
@@ -161,11 +165,11 @@ void Object::create_typed_rings() {
   }
 }
 
-// libbpf asks what the kernel can by trying it, once in the life of a process, and takes a try that had no descriptor
-// for a no (features.c): global variables are then refused for ever. So there must be as many as it may need.
+// libbpf probes each kernel feature once in the life of a process, and takes a probe that got no descriptor for a
+// missing feature (features.c): global variables are then refused for ever. So enough descriptors must be free.
 void Object::check_descriptors() const {
-  constexpr size_t at_once = 8;  // the types, the kernel's types, and what is tried
-  constexpr size_t of_each = 2;  // libbpf's and the one that outlives it
+  constexpr size_t at_once = 8;  // the types, the kernel's types, and the probes
+  constexpr size_t of_each = 2;  // one of libbpf, and one that outlives it
   size_t count = maps_.size() + at_once;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_.get()) count += bpf_program__autoload(program) ? of_each : 0;
@@ -184,13 +188,13 @@ void Object::load() {
     if (bpf_program__type(program) == BPF_PROG_TYPE_UNSPEC && bpf_program__autoload(program))
       throw Error(EINVAL, std::string("load program '") + bpf_program__name(program) + "'",
                   std::string("its section \"") + bpf_program__section_name(program) +
-                      R"(" names no type of program: try SEC("netkit/primary") or SEC("netkit/peer"))");
+                      R"(" does not name a program type: try SEC("netkit/primary") or SEC("netkit/peer"))");
   }
   const LibbpfLog log;
   check_descriptors();
   create_typed_rings();
   if (const int error = -bpf_object__load(object_.get()); error != 0) {
-    has_failed_ = true;  // libbpf loads an object once
+    has_failed_ = true;  // libbpf can load an object only once
     variables_->abandon();
     throw_load_error(error, log.text(), name_, describe_maps());
   }
@@ -216,7 +220,7 @@ int Object::program(const std::string& name) const {
 int Object::map(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   const bpf_map* found = find_map(name);
-  // libbpf holds the place of a map that it did not make with another descriptor.
+  // For a map that it did not make, libbpf holds a placeholder descriptor.
   return bpf_map__autocreate(found) ? std::max(bpf_map__fd(found), -1) : -1;
 }
 

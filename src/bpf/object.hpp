@@ -20,7 +20,7 @@
 
 namespace netkit_bpf {
 
-// What an object file says of a program.
+// The definition of a program in an object file.
 struct ProgramSpec {
   std::string name;
   std::string section;  // "netkit/primary"
@@ -28,11 +28,11 @@ struct ProgramSpec {
   bool autoload = true;
 };
 
-// Any thread may use it: one waits while another loads it.
+// Any thread may use it; the others wait while one loads it.
 class Object {
  public:
-  // Parses an ELF image. Throws Error that says what is wrong where it is no BPF object, in libbpf's words if it has
-  // any. Maps that ask to be pinned by their name are so below `pin_root`.
+  // Parses an ELF image. If it is not a valid BPF object, throws an Error that says why, with libbpf's message if there
+  // is one. Maps that are pinned by name are pinned below `pin_root`.
   Object(std::span<const uint8_t> image, const std::string& name, const std::string& pin_root = {});
 
   [[nodiscard]] std::vector<ProgramSpec> programs() const;
@@ -50,22 +50,23 @@ class Object {
   void set_max_entries(const std::string& map, uint32_t entries);
   void set_value_size(const std::string& map, uint32_t bytes);
   void reuse_map(const std::string& map, int fd);
-  // Whether load loads a program, or makes a map. Of SEC("?…") it does not unless it is told to.
+  // Whether load() loads a program, or makes a map. For SEC("?…") the default is false.
   void set_autoload(const std::string& program, bool autoload);
   void set_autocreate(const std::string& map, bool autocreate);
 
-  // Throws VerifierError, or Error with what the kernel refused. An object that failed to load cannot be used further.
+  // Throws VerifierError, or Error with what the kernel refused. After a failure the object cannot be used.
   void load();
   [[nodiscard]] bool has_failed() const;
 
-  // What libbpf had to say since the last call, of what succeeded. Empty as a rule.
+  // The messages of libbpf since the last call, from operations that succeeded. Usually empty.
   std::string take_messages();
 
-  // After load. They outlive the object. Throw std::invalid_argument for what was not loaded or made.
+  // After load. The results outlive the object. Throw std::invalid_argument if the program was not loaded, or the map
+  // not made.
   [[nodiscard]] Program open_program(const std::string& name) const;
   [[nodiscard]] Map open_map(const std::string& name) const;
 
-  // After load. The descriptors belong to the object; -1 of what was not loaded or made.
+  // After load. The descriptors belong to the object; -1 if the program was not loaded, or the map not made.
   [[nodiscard]] int program(const std::string& name) const;
   [[nodiscard]] int map(const std::string& name) const;
   [[nodiscard]] TestRun test_run(const std::string& name, std::span<const uint8_t> packet, uint32_t repeat) const;
@@ -77,7 +78,7 @@ class Object {
   void create_typed_rings();
   void check_descriptors() const;
 
-  mutable std::mutex mutex_;  // of what load() changes
+  mutable std::mutex mutex_;  // guards what load() changes
   std::unique_ptr<bpf_object, decltype(&bpf_object__close)> object_;
   std::string name_;
   std::string messages_;

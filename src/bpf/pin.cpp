@@ -19,7 +19,7 @@ namespace netkit_bpf::pin {
 
 namespace {
 
-// Whether the path lies on a BPF file system, there or not; true where its directory cannot be asked.
+// Whether the path lies on a BPF file system, whether or not it exists; true if its directory cannot be examined.
 bool is_on_bpf_file_system(const std::string& path) {
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
@@ -27,9 +27,9 @@ bool is_on_bpf_file_system(const std::string& path) {
   return ::statfs(directory.c_str(), &found) != 0 || found.f_type == BPF_FS_MAGIC;
 }
 
-// What a descriptor is, by the name of its anonymous inode: every BPF object has one of its own kind.
+// The kind of BPF object behind a descriptor, by the name of its anonymous inode.
 std::string kind_of(int fd) {
-  // A link's name changed with the years.
+  // The name for links has changed over time.
   constexpr std::array<std::pair<std::string_view, const char*>, 4> kinds{{{"anon_inode:bpf_link", "link"},
                                                                            {"anon_inode:bpf-link", "link"},
                                                                            {"anon_inode:bpf-map", "map"},

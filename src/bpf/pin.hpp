@@ -8,17 +8,17 @@
 
 namespace netkit_bpf::pin {
 
-// `what` ("link 7", "map 'flows'") is how errors name the object. Throws EEXIST where the path is taken.
+// `what` ("link 7", "map 'flows'") is the object's name in errors. Throws EEXIST if the path is taken.
 void create(int fd, const std::string& path, const std::string& what);
 
-// Takes the name away. Throws ENOENT where it is gone already.
+// Removes the name. Throws ENOENT if it is gone already.
 void remove(const std::string& path, const std::string& what);
 
-// Opens what is pinned at the path. `kind` is "link", "map" or "program"; throws std::invalid_argument
-// where something else is pinned there.
+// Opens what is pinned at the path. `kind` is "link", "map" or "program"; throws std::invalid_argument if something
+// else is pinned there.
 Fd open(const std::string& path, const std::string& kind);
 
-// What to do where the kernel did not pin or open something at the path.
+// What to do if the kernel did not pin or open something at the path.
 std::string advice(int error, const std::string& path);
 
 }  // namespace netkit_bpf::pin

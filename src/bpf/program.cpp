@@ -11,6 +11,7 @@
 
 #include "base/error.hpp"
 #include "base/privilege.hpp"
+#include "bpf/pin.hpp"
 
 namespace netkit_bpf {
 
@@ -27,7 +28,7 @@ Program::Program(Fd fd, std::string name) : fd_(std::move(fd)), name_(std::move(
 ProgramInfo Program::info() const {
   bpf_prog_info info{};
   uint32_t size = sizeof(info);
-  if (bpf_obj_get_info_by_fd(fd_.get(), &info, &size) != 0) throw Error(errno, "read about program '" + name_ + "'");
+  if (bpf_obj_get_info_by_fd(fd_.get(), &info, &size) != 0) throw Error(errno, "query program '" + name_ + "'");
   ProgramInfo found;
   found.id = info.id;
   found.type = info.type;
@@ -35,6 +36,10 @@ ProgramInfo Program::info() const {
   found.name = &info.name[0];
   return found;
 }
+
+void Program::pin(const std::string& path) const { pin::create(fd_.get(), path, "program '" + name_ + "'"); }
+
+Program Program::duplicate() const { return {netkit_bpf::duplicate(fd_.get()), name_}; }
 
 TestRun Program::test_run(std::span<const uint8_t> packet, uint32_t repeat, std::span<const uint8_t> context) const {
   TestRun run;
@@ -52,7 +57,7 @@ TestRun Program::test_run(std::span<const uint8_t> packet, uint32_t repeat, std:
   if (const int error = -bpf_prog_test_run_opts(fd_.get(), &options); error != 0) {
     const std::string what = "run program '" + name_ + "' on a packet of " + std::to_string(packet.size()) + " bytes";
     if (error == enotsupp) throw Error(EOPNOTSUPP, what, "the kernel has no test run for this type of program");
-    throw Error(error, what, error == EINTR ? "a signal came between" : "");
+    throw Error(error, what, error == EINTR ? "interrupted by a signal" : "");
   }
   run.retval = options.retval;
   run.duration_ns = options.duration;
@@ -62,15 +67,26 @@ TestRun Program::test_run(std::span<const uint8_t> packet, uint32_t repeat, std:
 
 namespace program {
 
+namespace {
+
+// By the name that the kernel has; `place` is where it was found, for messages.
+Program named(Fd fd, const std::string& place) {
+  const Program found(duplicate(fd.get()), place);
+  return {std::move(fd), found.info().name};
+}
+
+}  // namespace
+
 Program open(uint32_t id) {
   Fd fd(bpf_prog_get_fd_by_id(id));
   if (!fd) {
     const int error = errno;
     throw Error(error, "open program " + std::to_string(id), needs_sys_admin(error));
   }
-  const Program numbered(duplicate(fd.get()), std::to_string(id));
-  return {std::move(fd), numbered.info().name};
+  return named(std::move(fd), std::to_string(id));
 }
+
+Program open_pinned(const std::string& path) { return named(pin::open(path, "program"), path); }
 
 std::optional<std::string> name_of(uint32_t id) {
   try {

@@ -37,8 +37,13 @@ class Program {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] ProgramInfo info() const;
 
-  // Runs the program on a packet with BPF_PROG_TEST_RUN. `context` is the context that it sees, struct
-  // __sk_buff as a rule; empty for none.
+  void pin(const std::string& path) const;
+
+  // The same program by a descriptor of its own.
+  [[nodiscard]] Program duplicate() const;
+
+  // Runs the program on a packet with BPF_PROG_TEST_RUN. `context` is what the program gets as context, usually struct
+  // __sk_buff; empty for none.
   [[nodiscard]] TestRun test_run(std::span<const uint8_t> packet, uint32_t repeat,
                                  std::span<const uint8_t> context = {}) const;
 
@@ -52,10 +57,13 @@ namespace program {
 // The program with this id. Needs CAP_SYS_ADMIN; throws ENOENT where there is none.
 Program open(uint32_t id);
 
-// Its name; empty where it is gone or this process may not look.
+// The program that is pinned at the path.
+Program open_pinned(const std::string& path);
+
+// Its name; empty if it is gone or this process has no access.
 std::optional<std::string> name_of(uint32_t id);
 
-// "program 'drop' (id 7)", or "program 7" where the name cannot be had.
+// "program 'drop' (id 7)", or "program 7" if the name is unknown.
 std::string describe(uint32_t id);
 
 }  // namespace program

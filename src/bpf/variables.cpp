@@ -20,7 +20,7 @@ namespace netkit_bpf {
 
 namespace {
 
-// Copies into memory that a program uses, or out of it: number by number, each whole if it is aligned there.
+// Copies into or out of memory that a program uses, number by number; aligned numbers are copied as a whole.
 template <typename T>
 bool copy_number(uint8_t* shared, uint8_t* own, size_t size, bool store) {
   if (size < sizeof(T) || reinterpret_cast<uintptr_t>(shared) % sizeof(T) != 0) return false;
@@ -50,8 +50,8 @@ void copy_numbers(uint8_t* shared, uint8_t* own, size_t size, bool store) {
   }
 }
 
-// Whether the type holds what the kernel keeps to itself: locks, timers, list heads, pointers to its objects. It lets
-// nobody map a map that does (bpf_map_mmap(), kernel/bpf/syscall.c).
+// Whether the type holds objects of the kernel: locks, timers, list heads, pointers to kernel objects. The kernel
+// refuses to mmap such a map (bpf_map_mmap(), kernel/bpf/syscall.c).
 bool has_special_fields(const btf* types, uint32_t id, int depth = 0) {
   constexpr std::array special{"bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer",   "bpf_wq",      "bpf_task_work",
                                "bpf_list_head", "bpf_list_node",     "bpf_rb_root", "bpf_rb_node", "bpf_refcount"};
@@ -85,13 +85,13 @@ bool has_special_fields(const btf* types, uint32_t id, int depth = 0) {
   }
 }
 
-// libbpf lets a section be mapped only if a variable in it is global. Of one with static variables alone a value could
-// be written only with the whole section, and what the program counts meanwhile would be undone.
+// libbpf makes a section mappable only if a variable in it is global. In a section with only static variables, a value
+// could be written only with the whole section, which would undo what the program counts meanwhile.
 void make_mappable(const btf* types, bpf_map* map) {
   const btf_type* section = btf__type_by_id(types, bpf_map__btf_value_type_id(map));
   for (uint16_t i = 0; i < btf_vlen(section); ++i)
     if (has_special_fields(types, btf_var_secinfos(section)[i].type)) return;
-  bpf_map__set_map_flags(map, bpf_map__map_flags(map) | BPF_F_MMAPABLE);  // fails of no map that is not made yet
+  bpf_map__set_map_flags(map, bpf_map__map_flags(map) | BPF_F_MMAPABLE);  // cannot fail before the map is made
 }
 
 }  // namespace
@@ -101,13 +101,13 @@ Variables::Variables(const bpf_object* object) {
   if (types == nullptr) return;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
-    // The type of such a map's value is its section's description.
+    // The value type of such a map describes its section.
     const btf_type* section =
         bpf_map__is_internal(map) ? btf__type_by_id(types, bpf_map__btf_value_type_id(map)) : nullptr;
     size_t size = 0;
     if (section == nullptr || !btf_is_datasec(section) || bpf_map__initial_value(map, &size) == nullptr) continue;
     const std::string name = btf__str_by_offset(types, section->name_off);
-    if (name == ".kconfig") continue;  // libbpf's to fill
+    if (name == ".kconfig") continue;  // filled by libbpf
     const bool is_constant = (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0;
     make_mappable(types, map);
     sections_.push_back({name, map, size, is_constant, {}});
@@ -138,7 +138,7 @@ const Variables::Section& Variables::section_of(const Variable& variable) const 
 uint8_t* Variables::memory(const Section& section) const {
   if (state_ == State::abandoned) throw std::invalid_argument("loading its object failed: open it again");
   if (state_ == State::loaded) return reinterpret_cast<uint8_t*>(section.mapping.start());
-  size_t size = 0;  // asked for each time: libbpf may free it
+  size_t size = 0;  // requested each time: libbpf may free it
   return static_cast<uint8_t*>(bpf_map__initial_value(section.map, &size));
 }
 
@@ -178,7 +178,7 @@ void Variables::write(size_t index, Bytes value) {
 void Variables::map_memory() {
   const auto page = static_cast<size_t>(::getpagesize());
   for (Section& section : sections_) {
-    // Not every kernel, nor a section with the kernel's own in it.
+    // Not on every kernel, nor for a section with kernel objects in it.
     if ((bpf_map__map_flags(section.map) & BPF_F_MMAPABLE) == 0) continue;
     const size_t length = (section.size + page - 1) / page * page;
     section.mapping =

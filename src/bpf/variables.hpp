@@ -23,7 +23,7 @@ struct Variable {
   bool is_constant = false;  // fixed by load
 };
 
-// Those that the object's BTF describes. Not for use from two threads at once.
+// The variables that the object's BTF describes. For one thread at a time.
 class Variables {
  public:
   // The object belongs to the caller and outlives this.
@@ -33,16 +33,16 @@ class Variables {
   // The first of this name. Throws Error (ENOENT).
   [[nodiscard]] size_t index(const std::string& name) const;
 
-  // From load on the program's own memory is read and written: what is written is seen at once, each aligned number of
-  // 1, 2, 4 or 8 bytes as a whole, and its neighbours are left alone.
-  // Throws std::invalid_argument where the size is another or load failed, Error (EOPNOTSUPP) to write where the
-  // section cannot be mapped: the kernel takes such a one only whole, over what the program counts in it meanwhile.
+  // After load the program's own memory is read and written: the program sees new values at once, each aligned number
+  // of 1, 2, 4 or 8 bytes as a whole, and neighbouring variables are not touched. Throws std::invalid_argument if the
+  // size is wrong or load failed. Writing throws Error (EOPNOTSUPP) if the section cannot be mapped: the kernel would
+  // replace all of it, including what the program counts in it meanwhile.
   [[nodiscard]] std::vector<uint8_t> read(size_t index) const;
   void write(size_t index, Bytes value);
 
-  // Once the object is loaded: takes hold of the maps.
+  // To be called once the object is loaded: maps the sections.
   void map_memory();
-  // Once it failed to: its memory is libbpf's to free.
+  // To be called if loading failed: libbpf frees the memory.
   void abandon() noexcept { state_ = State::abandoned; }
 
  private:
@@ -51,12 +51,12 @@ class Variables {
     bpf_map* map;
     size_t size;
     bool is_constant;
-    Mapping mapping;  // none before load, nor of a map that cannot be mapped
+    Mapping mapping;  // none before load, or if the map cannot be mapped
   };
   enum class State { open, loaded, abandoned };
 
   [[nodiscard]] const Section& section_of(const Variable& variable) const;
-  // Its values; null of a map that cannot be mapped.
+  // Its values; null if the map cannot be mapped.
   [[nodiscard]] uint8_t* memory(const Section& section) const;
 
   std::vector<Section> sections_;

@@ -2,12 +2,15 @@
 #include "devices/address.hpp"
 
 #include <arpa/inet.h>
+#include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/error.hpp"
@@ -16,6 +19,11 @@
 namespace netkit_bpf::address {
 
 namespace {
+
+// The kernel delivers to a new address within microseconds, unless other work keeps it from that.
+constexpr std::chrono::microseconds shortest_nap{50};
+constexpr std::chrono::microseconds longest_nap{5'000};
+constexpr std::chrono::seconds longest_wait{1};
 
 Message address_message(int type, int flags, const DeviceRef& device, const Address& address) {
   ifaddrmsg info{};
@@ -59,20 +67,42 @@ std::string text(const Address& address) {
   return written(address.family, address.bytes) + peer + "/" + std::to_string(address.prefix_len);
 }
 
-Request adding(const DeviceRef& device, const Address& address) {
-  return {address_message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, address),
-          "add address " + text(address) + " to " + device.name,
-          {},
-          [family = address.family](int error) { return advice(family, error); }};
+void add(NetlinkSocket& netlink, const DeviceRef& device, const Address& address) {
+  netlink.request({address_message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL, device, address),
+                   "add address " + text(address) + " to " + device.name,
+                   {},
+                   [family = address.family](int error) { return advice(family, error); }});
+  if (address.family != AF_INET6 || (address.flags & IFA_F_NODAD) == 0) return;
+  // A rule of ip-rule(8) may keep the kernel from ever delivering to it, and the address is there all the same.
+  const auto end = std::chrono::steady_clock::now() + longest_wait;
+  for (auto nap = shortest_nap; !is_delivered(netlink, device, address); nap = std::min(2 * nap, longest_nap)) {
+    const bool is_up = (device::get(netlink, device).flags & IFF_UP) != 0;
+    if (!is_up || std::chrono::steady_clock::now() > end) return;
+    std::this_thread::sleep_for(nap);
+  }
 }
 
-void add(NetlinkSocket& netlink, const DeviceRef& device, const Address& address) {
-  netlink.request(adding(device, address));
+bool is_delivered(NetlinkSocket& netlink, const DeviceRef& device, const Address& address) {
+  if (address.family != AF_INET6) return true;
+  rtmsg info{};
+  info.rtm_family = AF_INET6;
+  info.rtm_dst_len = 128;
+  info.rtm_flags = RTM_F_FIB_MATCH;
+  Message message(RTM_GETROUTE, NLM_F_REQUEST);
+  message.header(info)
+      .put(RTA_DST, address.bytes.data(), address.bytes.size())
+      .put_u32(RTA_OIF, static_cast<uint32_t>(device.ifindex));
+  bool is_local = false;
+  Request request{std::move(message), "look up the route to " + text(address),
+                  [&](const nlmsghdr* header) { is_local = fixed_header<rtmsg>(header).rtm_type == RTN_LOCAL; },
+                  device::advice};
+  const bool is_refused = netlink.exchange({&request, 1}).front().has_value();  // by a rule, or there is no route
+  return !is_refused && is_local;
 }
 
 void remove(NetlinkSocket& netlink, const DeviceRef& device, const Address& address) {
   Address found = address;
-  if (!found.peer) {  // the kernel takes only the very one off (inet_rtm_deladdr() in net/ipv4/devinet.c)
+  if (!found.peer) {  // the kernel removes only an exact match (inet_rtm_deladdr() in net/ipv4/devinet.c)
     for (const Address& each : list(netlink, device)) {
       if (each.family != found.family || each.bytes != found.bytes || each.prefix_len != found.prefix_len) continue;
       if (!found.peer || !each.peer) found.peer = each.peer.value_or(each.bytes);
@@ -87,7 +117,7 @@ void remove(NetlinkSocket& netlink, const DeviceRef& device, const Address& addr
 
 std::vector<Address> list(NetlinkSocket& netlink, const DeviceRef& device) {
   ifaddrmsg info{};
-  // Of all devices: asked for those of one, the kernel does not say that the list changed while it was read
+  // Lists all devices: for a single device, the kernel does not report that the list changed while it was read
   // (inet_dump_addr() in net/ipv4/devinet.c and in net/ipv6/addrconf.c).
   info.ifa_family = AF_UNSPEC;
   Message message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP);
@@ -98,7 +128,7 @@ std::vector<Address> list(NetlinkSocket& netlink, const DeviceRef& device) {
     if (entry.ifa_index != static_cast<uint32_t>(device.ifindex)) return;
     if (entry.ifa_family != AF_INET && entry.ifa_family != AF_INET6) return;
     const Attributes parsed(header, sizeof(ifaddrmsg), IFA_MAX);
-    // IFA_ADDRESS is the other end's on a point-to-point address; IFA_LOCAL, where there is one, is ours.
+    // For a point-to-point address, IFA_ADDRESS is the other end's; IFA_LOCAL, if present, is ours.
     const std::vector<uint8_t> other = parsed.bytes(IFA_ADDRESS);
     const std::vector<uint8_t> local = parsed[IFA_LOCAL] != nullptr ? parsed.bytes(IFA_LOCAL) : other;
     if (local.empty()) return;

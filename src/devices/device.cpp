@@ -118,8 +118,8 @@ bool exists(NetlinkSocket& netlink, const std::string& name) {
 
 std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind) {
   Message message(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP);
-  // With any such mask the kernel makes room for the largest device; without one it leaves out, silently, what is
-  // larger than a page, as one with many alternative names (rtnl_calcit() in net/core/rtnetlink.c).
+  // With any such mask the kernel makes room for the largest device. Without one it silently leaves out devices whose
+  // message exceeds a page, such as one with many alternative names (rtnl_calcit() in net/core/rtnetlink.c).
   message.header(info_of(0)).put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS).nest(IFLA_LINKINFO, [&](Message& info) {
     info.put_string(IFLA_INFO_KIND, kind);
   });
@@ -142,7 +142,10 @@ Request setting_up(const DeviceRef& device, bool up) {
   return {std::move(message), "set " + device.name + (up ? " up" : " down"), {}, advice};
 }
 
-void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up) { netlink.request(setting_up(device, up)); }
+void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up) {
+  netlink.request(setting_up(device, up));
+  if (up) static_cast<void>(get(netlink, device));
+}
 
 Request changing(const DeviceRef& device, const DeviceOptions& options, const std::string& operation) {
   Message message(RTM_SETLINK, NLM_F_REQUEST);
@@ -150,7 +153,8 @@ Request changing(const DeviceRef& device, const DeviceOptions& options, const st
   put_changes(message, options);
   return {std::move(message), operation, {}, [has_mac = options.mac.has_value()](int error) {
             if (error == EAFNOSUPPORT) return "IPv6 is missing or disabled, or the MTU is below its 1280 bytes";
-            if (error == EOPNOTSUPP && has_mac) return "the device takes no MAC address, as netkit devices in l3 mode";
+            if (error == EOPNOTSUPP && has_mac)
+              return "the device takes no MAC address, like netkit devices in l3 mode";
             return advice(error);
           }};
 }
@@ -203,7 +207,7 @@ bool remove_group(NetlinkSocket& netlink, uint32_t group) {
   message.header(info_of(0)).put_u32(IFLA_GROUP, group);
   return done_unless_gone(
       netlink, {std::move(message), "delete the devices of group " + std::to_string(group), {}, [](int error) {
-                  return error == EOPNOTSUPP ? "there is one in the group that cannot be deleted" : advice(error);
+                  return error == EOPNOTSUPP ? "a device of the group cannot be deleted" : advice(error);
                 }});
 }
 

@@ -14,7 +14,7 @@
 
 namespace netkit_bpf {
 
-// Which device a request is about. The kernel goes by the number; errors speak of the last known name.
+// The device that a request is about. The kernel uses the number; errors use the last known name.
 struct DeviceRef {
   int ifindex = 0;
   std::string name;
@@ -31,7 +31,7 @@ struct DeviceInfo {
   std::optional<uint8_t> addrgenmode;  // AddrGenMode; empty without IPv6
   int link = 0;                        // the other end's ifindex
   std::optional<int> link_netnsid;     // the other end's namespace, where it is another one
-  std::vector<uint64_t> statistics;    // struct rtnl_link_stats64, as much of it as this kernel has
+  std::vector<uint64_t> statistics;    // struct rtnl_link_stats64, as many of them as this kernel has
   NetkitAttributes netkit;
 };
 
@@ -40,29 +40,30 @@ namespace device {
 // Reads a message of type RTM_NEWLINK.
 DeviceInfo parse(const nlmsghdr* header);
 
+// A device whose carrier has come drops what it is given to send, without a word, until a work queue has looked at it
+// (net/core/link_watch.c). These have the kernel look first (rtnl_getlink() in net/core/rtnetlink.c, since Linux 6.8).
 DeviceInfo get(NetlinkSocket& netlink, const std::string& name);
 DeviceInfo get(NetlinkSocket& netlink, int ifindex);
 DeviceInfo get(NetlinkSocket& netlink, const DeviceRef& device);
 bool exists(NetlinkSocket& netlink, const std::string& name);
-// All of one kind (IFLA_INFO_KIND) in the socket's namespace, without their statistics; of every kind where it is
-// empty.
+// All devices of one kind (IFLA_INFO_KIND) in the socket's namespace, without statistics; of every kind if it is empty.
 std::vector<DeviceInfo> list(NetlinkSocket& netlink, const std::string& kind);
 
 void set_up(NetlinkSocket& netlink, const DeviceRef& device, bool up);
-// Changes all that the options hold; `operation` ("set the mtu of nk0") leads the error's text.
+// Changes everything that the options hold; error texts begin with `operation` ("set the mtu of nk0").
 void change(NetlinkSocket& netlink, const DeviceRef& device, const DeviceOptions& options,
             const std::string& operation);
 void rename(NetlinkSocket& netlink, const DeviceRef& device, const std::string& name);
-// Moves it into the namespace of `to`, and tells what it is there: its number may be another one. What the
-// kernel forgets on the way is addresses, routes and being up; addrgenmode, which it forgets too, is kept.
+// Moves it into the namespace of `to`, and returns what it is there: its number may change. The kernel drops addresses,
+// routes and the up state on the way; it also drops addrgenmode, which is restored here.
 DeviceInfo move(NetlinkSocket& from, const DeviceRef& device, NetlinkSocket& to, const netns::Namespace& to_space);
 
-// Returns false where the device is gone already.
+// Returns false if the device is gone already.
 bool remove(NetlinkSocket& netlink, const DeviceRef& device);
-// Deletes all devices of a group at once, with one wait of the kernel for all. Returns false where there is none.
+// Deletes all devices of a group at once, with a single wait in the kernel. Returns false if there is none.
 bool remove_group(NetlinkSocket& netlink, uint32_t group);
 
-// The requests behind some of these, for an exchange of many.
+// The requests of some of these, for an exchange of many.
 Request getting(const DeviceRef& device, DeviceInfo& into);
 Request setting_up(const DeviceRef& device, bool up);
 Request changing(const DeviceRef& device, const DeviceOptions& options, const std::string& operation);

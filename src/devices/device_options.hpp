@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What ip-link(8) sets on a device of any kind, at its creation and later.
+// Attributes that ip-link(8) sets on a device of any kind, at creation and later.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ inline constexpr Words<AddrGenMode, 4> addrgenmode_words{{{"eui64", AddrGenMode:
                                                           {"stable_secret", AddrGenMode::stable_secret},
                                                           {"random", AddrGenMode::random}}};
 
-// Empty: what the kernel chooses, or at a change: what it is.
+// Empty: the kernel chooses; in a change: it stays as it is.
 struct DeviceOptions {
   std::string name;
   std::optional<int> ifindex;
@@ -31,10 +31,10 @@ struct DeviceOptions {
   LinkNumbers numbers;
 };
 
-// Puts what the kernel takes in the message that creates a device.
+// Puts the options that the kernel takes in the message that creates a device.
 void put_at_creation(Message& message, const DeviceOptions& options);
 
-// Puts what it takes of a device that is there.
+// Puts the options that the kernel takes for an existing device.
 void put_changes(Message& message, const DeviceOptions& options);
 
 }  // namespace netkit_bpf

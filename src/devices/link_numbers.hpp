@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What ip-link(8) sets on a device that is one number (u32): THE table of them. The messages, the checks, the
-// properties of devices and the command's options all come from it.
+// THE table of the numeric (u32) attributes that ip-link(8) sets on a device. The messages, the checks, the properties
+// of devices and the command's options all come from it.
 #pragma once
 
 #include <array>
@@ -33,7 +33,7 @@ inline constexpr NumberRange queue_count{1, 4096};
 inline constexpr NumberRange segment_count{1, 65535};
 inline constexpr NumberRange segment_size{1, 8 * 65535};  // GSO_MAX_SIZE of include/linux/netdevice.h
 
-inline constexpr std::array<LinkNumber, 10> link_numbers{{
+inline constexpr auto link_numbers = std::to_array<LinkNumber>({
     {"mtu", "mtu", "mtu", 4, {68, 65535}, any_int, "largest packet, in bytes without the Ethernet header"},
     {"txqueuelen", "txqueuelen", "txqlen", 13, any_int, any_int, "packets that a queueing discipline may hold"},
     {"group", "group", "group", 27, any_u32, any_u32, "number of the device's group; 0 is the default one"},
@@ -49,11 +49,11 @@ inline constexpr std::array<LinkNumber, 10> link_numbers{{
      "largest IPv4 segment that the stack hands down, in bytes"},
     {"gro_ipv4_max_size", "gro_ipv4_max_size", "gro_ipv4_max_size", 64, segment_size, segment_size,
      "largest IPv4 packet that receiving puts together, in bytes"},
-}};
+});
 
 using LinkNumbers = std::array<std::optional<uint32_t>, link_numbers.size()>;
 
-// The place of a name in the table. Throws std::out_of_range for another one.
+// The index of a name in the table. Throws std::out_of_range for any other name.
 size_t link_number(std::string_view name);
 
 }  // namespace netkit_bpf

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The attributes of a netkit device: their numbers on the wire, and their values as they were read.
+// The attributes of a netkit device: their numbers in messages, and the values that were read.
 #pragma once
 
 #include <cstdint>

@@ -49,7 +49,7 @@ int find_or_assign(NetlinkSocket& netlink, const netns::Namespace& other) {
                        return error == EPERM ? "needs CAP_NET_ADMIN" : "";
                      }});
   } catch (const Error& error) {
-    if (error.number() != EEXIST) throw;  // somebody was faster
+    if (error.number() != EEXIST) throw;  // another process was faster
   }
   if (const auto found = find(netlink, other)) return *found;
   throw Error(ENOENT, "give a network namespace a number");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The numbers by which one namespace knows others: ip-netns(8), list-id.
+// The ids that a namespace has for others (nsid): ip-netns(8), list-id.
 #pragma once
 
 #include <optional>
@@ -9,13 +9,13 @@
 
 namespace netkit_bpf::nsid {
 
-// The number by which the socket's namespace knows another one; empty where it has none.
+// The id of another namespace in the socket's namespace; empty if it has none.
 std::optional<int> find(NetlinkSocket& netlink, const netns::Namespace& other);
 
-// The number by which a third one knows it; that one goes by its number here.
+// The id of another namespace in a third one, which is given by its id here.
 std::optional<int> find_in(NetlinkSocket& netlink, int third, const netns::Namespace& other);
 
-// The same; one is given where there is none. It is gone with the other namespace.
+// The same as find(), but assigns an id if there is none. It lasts as long as the other namespace.
 int find_or_assign(NetlinkSocket& netlink, const netns::Namespace& other);
 
 }  // namespace netkit_bpf::nsid

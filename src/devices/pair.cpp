@@ -16,7 +16,7 @@ namespace netkit_bpf::netkit {
 
 namespace {
 
-constexpr size_t most_at_once = 32;  // once one is refused the others are not tried
+constexpr size_t most_at_once = 32;  // after a refusal the rest is not tried
 
 // The requests of one socket. An errno may be allowed to one of them.
 class Batch {
@@ -61,48 +61,46 @@ class Batches {
   std::vector<Batch> batches_;
 };
 
-// All but what came with the creation. What `end` is in the end is read into it.
-void configure(Batch& batch, const Spec& spec, const DeviceOptions& wanted, const std::vector<Address>& addresses,
-               DeviceInfo& end) {
+// Sets everything that creation did not. The final state of `end` is read into it.
+void configure(Batch& batch, const PairOptions& options, const DeviceOptions& wanted, DeviceInfo& end) {
   const DeviceRef device{end.ifindex, wanted.name};
   DeviceOptions later;
   later.alias = wanted.alias;
   later.addrgenmode = wanted.addrgenmode;
   if (later.alias || later.addrgenmode)
     batch.add(device::changing(device, later, "set alias and addrgenmode of " + wanted.name));
-  if (spec.mode == Mode::l3 && !wanted.addrgenmode) {
-    // Without a MAC both ends would get the same link-local address, fe80::200:ff:fe00:0. Before it is up: then
-    // it gets it. Without IPv6 there is no such address.
+  if (options.mode == Mode::l3 && !wanted.addrgenmode) {
+    // Without a MAC both ends would get the same link-local address, fe80::200:ff:fe00:0. Set before the device is up,
+    // when it would get the address. Without IPv6 there is no such address.
     DeviceOptions quiet;
     quiet.addrgenmode = static_cast<uint8_t>(AddrGenMode::none);
     batch.add(device::changing(device, quiet, "set the addrgenmode of " + wanted.name), EAFNOSUPPORT);
   }
-  if (spec.up) batch.add(device::setting_up(device, true));  // the kernel ignores IFF_UP of the peer at creation
-  for (const Address& address : addresses) batch.add(address::adding(device, address));
+  if (options.up) batch.add(device::setting_up(device, true));  // the kernel ignores IFF_UP of the peer at creation
   batch.add(device::getting(device, end));
 }
 
 void make_some(NetlinkSocket& netlink, std::span<const Order> orders, std::span<Pair> pairs) {
-  std::vector<netns::Namespace::Use> spaces;  // until the kernel has read their numbers
+  std::vector<netns::Namespace::Use> spaces;  // held until the kernel has read their descriptors
   std::vector<Request> requests;
   for (size_t i = 0; i < orders.size(); ++i) {
-    const auto& space = orders[i].spec->peer_netns;
+    const auto& space = orders[i].options->peer_netns;
     if (space) spaces.push_back(space->use());
-    requests.push_back(creating(*orders[i].spec, space ? spaces.back().fd() : -1, pairs[i].primary));
+    requests.push_back(creating(*orders[i].options, space ? spaces.back().fd() : -1, pairs[i].primary));
   }
   auto refused = netlink.exchange(requests);
   for (size_t i = 0; i < orders.size(); ++i) {
-    const Spec& spec = *orders[i].spec;
+    const PairOptions& options = *orders[i].options;
     std::optional<Error>& error = refused[i];
-    // The peer registers first, and in a young namespace it may take the very number that the primary was to
-    // have. Numbers are given out in turn, so that the next one is another.
-    if (error && error->number() == EBUSY && spec.primary.ifindex && !spec.peer.ifindex)
+    // The peer registers first, and in a new namespace it may take the number that the primary was to have. Numbers are
+    // given out in turn, so a second attempt gets another one.
+    if (error && error->number() == EBUSY && options.primary.ifindex && !options.peer.ifindex)
       error = netlink.exchange({&requests[i], 1}).front();
   }
   for (size_t i = 0; i < orders.size(); ++i) {
     const std::optional<Error>& error = refused[i];
     if (!error) continue;
-    throw_if_not_supported(*error, *orders[i].spec);
+    throw_if_not_supported(*error, *orders[i].options);
     throw Error(*error);
   }
   for (Pair& pair : pairs) pair.peer.ifindex = pair.primary.link;
@@ -124,7 +122,7 @@ void undo(NetlinkSocket& netlink, std::span<const Pair> pairs) noexcept {
       if (pair.primary.ifindex != 0) requests.push_back(device::removing({pair.primary.ifindex, pair.primary.name}));
     }
     static_cast<void>(netlink.exchange(requests));
-  } catch (const std::exception&) {  // what failed first is what the caller needs to read
+  } catch (const std::exception&) {  // the caller is told what failed first
   }
 }
 
@@ -136,15 +134,18 @@ std::vector<Pair> create(NetlinkSocket& netlink, std::span<const Order> orders) 
     make(netlink, orders, pairs);
     Batches batches;
     for (size_t i = 0; i < orders.size(); ++i) {
-      const Spec& spec = *orders[i].spec;
-      check_taken(spec, pairs[i].primary.netkit);
-      configure(batches.of(netlink), spec, spec.primary, spec.addresses, pairs[i].primary);
-      configure(batches.of(*orders[i].peer_netlink), spec, spec.peer, spec.peer_addresses, pairs[i].peer);
+      const PairOptions& options = *orders[i].options;
+      check_taken(options, pairs[i].primary.netkit);
+      configure(batches.of(netlink), options, options.primary, pairs[i].primary);
+      configure(batches.of(*orders[i].peer_netlink), options, options.peer, pairs[i].peer);
     }
     batches.run();
+    Batch again(netlink);  // the primary's carrier came when the peer was set up
+    for (Pair& pair : pairs) again.add(device::getting({pair.primary.ifindex, pair.primary.name}, pair.primary));
+    again.run();
     for (size_t i = 0; i < orders.size(); ++i) {
-      check_taken(orders[i].spec->primary, pairs[i].primary);
-      check_taken(orders[i].spec->peer, pairs[i].peer);
+      check_taken(orders[i].options->primary, pairs[i].primary);
+      check_taken(orders[i].options->peer, pairs[i].peer);
     }
   } catch (...) {
     undo(netlink, pairs);
@@ -153,23 +154,23 @@ std::vector<Pair> create(NetlinkSocket& netlink, std::span<const Order> orders) 
   return pairs;
 }
 
-DeviceInfo create_single(NetlinkSocket& netlink, const Spec& spec) {
+DeviceInfo create_single(NetlinkSocket& netlink, const PairOptions& options) {
   std::vector<Pair> one(1);
   DeviceInfo& made = one.front().primary;
-  Request request = creating(spec, -1, made);
+  Request request = creating(options, -1, made);
   if (const auto refused = netlink.exchange({&request, 1}).front()) {
-    throw_if_not_supported(*refused, spec);
-    // A kernel that makes a pair instead gives the peer, which comes first, the first free nk%d: the name itself?
-    if (refused->number() == EEXIST && !device::exists(netlink, spec.primary.name))
+    throw_if_not_supported(*refused, options);
+    // A kernel that makes a pair instead gives the peer, which comes first, the first free nk%d: was it this name?
+    if (refused->number() == EEXIST && !device::exists(netlink, options.primary.name))
       throw NotSupported("single netkit devices", "7.1");
     throw Error(*refused);
   }
   try {
-    check_taken(spec, made.netkit);
+    check_taken(options, made.netkit);
     Batch batch(netlink);
-    configure(batch, spec, spec.primary, spec.addresses, made);
+    configure(batch, options, options.primary, made);
     batch.run();
-    check_taken(spec.primary, made);
+    check_taken(options.primary, made);
   } catch (...) {
     undo(netlink, one);
     throw;
@@ -188,7 +189,7 @@ void set_policy(NetlinkSocket& netlink, const DeviceRef& primary, Policy policy,
     });
   });
   netlink.request({std::move(message), "set the policy of " + primary.name, {}, [](int error) {
-                     return error == EACCES ? "open the pair anew: this is its peer" : device::advice(error);
+                     return error == EACCES ? "this is the peer: open the pair again" : device::advice(error);
                    }});
 }
 

@@ -11,8 +11,8 @@
 namespace netkit_bpf::netkit {
 
 struct Order {
-  const Spec* spec;
-  NetlinkSocket* peer_netlink;  // in the namespace that the spec names for the peer
+  const PairOptions* options;
+  NetlinkSocket* peer_netlink;  // in the namespace that the options name for the peer
 };
 
 struct Pair {
@@ -20,13 +20,14 @@ struct Pair {
   DeviceInfo peer;
 };
 
-// Creates pairs, their primaries in the namespace of `netlink`: all, or on any failure none. Nothing remains then
-// and nothing that was there is touched. One send for the creation of (up to 32) pairs, one for the rest in each
-// namespace: what is set on a device goes by the number that the kernel gave it, for a name may be a stranger's.
+// Creates pairs, their primaries in the namespace of `netlink`: all of them, or none on any failure. Then nothing
+// remains, and nothing that existed is touched. One send creates up to 32 pairs, and one more in each namespace
+// configures them. Devices are configured by the number that the kernel gave them, because a name may belong to another
+// device.
 std::vector<Pair> create(NetlinkSocket& netlink, std::span<const Order> orders);
 
 // Creates a device without a peer (Linux 7.1).
-DeviceInfo create_single(NetlinkSocket& netlink, const Spec& spec);
+DeviceInfo create_single(NetlinkSocket& netlink, const PairOptions& options);
 
 // Changes one side's policy, through the primary; a change through the peer is refused with EACCES.
 void set_policy(NetlinkSocket& netlink, const DeviceRef& primary, Policy policy, bool of_peer);

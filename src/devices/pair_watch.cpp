@@ -29,7 +29,7 @@ bool is_up(const DeviceInfo& device) { return (device.flags & IFF_UP) != 0; }
 
 }  // namespace
 
-Watch::Watch(const Ends& ends)
+PairWatch::PairWatch(const Ends& ends)
     : home_(netns::Namespace::current().identity()),
       subscription_(listen(ends)),
       more_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
@@ -38,7 +38,7 @@ Watch::Watch(const Ends& ends)
   if (!more_ || !ready_ || ::epoll_ctl(ready_.get(), EPOLL_CTL_ADD, more_.get(), &event) != 0)
     throw Error(errno, "listen to changes of devices");
   subscription_.add_to(ready_.get());
-  for (const Side side : sides) {  // what happens from now on is heard
+  for (const Side side : sides) {  // changes from now on are received
     const auto& end = ends.at(static_cast<size_t>(side));
     if (!end) continue;
     State& mine = state(side);
@@ -49,8 +49,8 @@ Watch::Watch(const Ends& ends)
   }
 }
 
-// Everywhere if that is allowed, even if both ends are here: they may be moved.
-Subscription Watch::listen(const Ends& ends) {
+// Listen in all namespaces if that is allowed, even if both ends are here: they may be moved.
+Subscription PairWatch::listen(const Ends& ends) {
   bool all_here = true;
   for (const auto& end : ends) all_here = all_here && (!end || end->space.identity() == home_);
   try {
@@ -66,12 +66,12 @@ Subscription Watch::listen(const Ends& ends) {
   return Subscription(groups);
 }
 
-std::optional<int> Watch::number(const netns::Namespace& space) {
+std::optional<int> PairWatch::number(const netns::Namespace& space) {
   if (space.identity() == home_) return std::nullopt;
   return nsid::find_or_assign(here_, space);
 }
 
-std::optional<DeviceInfo> Watch::look_up(const State& state) {
+std::optional<DeviceInfo> PairWatch::look_up(const State& state) {
   DeviceInfo found;
   Message message(RTM_GETLINK, NLM_F_REQUEST);
   ifinfomsg info{};
@@ -88,7 +88,7 @@ std::optional<DeviceInfo> Watch::look_up(const State& state) {
   return found;
 }
 
-std::optional<Change> Watch::next() {
+std::optional<Change> PairWatch::next() {
   const std::lock_guard lock(mutex_);
   if (changes_.empty()) {
     const bool all = subscription_.read([&](const nlmsghdr* header, std::optional<int> nsid) { take(header, nsid); });
@@ -103,12 +103,12 @@ std::optional<Change> Watch::next() {
   return change;
 }
 
-bool Watch::ended() const {
+bool PairWatch::ended() const {
   const std::lock_guard lock(mutex_);
   return is_over();
 }
 
-void Watch::show_readiness() {
+void PairWatch::show_readiness() {
   eventfd_t value = 0;
   if (!changes_.empty() || is_over()) {
     static_cast<void>(::eventfd_write(more_.get(), 1));
@@ -117,18 +117,18 @@ void Watch::show_readiness() {
   }
 }
 
-bool Watch::is_over() const {
+bool PairWatch::is_over() const {
   return changes_.empty() && std::none_of(states_.begin(), states_.end(),
                                           [](const State& state) { return state.phase == Phase::followed; });
 }
 
-bool Watch::is_destination(Side side, int nsid, const netns::Namespace& space) {
+bool PairWatch::is_destination(Side side, int nsid, const netns::Namespace& space) {
   const std::lock_guard lock(mutex_);
   const auto left = state(side).nsid;
   return (left ? nsid::find_in(here_, *left, space) : nsid::find(here_, space)) == nsid;
 }
 
-void Watch::follow(Side side, const netns::Namespace& space) {
+void PairWatch::follow(Side side, const netns::Namespace& space) {
   const std::lock_guard lock(mutex_);
   State& mine = state(side);
   if (mine.phase != Phase::lost) return;
@@ -140,8 +140,8 @@ void Watch::follow(Side side, const netns::Namespace& space) {
   show_readiness();
 }
 
-// The kernel had more to tell than this socket could hold.
-void Watch::look_up_all() {
+// The kernel dropped notifications because the socket was full.
+void PairWatch::look_up_all() {
   for (const Side side : sides) {
     if (state(side).phase != Phase::followed) continue;
     if (const auto found = look_up(state(side))) {
@@ -152,8 +152,8 @@ void Watch::look_up_all() {
   }
 }
 
-void Watch::take(const nlmsghdr* header, std::optional<int> told) {
-  const std::optional<int> nsid = told == self_ ? std::nullopt : told;  // a namespace can have a number for itself
+void PairWatch::take(const nlmsghdr* header, std::optional<int> told) {
+  const std::optional<int> nsid = told == self_ ? std::nullopt : told;  // a namespace can have an id for itself
   if (header->nlmsg_type == RTM_DELNSID && !nsid) {
     const auto ended = Attributes(header, sizeof(rtgenmsg), NETNSA_MAX).u32(NETNSA_NSID);
     const auto lived_there = [&](const State& state) {
@@ -164,7 +164,7 @@ void Watch::take(const nlmsghdr* header, std::optional<int> told) {
   }
   if (header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_DELLINK) return;
   const auto& info = fixed_header<ifinfomsg>(header);
-  if (info.ifi_family != AF_UNSPEC) return;  // of a bridge's port
+  if (info.ifi_family != AF_UNSPEC) return;  // about a port of a bridge
   for (const Side side : sides) {
     const State& mine = state(side);
     if (mine.phase != Phase::followed || mine.nsid != nsid || mine.device.ifindex != info.ifi_index) continue;
@@ -177,7 +177,7 @@ void Watch::take(const nlmsghdr* header, std::optional<int> told) {
   }
 }
 
-void Watch::compare(Side side, const DeviceInfo& now) {
+void PairWatch::compare(Side side, const DeviceInfo& now) {
   State& mine = state(side);
   if (mine.device.name != now.name) {
     mine.device.name = now.name;
@@ -189,7 +189,7 @@ void Watch::compare(Side side, const DeviceInfo& now) {
   }
 }
 
-void Watch::remove(Side side, const nlmsghdr* header) {
+void PairWatch::remove(Side side, const nlmsghdr* header) {
   const Attributes found(header, sizeof(ifinfomsg), IFLA_NEW_IFINDEX);
   const auto new_nsid = found.u32(IFLA_NEW_NETNSID);
   if (!new_nsid) {
@@ -202,8 +202,8 @@ void Watch::remove(Side side, const nlmsghdr* header) {
   changes_.push_back({side, Change::Kind::moved, mine.device.name, mine.device.ifindex, static_cast<int>(*new_nsid)});
 }
 
-// Either end takes the other along.
-void Watch::end_both() {
+// Deleting one end deletes the other.
+void PairWatch::end_both() {
   for (const Side side : sides) {
     State& mine = state(side);
     if (mine.phase == Phase::unknown || mine.phase == Phase::gone) continue;

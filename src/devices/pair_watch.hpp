@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What happens to the two ends of a pair, whoever does it.
+// Changes of the two ends of a pair, made by any process.
 #pragma once
 
 #include <array>
@@ -24,7 +24,7 @@ struct Change {
   Kind kind{};
   std::string name;  // both as they are after the change
   int ifindex = 0;
-  std::optional<int> nsid;  // moved: where to, by the number that the namespace has in the one it left
+  std::optional<int> nsid;  // moved: the new namespace, by its id in the old one
 };
 
 inline constexpr Words<Change::Kind, 5> change_words{{{"up", Change::Kind::up},
@@ -33,9 +33,9 @@ inline constexpr Words<Change::Kind, 5> change_words{{{"up", Change::Kind::up},
                                                       {"moved", Change::Kind::moved},
                                                       {"deleted", Change::Kind::deleted}}};
 
-// It listens in the namespace of the thread that makes it, to others by their numbers there, so that it keeps no
-// namespace alive in which an end lives. Any thread may use it.
-class Watch {
+// It listens in the namespace of the thread that makes it, and hears other namespaces by their ids there. So it does
+// not keep the namespaces of the ends alive. Any thread may use it.
+class PairWatch {
  public:
   struct End {
     netns::Namespace space;
@@ -43,23 +43,23 @@ class Watch {
   };
   using Ends = std::array<std::optional<End>, 2>;
 
-  // Of an end that is not known there is nothing to see. Throws ENODEV for one that is not there.
-  explicit Watch(const Ends& ends);
+  // An unknown end is not watched. Throws ENODEV if an end does not exist.
+  explicit PairWatch(const Ends& ends);
 
   // The next change that has happened; empty if there is none yet, or none can come any more.
   std::optional<Change> next();
 
-  // Whether no change can come any more: both ends are deleted, or were lost in a move that nobody followed.
+  // Whether no change can come any more: both ends are deleted, or were moved and not followed.
   [[nodiscard]] bool ended() const;
 
-  // Readable while next() may have something, once no change can come any more, and for ever once it was woken.
+  // Readable while next() may have something, once no change can come any more, and for ever after a wake-up.
   [[nodiscard]] int fd() const noexcept { return ready_.get(); }
   void wake() const noexcept { subscription_.wake(); }
 
-  // After a move: whether this is the namespace that the end was moved to, which the one it left knows by `nsid`.
+  // After a move: whether this is the namespace that the end was moved to, whose id is `nsid` in the one it left.
   bool is_destination(Side side, int nsid, const netns::Namespace& space);
 
-  // The namespace in which the end is now.
+  // Sets the namespace in which the end is now.
   void follow(Side side, const netns::Namespace& space);
 
  private:
@@ -90,7 +90,7 @@ class Watch {
   std::optional<int> self_;  // the number that it has for itself
   std::array<State, 2> states_;
   std::deque<Change> changes_;
-  Subscription subscription_;  // made with the help of the others
+  Subscription subscription_;  // initialised from the others
   Fd more_;                    // an eventfd: there is something, though the kernel has said all
   Fd ready_;                   // an epoll instance over both
 };

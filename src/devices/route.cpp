@@ -46,7 +46,7 @@ Message adding(const DeviceRef& device, const Route& route) {
   info.rtm_dst_len = route.prefix_len;
   info.rtm_table = RT_TABLE_MAIN;
   info.rtm_type = RTN_UNICAST;
-  info.rtm_protocol = RTPROT_BOOT;  // as ip-route(8) says of what is added by hand
+  info.rtm_protocol = RTPROT_BOOT;  // as ip-route(8) does for routes added by hand
   info.rtm_scope = route.via || route.family == AF_INET6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
   Message message(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL);
   message.header(info).put_u32(RTA_OIF, static_cast<uint32_t>(device.ifindex));
@@ -58,7 +58,7 @@ Message adding(const DeviceRef& device, const Route& route) {
 const char* advice(int family, int error) {
   switch (error) {
     case EEXIST:
-      return "there is such a route already";
+      return "this route exists already";
     case ESRCH:
       return "there is no such route over this device";
     case ENETDOWN:
@@ -67,7 +67,7 @@ const char* advice(int family, int error) {
     case EHOSTUNREACH:
       return "the gateway is not on a network of this device: give the device an address there first";
     case ENODEV:
-      return family == AF_INET6 ? "the device is gone, or has no IPv6, as while its MTU is below 1280 bytes"
+      return family == AF_INET6 ? "the device is gone, or has no IPv6: is its MTU below 1280 bytes?"
                                 : device::advice(error);
     case EACCES:
       return family == AF_INET6 ? "IPv6 is disabled on the device or in its namespace" : device::advice(error);
@@ -103,7 +103,7 @@ std::optional<Gateway> gateway(const Attributes& found, int family) {
   return std::nullopt;
 }
 
-// A next hop of several: struct rtnexthop and what is behind it.
+// One of several next hops: struct rtnexthop and its attributes.
 using Hop = std::vector<uint8_t>;
 
 rtnexthop header_of(const Hop& hop) {
@@ -182,7 +182,7 @@ void put_hops(Message& message, const std::vector<Hop>& hops) {
   std::vector<uint8_t> all;
   for (const Hop& hop : hops) {
     rtnexthop header = header_of(hop);
-    header.rtnh_flags &= RTNH_F_ONLINK;  // the others tell a state
+    header.rtnh_flags &= RTNH_F_ONLINK;  // the other flags are state
     Hop copied = hop;
     std::memcpy(copied.data(), &header, sizeof(header));
     copied.resize(RTNH_ALIGN(copied.size()));
@@ -215,7 +215,7 @@ Message removing(const Listed& listed, const std::vector<Hop>& hops) {
   return message;
 }
 
-// What there is to tell two routes apart, but their next hops.
+// Whether two routes are equal in all that tells routes apart, except their next hops.
 bool is_alike(const Listed& one, const Listed& other) {
   const auto& a = fixed_header<rtmsg>(one.header());
   const auto& b = fixed_header<rtmsg>(other.header());
@@ -227,9 +227,8 @@ bool is_alike(const Listed& one, const Listed& other) {
          one.route.bytes == other.route.bytes;
 }
 
-// Whether the kernel would take off `first` where `second`, which is listed behind it, is meant: it takes what comes
-// first and does not differ in what was said (fib_nh_match() in net/ipv4/fib_semantics.c, ip6_route_del() in
-// net/ipv6/route.c).
+// Whether the kernel would remove `first` instead of `second`, which is listed after it: it removes the first route
+// that matches all given attributes (fib_nh_match() in net/ipv4/fib_semantics.c, ip6_route_del() in net/ipv6/route.c).
 bool hides(const Listed& first, const Listed& second) {
   if (first.message == second.message || second.attributes()[RTA_NH_ID] != nullptr || !is_alike(first, second))
     return false;
@@ -237,7 +236,7 @@ bool hides(const Listed& first, const Listed& second) {
   return second.route.family == AF_INET6 ? by_object || !second.route.via : !by_object && !second.route.via;
 }
 
-// The kernel knows one hop of several apart in IPv6 alone, and only where the route itself names them.
+// The kernel can address one hop of several only in IPv6, and only if the route itself lists them.
 void remove_hop(NetlinkSocket& netlink, const Listed& listed, size_t hop, const std::string& operation) {
   const std::vector<Hop> hops = hops_of(listed.attributes());
   std::vector<Hop> left = hops;
@@ -247,7 +246,7 @@ void remove_hop(NetlinkSocket& netlink, const Listed& listed, size_t hop, const 
     netlink.request({removing(listed, {hops[hop]}), operation, {}, explain(listed.route.family)});
     return;
   }
-  // A route over the others takes its place. It comes first, so that no packet finds none.
+  // A route over the other hops replaces it. It is added first, so that there is a route at any time.
   Message rest = message_like(listed, RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND);
   put_again(rest, listed.attributes(), {RTA_METRICS});
   put_hops(rest, left);
@@ -255,7 +254,7 @@ void remove_hop(NetlinkSocket& netlink, const Listed& listed, size_t hop, const 
   try {
     netlink.request({std::move(rest), operation, {}, explain(listed.route.family)});
   } catch (const Error& error) {
-    if (error.number() != EEXIST) throw;  // there is such a one already
+    if (error.number() != EEXIST) throw;  // it exists already
     is_new = false;
   }
   try {
@@ -293,8 +292,7 @@ void remove(NetlinkSocket& netlink, const DeviceRef& device, const Route& route)
   if (found == all.end()) throw Error(ESRCH, operation, advice(route.family, ESRCH));
   const auto taken = std::find_if(all.begin(), found, [&](const Listed& each) { return hides(each, *found); });
   if (taken != found)
-    throw Error(EBUSY, operation,
-                "the kernel would take off " + text(taken->route) + " in its place: remove that first");
+    throw Error(EBUSY, operation, "the kernel would take off " + text(taken->route) + " instead: remove that first");
   if (found->hop) {
     remove_hop(netlink, *found, *found->hop, operation);
     return;

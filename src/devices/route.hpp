@@ -34,10 +34,10 @@ namespace route {
 std::string text(const Route& route);
 
 void add(NetlinkSocket& netlink, const DeviceRef& device, const Route& route);
-// Takes off the first that is listed and equals the route; of several next hops that one alone. Throws ESRCH where
-// there is none.
+// Removes the first listed route that equals this one; of several next hops, only that one. Throws ESRCH if there is
+// none.
 void remove(NetlinkSocket& netlink, const DeviceRef& device, const Route& route);
-// Unicast routes over this device, also as one next hop of several.
+// Unicast routes over this device, including those where it is one of several next hops.
 std::vector<Route> list(NetlinkSocket& netlink, const DeviceRef& device);
 
 }  // namespace route

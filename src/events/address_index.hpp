@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The different addresses of a column, numbered as they come.
+// The distinct addresses of a column, numbered in order of appearance.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ class AddressIndex {
   int32_t number_of(const uint8_t (&bytes)[16], uint8_t family) {
     Address address{.family = family};
     std::memcpy(address.bytes.data(), &bytes[0], sizeof(bytes));
-    if (address == last_) return last_number_;  // packets come in trains
+    if (address == last_) return last_number_;  // packets of a flow come in bursts
     const size_t slot = find(address);
     last_ = address;
     last_number_ = slots_[slot] != 0 ? slots_[slot] - 1 : add(address, slot);
@@ -35,7 +35,7 @@ class AddressIndex {
   [[nodiscard]] const std::vector<Address>& all() const noexcept { return all_; }
 
  private:
-  // Where the address is, or belongs.
+  // The slot where the address is, or belongs.
   [[nodiscard]] size_t find(const Address& address) const {
     const size_t mask = slots_.size() - 1;
     const uint64_t mixed = (address.bytes[0] ^ std::rotl(address.bytes[1] * 0x9e3779b97f4a7c15U, 29) ^ address.family) *
@@ -56,10 +56,10 @@ class AddressIndex {
     return number - 1;
   }
 
-  Address last_;  // of a family that there is not, at first
+  Address last_;  // at first of no valid family
   int32_t last_number_ = 0;
   std::vector<Address> all_;
-  std::vector<int32_t> slots_ = std::vector<int32_t>(256);  // 1 + a number, where its hash says or behind; 0: free
+  std::vector<int32_t> slots_ = std::vector<int32_t>(256);  // 1 + a number, at its hash or after; 0: free
 };
 
 }  // namespace netkit_bpf

@@ -7,7 +7,7 @@ namespace netkit_bpf::arrow {
 
 namespace {
 
-// What an exported structure refers to.
+// The data that an exported structure refers to.
 struct ArrayOwner {
   std::vector<Memory> memory;
   std::vector<const void*> buffers;
@@ -20,6 +20,7 @@ struct SchemaOwner {
   std::vector<Schema> children;
   std::vector<ArrowSchema*> child_pointers;
   Schema dictionary;
+  std::string metadata;
 };
 
 template <typename Owner, typename Structure>
@@ -58,17 +59,18 @@ Array make_texts(const std::vector<std::string>& texts) {
   return make_binary(texts.size(), [&](size_t i) { return std::as_bytes(std::span(texts[i])); });
 }
 
-Schema make_schema(const char* format, const char* name, int64_t flags, Schema dictionary,
-                   std::vector<Schema> children) {
+Schema make_schema(const char* format, const char* name, int64_t flags, Schema dictionary, std::vector<Schema> children,
+                   std::string metadata) {
   Schema schema(new ArrowSchema{});
   auto owner = std::make_unique<SchemaOwner>();
   for (const Schema& child : children) owner->child_pointers.push_back(child.get());
   owner->children = std::move(children);
   owner->dictionary = std::move(dictionary);
+  owner->metadata = std::move(metadata);
   *schema = {
       .format = format,
       .name = name,
-      .metadata = nullptr,
+      .metadata = owner->metadata.empty() ? nullptr : owner->metadata.data(),
       .flags = flags,
       .n_children = static_cast<int64_t>(owner->children.size()),
       .children = owner->child_pointers.data(),

@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
-#include <exception>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -14,10 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "base/memory.hpp"
 #include "base/side.hpp"
 #include "events/address_index.hpp"
+#include "events/arrow_stream.hpp"
 #include "events/fields.hpp"
+#include "events/memory.hpp"
 #include "events/summary_line.hpp"
 
 namespace netkit_bpf::table {
@@ -42,8 +41,8 @@ struct Column {
   void (*gather)(const Row* row, size_t rows, std::byte* to);  // null: not copied
 };
 
-// Copies the field number i of each row into a column. The compiler by itself would have counting take as long as
-// copying.
+// Copies field number i of each row into a column. Written by hand because the compiler's loop spends as much time on
+// counting as on copying.
 template <size_t i, typename From, typename To>
 void gather(const Row* row, size_t rows, std::byte* to) {
   static_assert(sizeof(From) == fields::all[i].size);
@@ -125,7 +124,7 @@ std::vector<std::string> texts_of(const AddressIndex& addresses) {
   return texts;
 }
 
-// The table of a batch in the making. Rows are taken some at a time, so that all columns find them in the cache.
+// The table of a batch, while it is made. Rows are taken in groups, so that all columns find them in the cache.
 class Table {
  public:
   explicit Table(const EventBatch& batch) : batch_(batch) {
@@ -175,7 +174,7 @@ class Table {
     }
   }
 
-  // Of up to eight rows: a bit each in every bitmap.
+  // Takes up to eight rows: one bit each in every bitmap.
   void take_bits(size_t first, size_t rows) {
     uint64_t flags = 0;  // a byte for each row
     uint64_t echo = 0;
@@ -190,7 +189,8 @@ class Table {
       echo |= uint64_t{row.flags} >> echo_bit << i;
       more |= uint64_t{row.fragment_more} << i;
     }
-    // Transposed as a matrix of bits, a byte is a flag and a bit a row: single bits, pairs and fours change places.
+    // Transposes the matrix of bits, so that a byte is a flag and a bit a row: single bits, pairs and fours are
+    // swapped.
     uint64_t swap = (flags ^ flags >> 7) & 0x00aa00aa00aa00aaU;
     flags ^= swap ^ swap << 7;
     swap = (flags ^ flags >> 14) & 0x0000cccc0000ccccU;
@@ -234,25 +234,6 @@ Schema table_schema(const EventBatch& batch) {
   return make_schema("+s", "", 0, {}, std::move(fields));
 }
 
-struct Stream {
-  EventBatch batch;
-  bool done = false;
-  std::string error;
-};
-
-// Runs f at the border to C, which no exception crosses; returns an errno.
-template <typename F>
-int guarded(ArrowArrayStream* stream, F f) noexcept {
-  auto* const self = static_cast<Stream*>(stream->private_data);
-  try {
-    f(*self);
-    return 0;
-  } catch (const std::exception& error) {
-    self->error = error.what();
-    return ENOMEM;
-  }
-}
-
 }  // namespace
 
 void export_schema(const EventBatch& batch, ArrowSchema* out) { move_out(table_schema(batch), out); }
@@ -260,29 +241,7 @@ void export_schema(const EventBatch& batch, ArrowSchema* out) { move_out(table_s
 void export_array(const EventBatch& batch, ArrowArray* out) { move_out(Table(batch).finish(), out); }
 
 void export_stream(const EventBatch& batch, ArrowArrayStream* out) {
-  *out = {
-      .get_schema =
-          [](ArrowArrayStream* stream, ArrowSchema* schema) {
-            return guarded(stream, [&](Stream& self) { export_schema(self.batch, schema); });
-          },
-      .get_next =
-          [](ArrowArrayStream* stream, ArrowArray* array) {
-            return guarded(stream, [&](Stream& self) {
-              *array = {};  // released: the end
-              if (!self.done) export_array(self.batch, array);
-              self.done = true;
-            });
-          },
-      .get_last_error = [](ArrowArrayStream* stream) -> const char* {
-        return static_cast<Stream*>(stream->private_data)->error.c_str();
-      },
-      .release =
-          [](ArrowArrayStream* stream) {
-            delete static_cast<Stream*>(stream->private_data);
-            stream->release = nullptr;
-          },
-      .private_data = new Stream{.batch = batch, .done = false, .error = {}},
-  };
+  arrow::export_stream<export_schema, export_array>(batch, out);
 }
 
 }  // namespace netkit_bpf::table

@@ -6,20 +6,20 @@
 #include <stdexcept>
 #include <utility>
 
-#include "base/memory.hpp"
+#include "events/memory.hpp"
 
 namespace netkit_bpf {
 
 namespace {
 
 [[noreturn]] void refuse(size_t row) {
-  throw std::invalid_argument("row " + std::to_string(row) + " is of a pair or a side that there is not");
+  throw std::invalid_argument("row " + std::to_string(row) + " names an unknown pair or side");
 }
 
-// What keeps a record from being a row; empty if nothing does.
+// Why a record cannot be a row; empty if it can.
 std::string why_not(const Record& record, size_t pairs, bool with_data) {
   const size_t length = record.data().size();
-  if (length < sizeof(nk_event)) return "a record has " + std::to_string(length) + " bytes: it is no packet event";
+  if (length < sizeof(nk_event)) return "a record has " + std::to_string(length) + " bytes: it is not a packet event";
   if (length > sizeof(nk_event) && !with_data)
     return "a record has " + std::to_string(length) + " bytes, not " + std::to_string(sizeof(nk_event));
   const auto& event = *reinterpret_cast<const nk_event*>(record.data().data());
@@ -36,8 +36,8 @@ bool is_row(const Record& record, size_t pairs, bool with_data) {
   return event.pair < pairs && event.side < NK_SIDES;
 }
 
-// Makes rows of the records of a run, up to the first that is none, and returns their number. The rows may go where the
-// run lies. What follows the event in a record is for `keep`, if there is one.
+// Makes rows from the records of a run, up to the first that cannot be one, and returns their number. The rows may
+// overwrite the run. `keep`, if any, gets what follows the event in each record.
 template <typename Keep>
 size_t convert(const EventBatch::Input& input, std::byte* rows, size_t pairs, EventBatch::Refused& refused,
                Keep* keep) {
@@ -57,14 +57,14 @@ size_t convert(const EventBatch::Input& input, std::byte* rows, size_t pairs, Ev
     ++to;
   }
   if (next.cut() != nullptr) {
-    refused.why = "a record is cut: it is no packet event";
+    refused.why = "a record is cut short: it is not a packet event";
     refused.start = static_cast<size_t>(next.cut() - input.records.data());
     refused.end = input.records.size();
   }
   return static_cast<size_t>(to - reinterpret_cast<Row*>(rows));
 }
 
-// Bytes that the rows and the data of some runs take; rather too many.
+// The bytes that the rows and the data of some runs take, rounded up.
 struct Need {
   size_t rows = 0;
   size_t data = 0;
@@ -94,7 +94,7 @@ class Appender {
   std::vector<EventBatch::Data>& data_;
 };
 
-// Adds the names that are not there; returns each one's number, or nothing if these are the first numbers.
+// Adds the missing names; returns the number of each, or nothing if they are the first numbers in order.
 std::vector<uint16_t> renumber(const std::vector<std::string>& names, std::vector<std::string>& all) {
   if (names.size() <= all.size() && std::equal(names.begin(), names.end(), all.begin())) return {};
   std::vector<uint16_t> numbers;
@@ -144,7 +144,8 @@ EventBatch EventBatch::from_rows(std::span<const std::byte> rows, std::optional<
   batch.names_ = std::move(names);
   batch.size_ = rows.size() / sizeof(Row);
   if (rows.size() % sizeof(Row) != 0)
-    throw std::invalid_argument(std::to_string(rows.size()) + " bytes are no rows of " + std::to_string(sizeof(Row)));
+    throw std::invalid_argument(std::to_string(rows.size()) + " bytes are not whole rows of " +
+                                std::to_string(sizeof(Row)));
   if (data && data->size() != batch.size_)
     throw std::invalid_argument("there are " + std::to_string(batch.size_) + " rows, and data of " +
                                 std::to_string(data->size()));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Packet events in one piece of memory, a row each.
+// Packet events in one piece of memory, one row each.
 #pragma once
 
 #include <cstddef>
@@ -25,22 +25,22 @@ class EventBatch {
     std::span<std::byte> records;  // a run of them
     int64_t clock_offset_ns = 0;
   };
-  // The first record that is no row: it has a size, a pair or a side that there is not. The batch ends before it.
+  // The first record that cannot be a row, because its size, pair or side is invalid. The batch ends before it.
   struct Refused {
     std::string why;   // empty: there is none
     size_t input = 0;  // its number
-    size_t start = 0;  // of the record therein, in bytes
+    size_t start = 0;  // offset of the record in it, in bytes
     size_t end = 0;
   };
 
-  // Makes rows of the records where they lie, in memory that `owner` keeps. They are without data.
+  // Makes rows from the records in place, in memory that `owner` keeps. They have no data.
   EventBatch(Input input, const std::shared_ptr<const void>& owner, Names names, Refused& refused);
   // Copies the records of some runs.
   EventBatch(std::span<const Input> inputs, bool with_data, Names names, Refused& refused);
 
-  // Copies rows that another batch gave as bytes(), and the data of each, or none.
+  // Copies rows from the bytes() of another batch, and the data of each, if any.
   static EventBatch from_rows(std::span<const std::byte> rows, std::optional<std::span<const Data>> data, Names names);
-  // Batches end to end. Their pairs are told apart by name.
+  // Joins batches. Pairs with the same name become one.
   static EventBatch concat(std::span<const EventBatch> parts);
 
   [[nodiscard]] size_t size() const noexcept { return size_; }
@@ -66,7 +66,7 @@ class EventBatch {
   };
 
   EventBatch() = default;
-  // The rows that `index_of` names, and their data in the memory where it is.
+  // Copies the rows that `index_of` selects; their data is shared.
   template <typename IndexOf>
   [[nodiscard]] EventBatch copy(size_t size, IndexOf index_of) const;
 

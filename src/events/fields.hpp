@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The fields of a packet event: the one place that lists them. The attributes of a PacketEvent, the columns of numpy
+// The fields of a packet event; this is the only list of them. The attributes of a PacketEvent, the columns of numpy
 // and of Arrow, their types and their order come from here.
 #pragma once
 
@@ -14,8 +14,8 @@
 
 namespace netkit_bpf {
 
-// Where a field applies: if the bit of this number is set in the flags, or always. IPv6 has the bit of NK_TAG_BESIDE,
-// for which there is no field.
+// When a field applies: if the bit with this number is set in the flags, or always. IPv6 uses the bit of NK_TAG_BESIDE,
+// which has no field.
 enum class Validity : uint8_t { ip, protocol, ports, tcp, icmp, fragment, vlan, ipv6, echo, always };
 
 constexpr uint16_t flag_of(Validity validity) {
@@ -49,7 +49,7 @@ struct Field {
   In in;
   size_t offset;  // in a Row
   size_t size;
-  uint32_t (*decode)(const nk_event&);  // null: in a record it lies as it does in a row
+  uint32_t (*decode)(const nk_event&);  // null: a record stores it like a row
   const char* doc;
 };
 
@@ -86,7 +86,7 @@ constexpr std::array all{
     Field{"tcp_seq", Field::Type::number, Validity::tcp, Field::everywhere, NK_AT(tcp_seq), nullptr,
           "The sequence number of a TCP segment, or None."},
     Field{"tcp_ack", Field::Type::number, Validity::tcp, Field::everywhere, NK_AT(tcp_ack), nullptr,
-          "The acknowledgement number of a TCP segment, which counts if it has the flag ACK, or None."},
+          "The acknowledgement number of a TCP segment, valid if the flag ACK is set, or None."},
     Field{"tcp_window", Field::Type::number, Validity::tcp, Field::everywhere, NK_AT(tcp_window), nullptr,
           "The window of a TCP segment as it stands in the header, not scaled, or None."},
     Field{"icmp_type", Field::Type::number, Validity::icmp, Field::everywhere, NK_AT(icmp_type),
@@ -98,7 +98,7 @@ constexpr std::array all{
     Field{"icmp_id", Field::Type::number, Validity::echo, Field::everywhere, NK_AT(icmp_id), nullptr,
           "The identifier of an ICMP or ICMPv6 echo request or reply, which ping keeps as long as it runs, or None."},
     Field{"icmp_seq", Field::Type::number, Validity::echo, Field::everywhere, NK_AT(icmp_seq), nullptr,
-          "The sequence number of an ICMP or ICMPv6 echo: a reply has that of its request. None of others."},
+          "The sequence number of an ICMP or ICMPv6 echo: a reply has that of its request. None for others."},
     Field{"payload_len", Field::Type::number, Validity::ip, Field::everywhere, NK_AT(payload_len), nullptr,
           "Bytes after the IP header, IPv6 extension headers included, as the header says it; from the skb for a "
           "packet too large for that field. None if not IP."},
@@ -112,7 +112,7 @@ constexpr std::array all{
     Field{"fragment", Field::Type::fragment, Validity::fragment, Field::event, NK_AT(fragment_offset), nullptr,
           "A Fragment(offset, more) if the packet is one, else None."},
     Field{"fragment_offset", Field::Type::number, Validity::fragment, Field::table, NK_AT(fragment_offset), nullptr,
-          "Where a fragment belongs: bytes from the start of what was cut, a multiple of 8."},
+          "Where a fragment belongs: bytes from the start of the fragmented part, a multiple of 8."},
     Field{"fragment_more", Field::Type::truth, Validity::fragment, Field::table, NK_AT(fragment_more), nullptr,
           "Whether fragments follow this one."},
     Field{"length", Field::Type::number, Validity::always, Field::everywhere, NK_AT(length), nullptr,
@@ -126,7 +126,7 @@ constexpr std::array all{
           [](const nk_event& event) -> uint32_t { return event.vlan_tci & 0xfff; },
           "The VLAN ID of the outermost tag, or None."},
     Field{"flags", Field::Type::number, Validity::always, Field::array, NK_AT(flags), nullptr,
-          "Which fields apply: a bit for those that do so together (EventBatch.FLAGS)."},
+          "Which fields apply: one bit for each group of fields (EventBatch.FLAGS)."},
     Field{"data", Field::Type::data, Validity::always, Field::event, 0, 0, nullptr,
           "The packet's first bytes, from the Ethernet header on: as many as snaplen says and the packet has. None "
           "where none were asked for."},
@@ -142,7 +142,7 @@ constexpr size_t count_of() {
   return count;
 }
 
-// Those that are in events, in the array or in the Arrow table, by their number in `all` and in their order.
+// The fields that are in events, in the array or in the Arrow table, by their number in `all`, in order.
 template <Field::In in>
 constexpr auto numbers_of() {
   std::array<size_t, count_of<in>()> numbers{};

@@ -42,7 +42,7 @@ constexpr uint8_t nanoseconds = 9;  // 10 to the power of minus this
 constexpr uint32_t outbound = 2;
 constexpr size_t longest_option = 0xffff;
 
-// Numbers are in the writer's byte order, which the section header tells.
+// Numbers are in the writer's byte order, which the section header shows.
 template <typename Number>
 void put(std::string& out, Number value) {
   char bytes[sizeof(value)];
@@ -132,7 +132,7 @@ void append_interface(std::string& out, const Interface& interface) {
 }
 
 Packet::Packet(std::span<const std::byte> record, int64_t clock_offset_ns) {
-  if (record.size() < sizeof(event_)) throw std::invalid_argument("a record is no packet event");
+  if (record.size() < sizeof(event_)) throw std::invalid_argument("a record is not a packet event");
   std::memcpy(&event_, record.data(), sizeof(event_));
   event_.timestamp += static_cast<uint64_t>(clock_offset_ns);
   data_ = record.subspan(sizeof(event_));

@@ -11,7 +11,7 @@
 
 namespace netkit_bpf::pcapng {
 
-// Begins a file, or a further section of one. Interfaces are numbered from 0 in each.
+// Begins a file, or another section of one. Interfaces are numbered from 0 in each.
 void append_section(std::string& out, const std::string& application);
 
 // All packets are Ethernet frames, and all times nanoseconds since 1970.
@@ -26,8 +26,8 @@ void append_interface(std::string& out, const Interface& interface);
 // A packet event with its data.
 class Packet {
  public:
-  // `record` is a nk_event with the packet's first bytes behind it; the offset makes Unix time of its timestamp. Throws
-  // std::invalid_argument if it is too short. The memory stays the caller's.
+  // `record` is an nk_event followed by the packet's first bytes; the offset converts its timestamp to Unix time.
+  // Throws std::invalid_argument if it is too short. The memory stays the caller's.
   Packet(std::span<const std::byte> record, int64_t clock_offset_ns);
   // Of an event whose timestamp is Unix time.
   Packet(const nk_event& event, std::span<const std::byte> data) : event_(event), data_(data) {}
@@ -35,7 +35,8 @@ class Packet {
   [[nodiscard]] size_t pair() const noexcept { return event_.pair; }
   [[nodiscard]] size_t side() const noexcept { return event_.side; }
 
-  // As a packet that the interface sends. `dropped` is how many were lost since the last one of the interface.
+  // Appends it as a packet that the interface sends. `dropped` is how many packets were lost since the interface's last
+  // one.
   void append_to(std::string& out, uint32_t interface, uint64_t dropped) const;
 
  private:
@@ -46,7 +47,7 @@ class Packet {
 struct Statistics {
   uint64_t start_ns = 0;
   uint64_t end_ns = 0;
-  uint64_t received = 0;  // by the hook, whatever the filter says of them
+  uint64_t received = 0;  // by the hook, before the filter
   uint64_t accepted = 0;  // by the filter
   uint64_t dropped = 0;   // no room for them
   uint64_t delivered = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A packet event as a row of a table, which numpy reads where it lies.
+// A packet event as a row of a table, which numpy reads in place.
 #pragma once
 
 #include <netkit_bpf/event.h>
@@ -13,8 +13,8 @@
 
 namespace netkit_bpf {
 
-// An event with each field by itself; one that does not apply is zero, and the flags (enum nk_flags) say which do.
-// A row is as large as the record with the ring's header, so that a block becomes rows in place.
+// An event with separate fields; a field that does not apply is zero, and the flags (enum nk_flags) say which apply. A
+// row is as large as a record with the ring's header, so that a block becomes rows in place.
 struct Row {
   uint8_t family;  // 4, 6 or 0
   uint8_t traffic_class;
@@ -50,7 +50,7 @@ struct Row {
   uint8_t unused_too;
 };
 
-// A record behind the ring's header lies as it does in a row: only what a record packs together moves.
+// Behind the ring's header a record has the layout of a row: only packed fields move.
 static_assert(sizeof(Row) == Record::header_size + sizeof(nk_event));
 static_assert(offsetof(Row, timestamp_ns) == Record::header_size + offsetof(nk_event, timestamp));
 static_assert(offsetof(Row, flow_label) == Record::header_size + offsetof(nk_event, ip_word));
@@ -58,7 +58,7 @@ static_assert(offsetof(Row, fragment_offset) == Record::header_size + offsetof(n
 static_assert(offsetof(Row, pair) == Record::header_size + offsetof(nk_event, pair));
 static_assert(offsetof(Row, unused_too) == Record::header_size + offsetof(nk_event, unused));
 
-// Makes a row of what is a record with its header so far.
+// Converts a record with its header to a row, in place.
 inline void unpack(Row& row, int64_t clock_offset_ns) {
   const uint32_t ip_word = row.flow_label;
   const bool is_icmp = (row.flags & NK_ICMP) != 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// By hand: inet_ntop() and snprintf() take ten times as long, and a line is written for every packet.
+// Written by hand, because inet_ntop() and snprintf() take ten times as long, and every packet gets a line.
 #include "events/summary_line.hpp"
 
 #include <linux/if_ether.h>
@@ -39,7 +39,7 @@ void write_ipv4(SummaryLine& line, const __u8* bytes) {
 
 using Words = std::array<uint16_t, 8>;
 
-// The words from `start` on for which "::" stands: the first of the longest runs of two zero words or more.
+// The words from `start` on that "::" replaces: the first of the longest runs of two or more zero words.
 struct ZeroRun {
   size_t start = 8;
   size_t length = 0;
@@ -54,7 +54,7 @@ ZeroRun longest_zero_run(const Words& words) {
   return best;
 }
 
-// RFC 5952, and like inet_ntop() with a dotted end where the address holds one of IPv4.
+// RFC 5952; like inet_ntop(), with a dotted end if the address contains an IPv4 address.
 void write_ipv6(SummaryLine& line, const __u8* bytes) {
   Words words;
   for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<uint16_t>(bytes[2 * i] << 8 | bytes[2 * i + 1]);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "firewall/lookup.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include "base/bytes.hpp"
@@ -62,20 +63,31 @@ std::vector<uint32_t> Lookup::matching(const Packet& packet, size_t most) const 
   number(layout.src_port, packet.src_port);
   rows.push_back(at<uint32_t>(layout.services + uint64_t{service} * 4));
 
-  const auto common = [&](uint64_t word) {
+  const auto common = [&](const auto& offset_of) {
     uint64_t all = ~uint64_t{0};
-    for (const uint32_t row : rows) all &= at<uint64_t>((row + word) * 8);
+    for (const uint32_t row : rows) all &= at<uint64_t>(offset_of(row));
     return all;
   };
   std::vector<uint32_t> found;
-  const auto visit = [&](uint32_t word) {
-    for (uint64_t left = common(layout.summary + word); left != 0 && found.size() < most; left &= left - 1)
-      found.push_back(word * 64 + static_cast<uint32_t>(std::countr_zero(left)));
+  const auto visit = [&](uint64_t group) {
+    const auto group_of = [&](uint64_t row) {
+      return layout.summary == 0 ? row : at<uint32_t>(row + uint64_t{layout.summary} * 8 + group * 4);
+    };
+    for (uint64_t word = 0; word < layout.group; ++word) {
+      const uint64_t first = (group * layout.group + word) * 64;
+      uint64_t left = common([&](uint64_t row) { return group_of(row) + word * 8; });
+      for (; left != 0; left &= left - 1)
+        found.push_back(at<uint32_t>(layout.order + (first + static_cast<uint64_t>(std::countr_zero(left))) * 4));
+    }
   };
   if (layout.summary == 0) visit(0);
-  for (uint32_t block = 0; block < layout.summary && found.size() < most; ++block)
-    for (uint64_t words = common(block); words != 0 && found.size() < most; words &= words - 1)
-      visit(block * 64 + static_cast<uint32_t>(std::countr_zero(words)));
+  for (uint32_t block = 0; block < layout.summary; ++block)
+    for (uint64_t groups = common([&](uint64_t row) { return row + uint64_t{block} * 8; }); groups != 0;
+         groups &= groups - 1)
+      visit(uint64_t{block} * 64 + static_cast<uint64_t>(std::countr_zero(groups)));
+  const size_t kept = std::min(found.size(), most);
+  std::ranges::partial_sort(found, found.begin() + static_cast<ptrdiff_t>(kept));
+  found.resize(kept);
   return found;
 }
 

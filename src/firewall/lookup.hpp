@@ -3,27 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "firewall/compiler.hpp"
+#include "firewall/packet.hpp"
 
 namespace netkit_bpf::firewall {
-
-// What a rule can ask of a packet. The defaults are those of a packet that has nothing of it.
-struct Packet {
-  Side side = Side::primary;
-  Family family = Family::other;
-  Address src;
-  Address dst;
-  uint32_t fragment = NK_WHOLE;
-  uint32_t protocol = NK_FW_HIDDEN;
-  uint32_t src_port = NK_FW_ABSENT;  // or ICMP's type
-  uint32_t dst_port = NK_FW_ABSENT;  // or ICMP's code
-  uint32_t tcp_flags = NK_FW_ABSENT;
-  uint32_t length = 0;
-};
 
 class Lookup {
  public:

@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <functional>
 #include <stdexcept>
 #include <tuple>
+#include <unordered_map>
 
 #include "bpf/hook.hpp"
 #include "firewall/words.hpp"
@@ -83,6 +86,27 @@ uint8_t families_of(const Endpoint& endpoint) {
 
 bool has_protocol(const Rule& rule, uint8_t protocol) { return std::ranges::count(rule.protocols, protocol) != 0; }
 
+// Of what rules mostly differ in; equal rules have equal ones.
+uint64_t hash_of(const Rule& rule) {
+  uint64_t hash = 0;
+  const auto add = [&hash](uint64_t value) {
+    constexpr uint64_t factor = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio
+    hash = (std::rotl(hash, 29) ^ value) * factor;
+  };
+  add(static_cast<uint64_t>(rule.action));
+  for (const uint8_t protocol : rule.protocols) add(protocol);
+  for (const Endpoint* endpoint : {&rule.from, &rule.to}) {
+    add(std::hash<std::string>()(endpoint->set));
+    for (const Network& network : endpoint->networks) {
+      add(network.first.high);
+      add(network.first.low << 8 ^ network.length);
+    }
+    for (const Range& range : endpoint->ports) add(uint64_t{range.first} << 16 | range.last);
+  }
+  add(std::hash<std::string>()(rule.label));
+  return hash ^ hash >> 32;
+}
+
 std::string protocols_text(const Rule& rule) { return list_text(rule.protocols, protocol_word); }
 
 }  // namespace
@@ -97,8 +121,8 @@ Address Network::last() const {
 
 bool Rule::operator==(const Rule& other) const {
   const auto tie = [](const Rule& rule) {
-    return std::tie(rule.action, rule.side, rule.family, rule.protocols, rule.from, rule.to, rule.tcp_flags,
-                    rule.icmp_types, rule.icmp_code, rule.lengths, rule.fragment, rule.label);
+    return std::tie(rule.action, rule.side, rule.log, rule.family, rule.protocols, rule.from, rule.to, rule.tcp_flags,
+                    rule.icmp_types, rule.icmp_code, rule.lengths, rule.fragment, rule.rate, rule.label);
   };
   return tie(*this) == tie(other);
 }
@@ -108,9 +132,16 @@ std::string to_text(const Network& network) {
   return address_text(network) + (is_host ? std::string() : "/" + std::to_string(network.length));
 }
 
+std::string to_text(const Rate& rate) {
+  std::string text = std::to_string(rate.packets) + "/" + unit_word(rate.seconds);
+  if (rate.burst != Rate::usual_burst) text += " burst " + std::to_string(rate.burst);
+  return text;
+}
+
 std::string to_text(const Rule& rule) {
   std::string text = rule.action == Action::pass ? "pass" : "drop";
   if (rule.side) text += std::string(" ") + name_of(*rule.side);
+  if (rule.log) text += " log";
   if (rule.family) text += std::string(" ") + family_word(*rule.family);
   if (!rule.protocols.empty()) {
     const bool is_word = rule.protocols.size() == 1 && protocol_number(protocol_word(rule.protocols.front()));
@@ -133,6 +164,7 @@ std::string to_text(const Rule& rule) {
     constexpr std::array words{" fragment", " fragment first", " fragment later"};
     text += words.at(static_cast<size_t>(*rule.fragment));
   }
+  if (rule.rate) text += " rate " + to_text(*rule.rate);
   if (!rule.label.empty()) text += " label " + quoted(rule.label);
   return text;
 }
@@ -146,6 +178,23 @@ std::string to_text(const Ruleset& ruleset) {
   }
   for (const Rule& rule : ruleset.rules) text += to_text(rule) + "\n";
   return text;
+}
+
+std::vector<int64_t> same_rules(const std::vector<Rule>& now, const std::vector<Rule>& before) {
+  std::unordered_multimap<uint64_t, int64_t> numbers;
+  numbers.reserve(before.size());
+  for (size_t number = before.size(); number-- > 0;)
+    numbers.emplace(hash_of(before[number]), static_cast<int64_t>(number));
+  std::vector<int64_t> same;
+  same.reserve(now.size());
+  for (const Rule& rule : now) {
+    const auto [first, last] = numbers.equal_range(hash_of(rule));
+    const auto found =
+        std::find_if(first, last, [&](const auto& each) { return before[static_cast<size_t>(each.second)] == rule; });
+    same.push_back(found == last ? -1 : found->second);
+    if (found != last) numbers.erase(found);
+  }
+  return same;
 }
 
 uint8_t families_of(const Rule& rule) {
@@ -179,6 +228,8 @@ void check(const Rule& rule) {
     if (!is_icmp) throw std::invalid_argument("icmp-type is for the protocol icmp or icmp6, one of them");
     if (rule.icmp_types.empty()) throw std::invalid_argument("a code needs an icmp-type");
   }
+  if (rule.rate && rule.action != Action::pass)
+    throw std::invalid_argument("a rate is for pass: what exceeds it is dropped");
   if (rule.fragment == Fragment::later && (wants_ports || rule.tcp_flags || !rule.icmp_types.empty()))
     throw std::invalid_argument("later fragments have no ports, flags or types");
   if (families_of(rule) == 0)

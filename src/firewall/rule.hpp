@@ -61,10 +61,21 @@ struct TcpFlags {
   bool operator==(const TcpFlags&) const = default;
 };
 
+// So many packets in so many seconds, and `burst` of them at once. What exceeds it is dropped.
+struct Rate {
+  static constexpr uint32_t usual_burst = 5;  // as with nft(8)
+
+  uint32_t packets = 0;
+  uint32_t seconds = 1;
+  uint32_t burst = usual_burst;
+  bool operator==(const Rate&) const = default;
+};
+
 // What is empty is any. Lists are in the order in which they were given.
 struct Rule {
   Action action = Action::pass;
   std::optional<Side> side;
+  bool log = false;  // each packet that it decides makes an event
   std::optional<Family> family;
   std::vector<uint8_t> protocols;
   Endpoint from;
@@ -74,6 +85,7 @@ struct Rule {
   std::optional<uint8_t> icmp_code;
   std::vector<Range> lengths;  // of the whole packet, with its Ethernet header
   std::optional<Fragment> fragment;
+  std::optional<Rate> rate;
   std::string label;
 
   uint32_t line = 0;  // of the text that it was read from; 0: of none
@@ -92,7 +104,11 @@ struct Ruleset {
 // As Ruleset::parse reads them; a rule without its line's end.
 std::string to_text(const Rule& rule);
 std::string to_text(const Network& network);
+std::string to_text(const Rate& rate);
 std::string to_text(const Ruleset& ruleset);
+
+// For each rule of `now` the number of the same one of `before`, which stands for no other; -1 where it is new.
+std::vector<int64_t> same_rules(const std::vector<Rule>& now, const std::vector<Rule>& before);
 
 // The families of the packets that it can match, a bit for each; a set can hold networks of both.
 uint8_t families_of(const Rule& rule);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "firewall/lookup.hpp"
@@ -15,7 +17,10 @@ namespace netkit_bpf::firewall {
 
 namespace {
 
-constexpr size_t most_compared = 256;  // else ten thousand rules that overlap would be compared with one another
+// Ten thousand rules of which each overlaps all would be compared fifty million times: from some rule on each is
+// compared with the first ones alone, which is said.
+constexpr size_t most_comparisons = 4'000'000;
+constexpr size_t least_compared = 256;
 
 // What of a rule is compared, worked out once.
 struct Extent {
@@ -112,12 +117,19 @@ std::vector<std::string> warnings(const Ruleset& ruleset, const Tables& tables) 
   std::vector<std::string> all;
   std::map<size_t, Extent> outer_extents;
   const Lookup lookup(tables);
+  size_t comparisons = 0;
+  std::optional<size_t> first_cut;
   for (size_t number = 0; number < ruleset.rules.size(); ++number) {
     const Rule& rule = ruleset.rules[number];
     const Extent extent = extent_of(rule, ruleset.sets);
     if (extent.families == 0) continue;  // of a table that is empty now
-    for (const uint32_t earlier : lookup.matching(sample(rule, extent), most_compared)) {
+    const bool is_cut = comparisons >= most_comparisons;
+    const std::vector<uint32_t> overlapping =
+        lookup.matching(sample(rule, extent), is_cut ? least_compared : ruleset.rules.size());
+    if (is_cut && !first_cut && overlapping.size() == least_compared && overlapping.back() < number) first_cut = number;
+    for (const uint32_t earlier : overlapping) {
       if (earlier >= number) break;
+      ++comparisons;
       const Rule& other = ruleset.rules[earlier];
       auto found = outer_extents.find(earlier);
       if (found == outer_extents.end()) found = outer_extents.emplace(earlier, extent_of(other, ruleset.sets)).first;
@@ -130,6 +142,10 @@ std::vector<std::string> warnings(const Ruleset& ruleset, const Tables& tables) 
       all.push_back(std::move(text));
       break;
     }
+  }
+  if (first_cut) {
+    all.push_back("from " + place_of(ruleset, *first_cut) + " on a rule was compared with the first " +
+                  std::to_string(least_compared) + " that overlap it, and no more: too many do");
   }
   return all;
 }

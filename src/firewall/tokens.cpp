@@ -10,6 +10,7 @@ namespace {
 
 // Variables in variables could grow without end.
 constexpr size_t most_tokens = 4 << 20;
+constexpr size_t usual_tokens = 16;
 constexpr size_t longest_shown = 100;  // bytes of a line in an error
 
 bool is_word(char letter) {
@@ -127,6 +128,7 @@ void Tokens::define(Statement statement) {
 std::vector<Token> Tokens::next_statement() {
   while (!is_at_end()) {
     Statement statement;
+    statement.reserve(usual_tokens);
     int depth = 0;
     const auto defines = [&] { return statement.size() == 2 && statement[1].text == "="; };
     bool is_definition = false;

@@ -39,6 +39,17 @@ constexpr std::array icmp6_types{
     Word{"neighbradv", 136}, Word{"redir", 137},
 };
 
+struct Unit {
+  std::string_view word;
+  uint32_t seconds;
+};
+
+// The first word of a unit is the one that is written; the long ones are nft(8)'s.
+constexpr std::array units{
+    Unit{"s", 1},    Unit{"second", 1},  Unit{"min", 60},  Unit{"minute", 60},
+    Unit{"h", 3600}, Unit{"hour", 3600}, Unit{"d", 86400}, Unit{"day", 86400},
+};
+
 constexpr std::string_view flag_letters = "FSRPAUEW";
 
 std::optional<uint8_t> find(std::span<const Word> words, std::string_view word) {
@@ -78,6 +89,18 @@ bool has_ports(uint8_t protocol) {
 std::string icmp_type_word(uint8_t protocol, uint8_t number) { return name(types_of(protocol), number); }
 std::optional<uint8_t> icmp_type_number(uint8_t protocol, std::string_view word) {
   return find(types_of(protocol), word);
+}
+
+std::string unit_word(uint32_t seconds) {
+  for (const Unit& each : units)
+    if (each.seconds == seconds) return std::string(each.word);
+  return std::to_string(seconds);
+}
+
+std::optional<uint32_t> unit_seconds(std::string_view word) {
+  for (const Unit& each : units)
+    if (each.word == word) return each.seconds;
+  return std::nullopt;
 }
 
 std::string tcp_flags_word(uint8_t flags) {

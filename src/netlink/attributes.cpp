@@ -5,7 +5,7 @@ namespace netkit_bpf {
 
 Attributes::Attributes(const nlmsghdr* header, size_t fixed, int highest) : table_(static_cast<size_t>(highest) + 1) {
   if (nlmsg_parse(const_cast<nlmsghdr*>(header), static_cast<int>(fixed), table_.data(), highest, nullptr) < 0)
-    throw Error(EBADMSG, "read a message of the kernel");
+    throw Error(EBADMSG, "read a netlink message");
 }
 
 Attributes::Attributes(const nlattr* nest, int highest) : table_(static_cast<size_t>(highest) + 1) {

@@ -19,14 +19,14 @@ namespace netkit_bpf {
 // What stands before the attributes. Throws EBADMSG for a message that is too short for it.
 template <typename Header>
 const Header& fixed_header(const nlmsghdr* header) {
-  if (header->nlmsg_len < NLMSG_LENGTH(sizeof(Header))) throw Error(EBADMSG, "read a message of the kernel");
+  if (header->nlmsg_len < NLMSG_LENGTH(sizeof(Header))) throw Error(EBADMSG, "read a netlink message");
   return *static_cast<const Header*>(nlmsg_data(header));
 }
 
-// Those of one message or one nest. What the sender did not put is a null pointer.
+// The attributes of one message or one nest. A missing attribute is a null pointer.
 class Attributes {
  public:
-  // Behind a message's fixed header of this size. Throws EBADMSG for a message that is cut short.
+  // The attributes behind a fixed header of this size. Throws EBADMSG if the message is cut short.
   Attributes(const nlmsghdr* header, size_t fixed, int highest);
   // Inside a nest; none at all if it is null or broken.
   Attributes(const nlattr* nest, int highest);
@@ -37,11 +37,11 @@ class Attributes {
   [[nodiscard]] std::optional<uint32_t> u32(int number) const { return value<uint32_t>(number); }
   [[nodiscard]] std::optional<uint16_t> u16(int number) const { return value<uint16_t>(number); }
   [[nodiscard]] std::optional<uint8_t> u8(int number) const { return value<uint8_t>(number); }
-  [[nodiscard]] std::string text(int number) const;  // up to its NUL, where it has one; empty where it is missing
+  [[nodiscard]] std::string text(int number) const;  // up to its NUL, if any; empty if it is missing
   [[nodiscard]] std::vector<uint8_t> bytes(int number) const;
 
  private:
-  // Empty also where the attribute is too short for it.
+  // Empty if the attribute is missing or too short.
   template <typename Value>
   [[nodiscard]] std::optional<Value> value(int number) const {
     const nlattr* found = (*this)[number];

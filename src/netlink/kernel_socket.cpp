@@ -17,7 +17,7 @@ namespace netkit_bpf {
 namespace {
 
 constexpr int receive_buffer = 1 << 20;
-// What the kernel puts into one datagram of a list if it is offered so much (netlink_dump() in af_netlink.c).
+// The most that the kernel puts into one datagram of a list (netlink_dump() in af_netlink.c).
 constexpr size_t usual_room = size_t{32} << 10;
 
 // Beside a message from another namespace.
@@ -36,7 +36,7 @@ void hand_on(const char* datagram, size_t size, std::optional<int> nsid, const K
   for (const auto* header = reinterpret_cast<const nlmsghdr*>(datagram); nlmsg_ok(header, left);
        header = nlmsg_next(const_cast<nlmsghdr*>(header), &left))
     take(header, nsid);
-  if (left > 0) throw Error(EBADMSG, "read a message of the kernel");
+  if (left > 0) throw Error(EBADMSG, "read a netlink message");
 }
 
 }  // namespace
@@ -49,8 +49,8 @@ KernelSocket::KernelSocket(const char* operation, int flags)
   sockaddr_nl address{};
   socklen_t size = sizeof(address);
   address.nl_family = AF_NETLINK;
-  // To a connected socket only its partner can write (netlink_getsockbyportid()), and the kernel's port is 0. This
-  // gives the socket a port too; without one it would be taken for the sender of what the kernel tells all.
+  // To a connected socket only its partner can write (netlink_getsockbyportid()), and the kernel's port is 0. This also
+  // gives the socket a port; without one the kernel would take it for the sender of multicasts.
   if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
       ::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
     throw Error(errno, operation);
@@ -79,7 +79,7 @@ int KernelSocket::read(const Take& take) {
     const ssize_t size = ::recvmsg(fd_.get(), &received, 0);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0) return errno;
-    // What was sent to a group reaches a connected socket too, whoever sent it; a process's port is never 0.
+    // A multicast from any sender reaches a connected socket; the port of a process is never 0.
     if (received.msg_namelen != sizeof(sender) || sender.nl_family != AF_NETLINK || sender.nl_pid != 0) continue;
     if ((received.msg_flags & MSG_TRUNC) != 0) return ENOBUFS;
     hand_on(buffer_.get(), static_cast<size_t>(size), nsid_of(received), take);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The descriptor below requests and subscriptions: a route netlink socket that hears the kernel and nobody else.
+// The descriptor below requests and subscriptions: a route netlink socket that accepts messages only from the kernel.
 //
-// In a network namespace that belongs to a user namespace, that one's root may write to every route netlink socket:
+// In a network namespace that belongs to a user namespace, root of the latter may write to every route netlink socket:
 // to its port, which /proc/net/netlink shows, and to the groups that it listens to.
 #pragma once
 
@@ -18,7 +18,7 @@ namespace netkit_bpf {
 
 class KernelSocket {
  public:
-  // The namespace's number in the socket's one (see nsid.hpp); empty: it is the socket's own.
+  // nsid is the id of the sender's namespace in the socket's (see nsid.hpp); empty if they are the same.
   using Take = std::function<void(const nlmsghdr*, std::optional<int> nsid)>;
 
   KernelSocket() = default;  // closed
@@ -27,13 +27,13 @@ class KernelSocket {
   explicit KernelSocket(const char* operation, int flags = 0);
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-  // The number by which the kernel answers: nlmsg_pid of what is meant for this socket alone.
+  // The port of the socket: nlmsg_pid of messages that are meant for it alone.
   [[nodiscard]] uint32_t port() const noexcept { return port_; }
   explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
   // Reads one datagram, however large, and hands its messages on. Returns 0 or an errno: EAGAIN, there is none;
-  // ENOBUFS, the kernel had more to tell than fits the socket. Throws EBADMSG for a message that is cut. One thread at
-  // a time may read.
+  // ENOBUFS, the kernel dropped messages because the socket was full. Throws EBADMSG for a message that is cut short.
+  // One thread at a time may read.
   int read(const Take& take);
 
  private:

@@ -17,8 +17,8 @@ namespace netkit_bpf {
 
 namespace {
 
-// The kernel answers while it takes the requests. So many answers fit the receive buffer that everybody may ask
-// for, echoes of new devices included, which take up to 10 KiB of it each.
+// The kernel answers while it takes the requests. This many answers fit a receive buffer of the size that any user may
+// have, including echoes of new devices, which take up to 10 KiB each.
 constexpr size_t most_at_once = 32;
 constexpr int most_restarts = 100;
 
@@ -31,7 +31,7 @@ KernelSocket open_socket() {
   return socket;
 }
 
-// No number that could be known before.
+// An unpredictable first number.
 uint32_t first_sequence() {
   uint32_t number = 0;
   if (::getrandom(&number, sizeof(number), 0) != sizeof(number)) throw Error(errno, "take a random number");
@@ -46,7 +46,7 @@ std::string extack_text(const nlmsghdr* header, size_t size) {
   return Attributes(first, header->nlmsg_len - offset, NLMSGERR_ATTR_MSG).text(NLMSGERR_ATTR_MSG);
 }
 
-// The extended acknowledgement follows the request that the kernel may or may not echo in the error.
+// The extended acknowledgement follows the request, which the kernel may echo in the error.
 std::string extack_text(const nlmsghdr* header, const nlmsgerr& error) {
   const size_t echoed = (header->nlmsg_flags & NLM_F_CAPPED) == 0 ? error.msg.nlmsg_len : sizeof(nlmsghdr);
   return extack_text(header, sizeof(error.error) + echoed);
@@ -135,7 +135,7 @@ std::vector<NetlinkSocket::Answer> NetlinkSocket::exchange_some(std::span<Reques
 }
 
 void NetlinkSocket::send(std::span<Request> requests, std::vector<Answer>& answers) {
-  if (!socket_) throw std::invalid_argument("this network namespace is deleted, or was let go of");
+  if (!socket_) throw std::invalid_argument("this network namespace is deleted, or was released");
   std::vector<iovec> pieces;
   for (size_t i = 0; i < requests.size(); ++i) {
     nlmsghdr* header = nlmsg_hdr(requests[i].message.get());
@@ -143,7 +143,7 @@ void NetlinkSocket::send(std::span<Request> requests, std::vector<Answer>& answe
     header->nlmsg_flags |= NLM_F_ACK;
     if (fails_by_order()) {
       answers[i].done = true;
-      answers[i].error = Error(fail_with_, requests[i].operation, "ordered by a test");
+      answers[i].error = Error(fail_with_, requests[i].operation, "requested by a test");
     } else {
       pieces.push_back({header, NLMSG_ALIGN(header->nlmsg_len)});
     }
@@ -163,12 +163,12 @@ void NetlinkSocket::receive(std::span<Request> requests, std::vector<Answer>& an
   const auto is_done = [](const Answer& answer) { return answer.done; };
   const auto take = [&](const nlmsghdr* header, std::optional<int>) {
     if (header->nlmsg_pid != socket_.port()) return;
-    // What has another number answers a request that somebody gave up.
+    // Answers with another number belong to a request that was given up.
     const size_t place = header->nlmsg_seq - answers.front().sequence;
     if (place < answers.size()) answers[place].take(requests[place], header);
   };
   while (!std::all_of(answers.begin(), answers.end(), is_done)) {
-    // The lock is held on purpose: an answer is for whoever asked.
+    // The lock is held on purpose: an answer belongs to the thread that asked.
     // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
     const int error = socket_.read(take);
     if (error != 0) throw Error(error, requests.front().operation, "receiving the kernel's answer");
@@ -178,6 +178,16 @@ void NetlinkSocket::receive(std::span<Request> requests, std::vector<Answer>& an
 void NetlinkSocket::close() {
   const std::lock_guard lock(mutex_);
   socket_ = {};
+}
+
+uint64_t NetlinkSocket::netns_cookie() {
+  const std::lock_guard lock(mutex_);
+  if (!socket_) throw std::invalid_argument("this network namespace is deleted");
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  if (::getsockopt(socket_.fd(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0)
+    throw Error(errno, "look up the cookie of a network namespace");
+  return cookie;
 }
 
 void NetlinkSocket::fail_request(unsigned n, int error) {

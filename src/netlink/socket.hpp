@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A route netlink socket: requests out, answers in, the kernel's refusals as errors with its own text.
+// A route netlink socket: requests and answers; a refusal is an Error with the kernel's own text.
 #pragma once
 
 #include <cstdint>
@@ -24,30 +24,31 @@ struct Request {
   std::function<std::string(int)> explain;          // turns an errno into what to do
 };
 
-// Any thread may use it: one exchange at a time. A forked child must open its own, as answers go to whoever reads
-// first.
+// Any thread may use it: one exchange at a time. A forked child must open its own, because answers go to the first
+// reader.
 class NetlinkSocket {
  public:
-  // In the calling thread's namespace, or another one; it can be used from everywhere afterwards. As long as it is
-  // open the namespace lives.
+  // Opens it in the calling thread's namespace, or another one; it can be used from any namespace afterwards. The
+  // namespace lives as long as the socket is open.
   NetlinkSocket();
   explicit NetlinkSocket(const netns::Namespace& space);
 
-  // Sends a request and waits for its acknowledgement; a refusal is thrown. What is called back must not use this
-  // socket.
+  // Sends a request and waits for its acknowledgement; throws a refusal. Callbacks must not use this socket.
   void request(Request request);
 
   // A request for a list (NLM_F_DUMP). `restart` is called each time before it is read: a list that changes
-  // meanwhile is read anew.
+  // meanwhile is read again.
   void dump(Request request, const std::function<void()>& restart);
 
   // Sends all requests at once and waits for all acknowledgements. The kernel takes them in order and goes on
-  // after a refusal; the result tells for each how it was refused, if it was. What on_message throws comes through
-  // in the end.
+  // after a refusal; the result has an Error for each refused request. What on_message throws is rethrown at the end.
   std::vector<std::optional<Error>> exchange(std::span<Request> requests);
 
-  // Once nobody is using it. Every request from then on throws std::invalid_argument.
+  // Waits until it is not in use, then closes it. Every later request throws std::invalid_argument.
   void close();
+
+  // The number of its namespace, which no other has or will have until the machine starts anew (SO_NETNS_COOKIE).
+  [[nodiscard]] uint64_t netns_cookie();
 
   // For tests: the n-th request from now on, counted from 1, fails with this errno, and the kernel never sees it.
   void fail_request(unsigned n, int error);

@@ -35,7 +35,7 @@ Subscription::Subscription(std::span<const int> groups, bool everywhere)
 void Subscription::wait(std::chrono::nanoseconds timeout) const {
   std::array<pollfd, 2> both{{{socket_.fd(), POLLIN, 0}, {awake_.get(), POLLIN, 0}}};
   const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
-  // Whatever comes of it, the caller looks what there is; a signal too ends the wait.
+  // Ignored: the caller looks anyway, and a signal also ends the wait.
   static_cast<void>(::poll(both.data(), both.size(), static_cast<int>(std::clamp<int64_t>(milliseconds, 0, 60'000))));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Notifications of rtnetlink: what happens to devices and addresses.
+// Notifications of rtnetlink: changes of devices and addresses.
 #pragma once
 
 #include <linux/netlink.h>
@@ -12,25 +12,25 @@
 
 namespace netkit_bpf {
 
-// Heard in the namespace of the thread that makes it, which lives as long as it does.
+// Listens in the namespace of the thread that makes it, and keeps that namespace alive.
 class Subscription {
  public:
   using Take = KernelSocket::Take;
 
-  // Groups are RTNLGRP_*. Everywhere: also in other namespaces, as far as they have a number here. That holds
-  // none of them alive. It needs CAP_NET_BROADCAST.
+  // Groups are RTNLGRP_*. `everywhere` also listens in other namespaces that have an id here. That keeps none of them
+  // alive, and needs CAP_NET_BROADCAST.
   explicit Subscription(std::span<const int> groups, bool everywhere = false);
 
-  // Waits until there is something to read, but not longer. Also returns once wake() was called.
+  // Waits until there is something to read, but not longer than the timeout. Also returns once wake() was called.
   void wait(std::chrono::nanoseconds timeout) const;
 
-  // Reads what has come. Returns false if the kernel dropped something: then the present must be looked up.
+  // Reads what has come. Returns false if the kernel dropped something: then the current state must be looked up.
   bool read(const Take& take);
 
-  // Has an epoll(7) instance tell what wait() waits for.
+  // Adds what wait() waits for to an epoll(7) instance.
   void add_to(int epoll) const;
 
-  // Ends the wait of all threads, now and in future. Any thread may call.
+  // Ends the wait of all threads, now and later. Any thread may call it.
   void wake() const noexcept;
 
  private:

@@ -81,7 +81,7 @@ bool Assembler::lengthen() {
 }
 
 std::vector<bpf_insn> Assembler::link() {
-  while (lengthen()) {  // which moves others apart
+  while (lengthen()) {  // which can make other jumps too long
   }
   for (const auto& [at, label] : jumps_) {
     if (code_[at].code == long_jump)

@@ -22,7 +22,7 @@ class Assembler {
   void emit(std::span<const bpf_insn> several) { code_.insert(code_.end(), several.begin(), several.end()); }
 
   Label new_label();
-  // The next instruction is the one that the label means.
+  // Places the label at the next instruction.
   void place(Label label) { places_[label] = code_.size(); }
   // Whether anything jumps to it so far.
   [[nodiscard]] bool is_used(Label label) const;
@@ -32,8 +32,8 @@ class Assembler {
   void jump_imm(unsigned op, unsigned dst, int32_t value, Label label);
   void jump_reg(unsigned op, unsigned dst, unsigned src, Label label);
 
-  // Fills in how far the jumps go and gives the code away. A jump beyond 16 bits becomes one of 32 bits, which
-  // Linux 6.6 and later know, or leads to one.
+  // Fills in the jump distances and returns the code. A jump beyond 16 bits becomes one of 32 bits (Linux 6.6 and
+  // later), or leads to one.
   std::vector<bpf_insn> link();
 
  private:

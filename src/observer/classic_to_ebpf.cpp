@@ -35,7 +35,7 @@ constexpr uint32_t tag_at = 12;
 constexpr uint32_t tag_size = 4;
 constexpr uint32_t largest_offset = 0x7fffffff;
 constexpr uint32_t largest_direct_offset = 0x7fff;  // the verifier must know a bound
-// Only "protochain" jumps back, to the next header of a chain. Beyond this many a packet does not match.
+// Only "protochain" jumps back, to the next header of a chain. A packet with more headers than this does not match.
 constexpr int most_laps = 16;
 
 constexpr int skb(size_t offset) { return static_cast<int>(offset); }
@@ -50,7 +50,7 @@ class Translator : private Assembler {
     emit_initial_state();
     emit(insn::load(BPF_W, r1, context, skb(offsetof(__sk_buff, vlan_present))));
     jump_imm(BPF_JNE, r1, 0, tagged);
-    // Twice, because what most packets pay for should not hold what few need.
+    // Emitted twice, so that most packets do not pay for what only tagged ones need.
     emit_program(false);
     place(tagged);
     emit_head();
@@ -61,7 +61,7 @@ class Translator : private Assembler {
   }
 
  private:
-  // The verifier refuses instructions that nothing leads to.
+  // The verifier refuses unreachable instructions.
   void emit_end(Label label, std::span<const bpf_insn> instructions) {
     if (!is_used(label)) return;
     place(label);
@@ -85,12 +85,13 @@ class Translator : private Assembler {
     return kind == BPF_ST || kind == BPF_STX || ((kind == BPF_LD || kind == BPF_LDX) && BPF_MODE(each.code) == BPF_MEM);
   }
   static uint32_t memory_word(const sock_filter& each) {
-    if (each.k >= BPF_MEMWORDS) throw std::invalid_argument("a classic BPF program without a memory of that size");
+    if (each.k >= BPF_MEMWORDS)
+      throw std::invalid_argument("a classic BPF program with a scratch memory index beyond 15");
     return each.k;
   }
   static int memory(const sock_filter& each) { return memory_at + 4 * static_cast<int>(memory_word(each)); }
 
-  // The first bytes of a packet whose outermost tag is beside it, as they are on the wire.
+  // Builds the first bytes, as on the wire, of a packet whose outermost tag is beside it.
   void emit_head() {
     emit_copy(0, head_at, tag_at);
     emit(insn::load(BPF_W, r1, context, skb(offsetof(__sk_buff, vlan_proto))));  // as on the wire
@@ -99,7 +100,7 @@ class Translator : private Assembler {
     emit(insn::big_endian(r1, 16));
     emit(insn::store(BPF_H, frame, head_at + 14, r1));
     emit_copy(12, head_at + 16, 2);
-    emit_copy(14, head_at + 18, 2);  // may not be there: zeros then, and a load of them is refused
+    emit_copy(14, head_at + 18, 2);  // may be missing: then zeros, and loading them is refused
   }
   void emit_copy(int32_t from, int to, int32_t size) {
     emit(insn::alu(BPF_MOV, r1, context));
@@ -125,11 +126,11 @@ class Translator : private Assembler {
       emit_one(program_[at_]);
     }
   }
-  // Where the program goes on `distance` instructions behind the next one.
+  // The label of the instruction `distance` behind the next one.
   [[nodiscard]] Label target(int64_t distance) const {
     const int64_t to = static_cast<int64_t>(at_) + 1 + distance;
     if (to < 0 || to >= static_cast<int64_t>(program_.size()))
-      throw std::invalid_argument("a classic BPF program that leaves itself");
+      throw std::invalid_argument("a classic BPF program that jumps out of itself");
     return places_[static_cast<size_t>(to)];
   }
 
@@ -178,7 +179,7 @@ class Translator : private Assembler {
         emit(insn::alu(BPF_MOV, a, r0));
         break;
       default:
-        throw std::invalid_argument("a classic BPF program with a load of no kind");
+        throw std::invalid_argument("a classic BPF program with an unknown kind of load");
     }
   }
 
@@ -200,7 +201,7 @@ class Translator : private Assembler {
         emit(insn::alu(BPF_MOV, x, r0));
         break;
       default:
-        throw std::invalid_argument("a classic BPF program with a load of no kind");
+        throw std::invalid_argument("a classic BPF program with an unknown kind of load");
     }
   }
 
@@ -213,11 +214,12 @@ class Translator : private Assembler {
       case BPF_W:
         return 4;
       default:
-        throw std::invalid_argument("a classic BPF program with a load of no size");
+        throw std::invalid_argument("a classic BPF program with an unknown size of load");
     }
   }
 
-  // Puts what is at k, or at X + k, into R0. Where k is all, the verifier knows the way and drops the others.
+  // Loads what is at k, or at X + k, into R0. If the offset is only k, the verifier knows the branch and drops the
+  // others.
   void emit_packet_load(unsigned size, uint32_t k, bool indexed) {
     const int bytes = bytes_of(size);
     const Label slow = new_label();
@@ -280,7 +282,7 @@ class Translator : private Assembler {
 
   void emit_alu(const sock_filter& each) {
     const unsigned op = BPF_OP(each.code);
-    if (op > BPF_XOR) throw std::invalid_argument("a classic BPF program with an operation of no kind");
+    if (op > BPF_XOR) throw std::invalid_argument("a classic BPF program with an unknown operation");
     emit_operand(each);
     const Label done = new_label();
     if (op == BPF_DIV || op == BPF_MOD) jump_imm(BPF_JEQ, r1, 0, no_match_);  // as libpcap's interpreter does
@@ -297,7 +299,7 @@ class Translator : private Assembler {
 
   void emit_jump(const sock_filter& each) {
     const unsigned op = BPF_OP(each.code);
-    if (op > BPF_JSET) throw std::invalid_argument("a classic BPF program with a jump of no kind");
+    if (op > BPF_JSET) throw std::invalid_argument("a classic BPF program with an unknown jump");
     if (op == BPF_JA) {
       const auto distance = static_cast<int32_t>(each.k);
       if (distance < 0) emit_lap();
@@ -335,11 +337,11 @@ class Translator : private Assembler {
 constexpr auto metadata_at = static_cast<uint32_t>(SKF_AD_OFF);
 constexpr auto first_special = static_cast<uint32_t>(SKF_LL_OFF);  // the lowest of the three ranges (linux/filter.h)
 
-// What the kernel has at an offset that is of no packet.
+// What the kernel has at an offset outside of the packet.
 std::string name_of_special(uint32_t offset) {
   switch (offset - metadata_at) {
     case SKF_AD_PROTOCOL:
-      return "the packet's protocol (SKF_AD_PROTOCOL); 'ether proto' is in the packet";
+      return "the packet's protocol (SKF_AD_PROTOCOL); 'ether proto' reads it from the packet";
     case SKF_AD_PKTTYPE:
       return "the packet's direction, as 'inbound' and 'outbound' do; a hook sees what its own end sends, all of it "
              "outbound: choose the sides instead";
@@ -349,7 +351,7 @@ std::string name_of_special(uint32_t offset) {
     case SKF_AD_VLAN_TAG:
     case SKF_AD_VLAN_TAG_PRESENT:
     case SKF_AD_VLAN_TPID:
-      return "a VLAN tag beside the packet (SKF_AD_VLAN_TAG); 'vlan' finds it where it is on the wire";
+      return "a VLAN tag beside the packet (SKF_AD_VLAN_TAG); 'vlan' matches it as it is on the wire";
     default:
       break;
   }
@@ -376,7 +378,7 @@ void check_loads(std::span<const sock_filter> program) {
 std::vector<bpf_insn> translate(std::span<const sock_filter> program, std::span<const bpf_insn> match,
                                 std::span<const bpf_insn> no_match) {
   if (program.empty() || BPF_CLASS(program.back().code) != BPF_RET)
-    throw std::invalid_argument("a classic BPF program without an end");
+    throw std::invalid_argument("a classic BPF program without a return at its end");
   check_loads(program);
   return Translator(program).run(match, no_match);
 }

@@ -25,7 +25,7 @@ namespace netkit_bpf {
 namespace {
 
 constexpr size_t log_size = 1 << 16;
-constexpr uint32_t log_of_errors = 4;  // BPF_LOG_STATS, kernel/bpf: what went wrong, without the way there
+constexpr uint32_t log_of_errors = 4;  // BPF_LOG_STATS, kernel/bpf: only the error, without the steps before it
 
 std::string advice(int error) { return std::string(needs_bpf(error)) + shortage_advice(error); }
 
@@ -71,8 +71,8 @@ std::vector<bpf_insn> count_and_pass_by(int counter, const FilterProgram::Observ
   return code.link();
 }
 
-// A program can be called by a tail call only from one of its own attach type (Linux 6.18), and nobody tells which one
-// it was loaded with: zero, or that of a hook.
+// A tail call works only between programs of the same attach type (Linux 6.18), and the kernel does not report the type
+// that a program was loaded with: zero, or that of a hook.
 std::array<uint32_t, 5> attach_types() {
   return {0, hook::attach_type(Hook::Kind::netkit_primary), hook::attach_type(Hook::Kind::netkit_peer),
           hook::attach_type(Hook::Kind::tcx_ingress), hook::attach_type(Hook::Kind::tcx_egress)};
@@ -96,29 +96,35 @@ bool is_too_long(int error, std::string_view log) {
 
 Program load(std::span<const bpf_insn> code, Side side) {
   const std::string name = std::string("filter_") + name_of(side);
+  int error = 0;
+  uint32_t tried = 0;
   for (const uint32_t attach_type : attach_types()) {
     Fd program = try_load(name, code, attach_type, {});
     if (program) return {std::move(program), name};
-    if (errno != EINVAL) break;
+    error = errno;
+    if (error == EPERM || is_shortage(error)) throw Error(error, "load program '" + name + "'", advice(error));
+    if (error == EINVAL) continue;  // of another attach type
+    tried = attach_type;
+    break;
   }
   std::vector<char> log(log_size);
-  Fd program = try_load(name, code, 0, log);
+  Fd program = try_load(name, code, tried, log);
   if (program) return {std::move(program), name};
-  int error = errno;
-  if (error == ENOSPC) {  // before 6.4 a log that is full ends where it is full: ask for its last words alone
+  error = errno;
+  if (error == ENOSPC) {  // before 6.4 a full log loses its end: ask only for the error
     std::ranges::fill(log, '\0');
-    static_cast<void>(try_load(name, code, 0, log, log_of_errors));
+    static_cast<void>(try_load(name, code, tried, log, log_of_errors));
     error = errno;
   }
   if (is_too_long(error, log.data()))
-    throw std::invalid_argument("the filter is too long: it makes " + std::to_string(code.size()) +
-                                " instructions, and the kernel's verifier does not follow it to its end; take fewer "
-                                "terms, or several networks as one");
+    throw std::invalid_argument("the filter is too long: it compiles to " + std::to_string(code.size()) +
+                                " instructions, more than the kernel's verifier follows; use fewer "
+                                "terms, or join networks");
   if (log[0] != '\0' && error != EPERM && !is_shortage(error)) throw VerifierError(error, name, log.data());
   throw Error(error, "load program '" + name + "'", advice(error));
 }
 
-// An array of programs that holds one. That one, being the first to use it, says what attach type others must have.
+// A program array with one program. As the first in the array, it determines the attach type that others must have.
 Fd hold(int program) {
   Fd array = create_map(BPF_MAP_TYPE_PROG_ARRAY, "filter_match", sizeof(uint32_t));
   const uint32_t key = 0;

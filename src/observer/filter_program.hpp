@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A filter before an observer: a program that is attached in the place of the observer's own and runs it, by a tail
-// call, on the packets that match. The others cost no more than the filter. The verdict is the observer's either way.
+// A filter in front of an observer: a program that is attached in place of the observer's own and runs it, by a tail
+// call, on matching packets. Other packets cost only the filter. The verdict is the observer's in both cases.
 #pragma once
 
 #include <linux/filter.h>
@@ -16,8 +16,8 @@ namespace netkit_bpf {
 
 class FilterProgram {
  public:
-  // What stands behind a filter: the observer's program for one side, and where it reads its verdict, a 32-bit cell in
-  // the only value of a map.
+  // The part behind a filter: the observer's program for one side, and the place of its verdict, a 32-bit cell in the
+  // only value of a map.
   struct Observer {
     int program;
     Side side;
@@ -25,11 +25,11 @@ class FilterProgram {
     uint32_t verdict_offset;
   };
 
-  // Loads the program. Throws std::invalid_argument for what is no classic program or too long a one, VerifierError, or
-  // Error with what the kernel refused. The observer's descriptors stay the caller's and may be closed.
+  // Loads the program. Throws std::invalid_argument for an invalid or too long classic program, VerifierError, or Error
+  // with what the kernel refused. The observer's descriptors still belong to the caller and may be closed.
   FilterProgram(std::span<const sock_filter> classic, const Observer& observer);
 
-  // The program to attach. It matches nothing any more once the filter is gone.
+  // The program to attach. Once the filter is destroyed it matches nothing.
   [[nodiscard]] const Program& program() const noexcept { return program_; }
 
   // How many packets did not match.
@@ -37,7 +37,7 @@ class FilterProgram {
 
  private:
   Fd observer_;  // a program array of one
-  Fd filtered_;  // a counter a CPU
+  Fd filtered_;  // one counter per CPU
   Program program_;
 };
 

@@ -46,7 +46,7 @@ constexpr bpf_insn call(int32_t helper) { return make(BPF_JMP | BPF_CALL, 0, 0, 
 constexpr bpf_insn exit() { return make(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
 constexpr unsigned load_wide = BPF_DW;  // BPF_LD and BPF_IMM are zero
-// One instruction in two: the address of a map, or of a byte in the only value of one (BPF_PSEUDO_MAP_VALUE).
+// An instruction in two slots: the address of a map, or of a byte in the only value of a map (BPF_PSEUDO_MAP_VALUE).
 constexpr std::array<bpf_insn, 2> load_map(unsigned dst, int map) {
   return {make(load_wide, dst, BPF_PSEUDO_MAP_FD, 0, map), bpf_insn{}};
 }

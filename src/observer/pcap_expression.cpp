@@ -16,7 +16,7 @@ namespace netkit_bpf::expression {
 
 namespace {
 
-// What is used of libpcap, whose interface has been the same since 0.8: pcap.h need not be there to build.
+// The used part of libpcap, whose interface has not changed since 0.8, so that the build does not need pcap.h.
 struct pcap;
 struct bpf_program {
   unsigned int length;
@@ -26,13 +26,22 @@ constexpr int dlt_en10mb = 1;
 constexpr int longest_packet = 262144;
 constexpr unsigned int netmask_unknown = 0xffffffff;
 
+// The one that a wheel has beside the extension (tools/wheels/repair.py).
+std::string own_libpcap() {
+  static const char here = 0;
+  Dl_info info{};
+  if (::dladdr(&here, &info) == 0 || info.dli_fname == nullptr) return "libpcap-netkit-bpf.so";
+  const std::string file = info.dli_fname;
+  return file.substr(0, file.rfind('/') + 1) + "libpcap-netkit-bpf.so";
+}
+
 class Libpcap {
  public:
   Libpcap() {
-    for (const char* name :
-         {"libpcap.so.0.8", "libpcap.so.1", "libpcap.so"}) {  // Debian's name, everybody's, and -dev's
-      // It stays in memory: libraries that it uses may not survive being unloaded.
-      library_.reset(::dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE));
+    for (const std::string& name : {own_libpcap(), std::string("libpcap.so.0.8"), std::string("libpcap.so.1"),
+                                    std::string("libpcap.so")}) {  // Debian's name, everybody's, and -dev's
+      // It stays loaded: libraries that it uses may not survive unloading.
+      library_.reset(::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE));
       if (library_) break;
     }
     if (!library_)
@@ -43,6 +52,7 @@ class Libpcap {
     find("pcap_geterr", geterr);
     find("pcap_freecode", freecode);
     find("pcap_close", close);
+    find("bpf_filter", run);
   }
 
   pcap* (*open_dead)(int link_type, int snaplen) = nullptr;
@@ -50,6 +60,8 @@ class Libpcap {
   char* (*geterr)(pcap*) = nullptr;
   void (*freecode)(bpf_program*) = nullptr;
   void (*close)(pcap*) = nullptr;
+  unsigned int (*run)(const sock_filter*, const unsigned char* bytes, unsigned int length,
+                      unsigned int captured) = nullptr;
 
  private:
   struct Close {
@@ -65,7 +77,7 @@ class Libpcap {
   std::unique_ptr<void, Close> library_;
 };
 
-// Returns libpcap's complaint, empty if there is none.
+// Returns libpcap's error text; empty if there is none.
 std::string try_compile(const Libpcap& libpcap, const std::string& text, std::vector<sock_filter>& program) {
   const std::unique_ptr<pcap, void (*)(pcap*)> handle(libpcap.open_dead(dlt_en10mb, longest_packet), libpcap.close);
   if (!handle) throw Error(ENOMEM, "open libpcap");
@@ -94,9 +106,9 @@ size_t token_end(std::string_view text, size_t at) {
   return end;
 }
 
-// libpcap says "syntax error" and not where. But its parser stops at the first token that does not fit, and its
-// scanner complains of a broken MAC address: with one put behind a part of the text, the complaint tells whether the
-// parser got that far.
+// libpcap reports "syntax error" without its place. But its parser stops at the first wrong token, and its scanner
+// reports a broken MAC address: with one appended to a part of the text, the error shows whether the parser got that
+// far.
 std::string place_of_syntax_error(const Libpcap& libpcap, const std::string& text) {
   std::vector<sock_filter> unused;
   for (size_t at = 0; at < text.size();) {
@@ -129,6 +141,19 @@ std::vector<sock_filter> compile(const std::string& text) {
   std::string message = "filter '" + text + "': " + complaint;
   if (is_syntax_error(complaint)) message += " " + place_of_syntax_error(libpcap, text);
   throw std::invalid_argument(message);
+}
+
+std::vector<uint8_t> match(const std::vector<sock_filter>& program, std::span<const Captured> frames) {
+  std::vector<uint8_t> matches;
+  matches.reserve(frames.size());
+  if (program.empty()) return std::vector<uint8_t>(frames.size());
+  const Libpcap libpcap;
+  for (const Captured& frame : frames) {
+    const unsigned int found =
+        libpcap.run(program.data(), frame.bytes.data(), frame.length, static_cast<unsigned int>(frame.bytes.size()));
+    matches.push_back(found != 0 ? 1 : 0);
+  }
+  return matches;
 }
 
 }  // namespace netkit_bpf::expression

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The bindings let go of the GIL, take it back and call what may run Python code through this file alone.
+// The bindings release and take the GIL, and call what may run Python code, only through this file.
 //
-// At the interpreter's exit CPython before 3.14 ends each other thread that asks for the GIL by pthread_exit(): see
-// take_gil(), Python/ceval_gil.h. That unwinds the thread's stack by force, and so runs the destructors of what the
-// bindings hold there: they would drop Python objects without the GIL, and one that is noexcept would abort. Here such
-// a thread sleeps until the process has ended instead, as CPython 3.14 has it (PyThread_hang_thread()).
+// At the interpreter's exit CPython before 3.14 calls pthread_exit() in every other thread that asks for the GIL: see
+// take_gil(), Python/ceval_gil.h. That unwinds the thread's stack by force, and so runs the destructors of the bindings
+// there: they would drop Python objects without the GIL, and a noexcept function would abort. Here such a thread sleeps
+// until the process has ended instead, as in CPython 3.14 (PyThread_hang_thread()).
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -15,9 +15,9 @@
 
 namespace netkit_bpf::python {
 
-// Keeps a thread that is unwound by force from being unwound any further: it stays in the destructor. A handler,
-// catch (...), would not do: libc++abi passes those by. And a function that has one is not to be inlined: in one that
-// is noexcept gcc leaves out what would run before std::terminate().
+// Stops the forced unwinding of a thread: the thread stays in the destructor. A handler, catch (...), does not work:
+// libc++abi skips those. A function with an Anchor must not be inlined: in a noexcept function gcc omits destructors
+// that would run before std::terminate().
 class Anchor {
  public:
   Anchor() = default;
@@ -45,8 +45,8 @@ template <typename Call>
 // PyEval_RestoreThread().
 void take_gil(PyThreadState* thread);
 
-// Other threads run Python code during its life. What is done meanwhile touches nothing of Python. Also a guard for
-// pybind11's call_guard.
+// Releases the GIL: other threads can run Python code during its life, and code in its scope must not touch Python.
+// Also a guard for pybind11's call_guard.
 class WithoutGil {
  public:
   WithoutGil() : thread_(PyEval_SaveThread()) {}
@@ -58,8 +58,18 @@ class WithoutGil {
   PyThreadState* const thread_;
 };
 
-// What a module has under a name, or what that has under a second one, imported when it is first needed. For the life
-// of the process; any thread may use it. No lock is held while Python imports.
+// For py::init(): a factory that runs without the GIL. A guard would be wrong there: pybind11 enters what a factory
+// returns into its table of instances while the guard holds, and two threads at once would damage it.
+template <typename Made, typename... Args>
+auto without_gil(Made (*make)(Args...)) {
+  return [make](Args... args) -> Made {
+    const WithoutGil release;
+    return make(std::forward<Args>(args)...);
+  };
+}
+
+// An attribute of a module, or an attribute of that, imported on first use and kept for the life of the process. Any
+// thread may use it. No lock is held while Python imports.
 class Imported {
  public:
   constexpr explicit Imported(const char* module, const char* name, const char* member = nullptr)

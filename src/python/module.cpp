@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_devices(module);
   bind_program(module);
   bind_addresses(module);
+  bind_netem(module);
   bind_pairs(module);
   bind_watch(module);
   bind_map(module);
@@ -20,10 +21,14 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_link(module);
   bind_filter(module);
   bind_rules(module);
+  bind_maglev(module);
   bind_event(module);
-  bind_batch(module);
   bind_stream(module);
+  bind_batch(module);
+  bind_stamped_batch(module);
   bind_records(module);
+  bind_lines(module);
   bind_pcapng(module);
   bind_clock_offset(module);
+  bind_flows(module);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the GIL does for the bindings' own state, where Python has none.
+// Guards the bindings' own state in a Python without a GIL.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -8,8 +8,8 @@
 
 namespace netkit_bpf::python {
 
-// Held for moments: no Python code runs and nothing waits meanwhile. So it may be empty where there is a GIL, which is
-// then given to no other thread. Without one a thread that waits for it holds up no garbage collection.
+// Held briefly: meanwhile no Python code runs and nothing waits. So it is empty where there is a GIL, which no other
+// thread can take meanwhile. Without a GIL, a thread that waits for it does not delay garbage collection.
 class Mutex {
  public:
   Mutex() = default;
@@ -19,7 +19,7 @@ class Mutex {
 
 #ifdef Py_GIL_DISABLED
   [[gnu::noinline]] void lock() {
-    Anchor anchor;  // a thread that waits is detached meanwhile
+    Anchor anchor;  // a waiting thread is detached
     PyMutex_Lock(&mutex_);
     anchor.weigh();
   }

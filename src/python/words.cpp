@@ -31,6 +31,7 @@ void bind_words(py::module_& module) {
   words["Direction"] = to_dict(direction_words);
   words["Mode"] = to_dict(netkit::mode_words);
   words["Policy"] = to_dict(netkit::policy_words);
+  words["Rank"] = to_dict(rank_words);
   words["Scrub"] = to_dict(netkit::scrub_words);
   words["Side"] = to_dict(side_words);
   words["Verdict"] = to_dict(verdict_words);

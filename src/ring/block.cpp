@@ -7,13 +7,13 @@
 
 namespace netkit_bpf {
 
-// Outlives the pool while blocks are out.
+// Outlives the pool while blocks are in use.
 struct BlockPool::Free {
   std::mutex mutex;
-  std::vector<Mapping> memory;  // the last one used is the first one reused: it is in the cache
+  std::vector<Mapping> memory;  // last in, first out: the last one used is still in the cache
 
   void take_back(Block& block) {
-    if (block.memory.size() != block_size) return;  // one of its kind: unmapped
+    if (block.memory.size() != block_size) return;  // an unusual size: unmapped
     try {
       const std::lock_guard lock(mutex);
       memory.push_back(std::move(block.memory));
@@ -23,11 +23,10 @@ struct BlockPool::Free {
   }
 };
 
-BlockPool::BlockPool(size_t sources) : sources_(sources), free_(std::make_shared<Free>()) {}
+BlockPool::BlockPool() : free_(std::make_shared<Free>()) {}
 
 std::shared_ptr<Block> BlockPool::get(size_t size) {
   auto block = std::make_unique<Block>();
-  block->counts.resize(sources_);
   if (size <= block_size) {
     const std::lock_guard lock(free_->mutex);
     if (!free_->memory.empty()) {

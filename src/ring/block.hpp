@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Blocks of records, and the pool that their memory goes back to: fresh pages cost more than the copy.
+// Blocks of records, and the pool that reuses their memory: fresh pages cost more than the copy.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +18,9 @@ struct Block {
   Mapping memory;
   size_t used = 0;               // bytes
   size_t records = 0;            // discarded ones not counted
-  size_t stride = 0;             // from each record to the next; 0 if they differ or some are discarded ones
+  size_t stride = 0;             // from each record to the next; 0 if that varies or some are discarded
   int64_t clock_offset_ns = 0;   // CLOCK_REALTIME minus CLOCK_MONOTONIC when it was read
-  std::vector<uint64_t> counts;  // records by source
+  std::vector<uint64_t> counts;  // records by group and source; as many as were needed
 
   [[nodiscard]] std::span<std::byte> run() const noexcept { return {memory.start(), used}; }
   [[nodiscard]] size_t room() const noexcept { return memory.size() - used; }
@@ -29,22 +29,20 @@ struct Block {
 // Any thread may use it. A block may outlive it.
 class BlockPool {
  public:
-  // `sources` is how many counts a block has.
-  explicit BlockPool(size_t sources);
+  BlockPool();
 
   // An empty block of at least `size` bytes.
   std::shared_ptr<Block> get(size_t size);
   // Gives the memory of unused blocks back to the system.
   void trim();
 
-  // What blocks hold unless a single record needs more: half of a common second-level cache, so that
-  // what was copied in is read out of it.
+  // The size of blocks, unless a single record needs more: half of a common second-level cache, so that records are
+  // still in the cache when they are read.
   static constexpr size_t block_size = 512 << 10;
 
  private:
   struct Free;
 
-  const size_t sources_;
   const std::shared_ptr<Free> free_;
 };
 

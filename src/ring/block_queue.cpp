@@ -17,19 +17,14 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto longest_wait = 50ms;
-// A record that is a moment too young to be drained in order is waited for: one look more is enough, or a few.
+// Looks to wait for a record that is a moment too young to be drained in order; one or a few are enough.
 constexpr int most_looks = 100;
 
 }  // namespace
 
 BlockQueue::BlockQueue(std::vector<Ring> rings, size_t queue_size, size_t turn, const SourceField& field, bool ordered,
-                       std::function<void()> check)
-    : queue_size_(queue_size),
-      turn_(turn),
-      field_(field),
-      check_(std::move(check)),
-      pool_(field.sources),
-      rings_(std::move(rings)) {
+                       std::function<bool()> check)
+    : queue_size_(queue_size), turn_(turn), field_(field), check_(std::move(check)), rings_(std::move(rings)) {
   if (ordered) merge_.emplace(rings_, clock_offset_);
 }
 
@@ -41,6 +36,7 @@ size_t BlockQueue::drain() {
   } catch (...) {
     tell(std::current_exception(), trouble_);
   }
+  if (progress_ != before) wants_check_ = true;
   return progress_ - before;
 }
 
@@ -65,7 +61,7 @@ void BlockQueue::drain_rings() {
   }
 }
 
-// The first one is told.
+// Keeps the first error.
 void BlockQueue::tell(const std::exception_ptr& error, std::exception_ptr& where) {
   const std::lock_guard lock(mutex_);
   if (!where) where = error;
@@ -107,13 +103,13 @@ bool BlockQueue::move(Source& source, size_t most) {
   return true;
 }
 
-// The last block of the queue again if it has room, else an empty one. In a list, so that what is drained into it finds
-// its place in the queue whether there is memory left or not.
+// The last block of the queue if it has room, else an empty one. It is in a list, so that it can be put back into the
+// queue without allocating memory.
 BlockQueue::Blocks BlockQueue::block_for(size_t size) {
   const int64_t offset = clock_offset_.now();
   Blocks one;
   {
-    // A reader waits for the only block of a queue: that one stays.
+    // A reader waits for the only block of a queue, so that one stays.
     const std::lock_guard lock(mutex_);
     if (queue_.size() > 1 && queue_.back()->room() >= size && queue_.back()->clock_offset_ns == offset) {
       one.splice(one.end(), queue_, std::prev(queue_.end()));
@@ -160,15 +156,23 @@ bool BlockQueue::is_crowded() {
 void BlockQueue::check() {
   pool_.trim();
   const std::lock_guard checking(checking_);
+  wants_check_ = false;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ || failure_) return;
   }
   try {
-    check_();
+    if (check_()) wants_check_ = true;
   } catch (...) {
     tell(std::current_exception(), failure_);
   }
+  const std::lock_guard lock(mutex_);
+  if (queued_ >= queue_size_) wants_check_ = true;  // what is lost then wakes nobody
+}
+
+void BlockQueue::set_groups(size_t groups) {
+  const std::lock_guard draining(draining_);
+  field_.groups = groups;
 }
 
 std::shared_ptr<Block> BlockQueue::pop() {
@@ -181,7 +185,8 @@ std::shared_ptr<Block> BlockQueue::pop() {
       const bool was_full = queued_ >= queue_size_;
       queued_ -= block->used;
       lock.unlock();
-      if (was_full && kick_) kick_();
+      const bool is_settled = !wants_check_.exchange(true);  // the block's memory is to be freed some time after this
+      if ((was_full || is_settled) && kick_) kick_();
       return block;
     }
     if (trouble_) {
@@ -242,7 +247,7 @@ int BlockQueue::ready_fd() {
 
 namespace {
 
-// What waits in a ring, as far as it can be told: reading tells what is wrong.
+// What waits in a ring, as far as is known: errors are left to reading.
 std::span<const std::byte> waiting_in(const Ring& ring) {
   try {
     return ring.waiting(ring.size()).run;
@@ -257,10 +262,11 @@ BlockQueue::Fill BlockQueue::fill() {
   const std::lock_guard draining(draining_);
   const std::lock_guard lock(mutex_);
   Fill fill;
-  fill.pending.resize(field_.sources);
+  fill.pending.resize(field_.all());
   fill.queue = queued_;
   for (const auto& block : queue_)
-    for (size_t i = 0; i < fill.pending.size(); ++i) fill.pending[i] += block->counts[i];
+    for (size_t i = 0; i < std::min(fill.pending.size(), block->counts.size()); ++i)
+      fill.pending[i] += block->counts[i];
   for (const Ring& ring : rings_) {
     fill.ring += ring.fill();
     static_cast<void>(field_.count(waiting_in(ring), fill.pending));

@@ -21,8 +21,8 @@ struct Claims {
 
 namespace {
 
-// This process's. Never freed: a claim may outlive everything. Those of a parent are left as they are, for their mutex
-// may be held by a thread that a forked child does not have.
+// The claims of this process. Never freed, because a claim may outlive everything. A forked child leaves those of its
+// parent alone, because their mutex may be held by a thread that the child does not have.
 Claims& own_claims() {
   static std::atomic<Claims*> current = nullptr;
   Claims* found = current.load();
@@ -38,7 +38,7 @@ Claims& own_claims() {
 RingClaim::RingClaim(uint32_t id, const std::string& name) : claims_(&own_claims()), id_(id) {
   const std::lock_guard lock(claims_->mutex);
   if (!claims_->ids.insert(id).second)
-    throw std::invalid_argument("map '" + name + "' is read already: a ring buffer has one consumer");
+    throw std::invalid_argument("map '" + name + "' already has a reader: a ring buffer has one consumer");
 }
 
 RingClaim::RingClaim(RingClaim&& other) noexcept : claims_(std::exchange(other.claims_, nullptr)), id_(other.id_) {}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A ring buffer has one consumer: the second one of a process is refused. Nobody tells of those in other processes.
+// A ring buffer has one consumer: a second one in the same process is refused. Consumers in other processes are
+// unknown.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +10,10 @@ namespace netkit_bpf {
 
 struct Claims;
 
-// Any thread may use it. A forked child has no claims of its parent's.
+// Any thread may use it. A forked child does not have its parent's claims.
 class RingClaim {
  public:
-  // Of the map that the kernel knows by this number. Throws std::invalid_argument if this process has one already.
+  // Claims the map with this id. Throws std::invalid_argument if this process has claimed it already.
   RingClaim(uint32_t id, const std::string& name);
   RingClaim(RingClaim&& other) noexcept;
   RingClaim& operator=(RingClaim&&) = delete;

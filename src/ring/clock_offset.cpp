@@ -20,7 +20,7 @@ int64_t read(clockid_t clock) {
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-// BPF programs read the kernel's clock; in a time namespace this process sees another one (time_namespaces(7)).
+// BPF programs read the kernel's clock; in a time namespace the clock of this process differs (time_namespaces(7)).
 int64_t read_namespace() {
   std::ifstream file("/proc/self/timens_offsets");
   std::string clock;
@@ -36,7 +36,7 @@ int64_t read_namespace() {
 ClockOffset::ClockOffset() : namespace_ns_(read_namespace()) {}
 
 int64_t ClockOffset::now() {
-  // A thread that is interrupted between two reads measures its own pause: the tightest attempt counts.
+  // A thread that is interrupted between two reads measures its own pause, so the tightest attempt counts.
   int64_t offset = 0;
   int64_t width = std::numeric_limits<int64_t>::max();
   for (int i = 0; i < attempts && width > good_enough; ++i) {

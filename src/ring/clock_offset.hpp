@@ -11,8 +11,8 @@ class ClockOffset {
  public:
   ClockOffset();
 
-  // CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds. Stays the same until the clocks have moved against
-  // each other by more than this can be measured, so that times of neighbouring blocks compare.
+  // CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds. Stays the same until the clocks have drifted by more than the
+  // accuracy of the measurement, so that times of neighbouring blocks are comparable.
   int64_t now();
   // What BPF programs read now, in nanoseconds.
   [[nodiscard]] int64_t monotonic() const;

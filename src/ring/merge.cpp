@@ -12,7 +12,7 @@ namespace {
 // The processor may look at the rings a moment before it reads the clock, whatever the program says.
 constexpr uint64_t uncertainty_ns = 1000;
 
-// As much of a ring as one look takes in.
+// The part of a ring that one look examines.
 constexpr size_t look_limit = BlockPool::block_size;
 
 }  // namespace
@@ -20,8 +20,8 @@ constexpr size_t look_limit = BlockPool::block_size;
 Merge::Merge(std::vector<Ring>& rings, const ClockOffset& clock)
     : rings_(rings), clock_(clock), lanes_(rings.size()), newest_(rings.size()), drained_(rings.size()) {}
 
-// What has no time is as old as what came before it. Times that go back within a ring, which can be where a CPU shares
-// one, are taken for the same.
+// A record without a time is as old as the one before it. Times that go back within a ring, which can happen where CPUs
+// share one, count as equal.
 uint64_t Merge::time_of(const Record& record, size_t ring) const {
   uint64_t time = 0;
   if (record.data().size() >= sizeof(time)) std::memcpy(&time, record.data().data(), sizeof(time));
@@ -42,7 +42,7 @@ bool Merge::look() {
     const auto [run, last] = rings_[i].waiting(look_limit);
     const Records records(run);
     const Records::Iterator next = records.begin();
-    // Behind these are others, not committed or not looked at, but none that is earlier.
+    // More records follow, not committed or not examined, but none is earlier.
     if (run.size() < fill) {
       const Records::Iterator youngest = Records(run.last(last)).begin();
       bound_ = std::min(bound_, youngest == Records::end() ? newest_[i] : time_of(*youngest, i));

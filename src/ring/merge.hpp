@@ -2,8 +2,8 @@
 // The records of several rings as one sequence, in the order of their times.
 //
 // Each CPU fills a ring of its own. Its records begin with their time (uint64_t, nanoseconds of the kernel's
-// CLOCK_MONOTONIC), which it reads once the record has its place in the ring, and before the next one has. So whoever
-// takes the time first, and then looks how far the rings are filled, has seen all records that are as old as that.
+// CLOCK_MONOTONIC), which it reads after the record has its place in the ring, and before the next one has. So a reader
+// that first takes the time, and then looks how far the rings are filled, has seen all records up to that time.
 #pragma once
 
 #include <cstddef>
@@ -17,25 +17,25 @@
 
 namespace netkit_bpf {
 
-// One thread at a time. Nothing is copied but into the blocks: what is not in order yet stays in the rings.
+// One thread at a time. Records are copied only into the blocks; those that cannot be ordered yet stay in the rings.
 class Merge {
  public:
   // Both outlive it.
   Merge(std::vector<Ring>& rings, const ClockOffset& clock);
 
-  // Looks what is there. What is older than any record that may still come can be drained until the next look.
-  // False if the next record could be, too, in a microsecond.
+  // Examines the rings. Until the next look, records older than any that may still come can be drained. False if the
+  // next record, too, will be old enough in a microsecond.
   bool look();
   // The bytes that the next record takes in a block; 0 if there is none.
   [[nodiscard]] size_t next_size() const;
-  // As Ring::drain(), of all rings. Discarded records take no room.
+  // Like Ring::drain(), for all rings. Discarded records are not copied.
   size_t drain(Block& block, size_t limit, const SourceField& field);
 
  private:
   // A ring's records that were there at the last look.
   struct Lane {
     Records::Iterator next;
-    const std::byte* freed = nullptr;  // up to where they are drained
+    const std::byte* freed = nullptr;  // end of the drained ones
     const std::byte* end = nullptr;
   };
   struct Next {
@@ -48,7 +48,7 @@ class Merge {
 
   std::vector<Ring>& rings_;
   const ClockOffset& clock_;
-  uint64_t bound_ = 0;      // what is not later is complete
+  uint64_t bound_ = 0;      // records up to this time are complete
   std::vector<Next> next_;  // a heap: the earliest is the first; a ring without records has none
   // By ring.
   std::vector<Lane> lanes_;

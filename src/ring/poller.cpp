@@ -21,14 +21,14 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-// A check takes some tenths of a millisecond. It is due after the first time and waits then for a moment in which
-// there is nothing else to do, but not for longer than until the second.
+// A check takes some tenths of a millisecond. After the first time it runs as soon as there is nothing else to do;
+// after the second it runs in any case.
 constexpr std::chrono::nanoseconds check_due = 150ms;
 constexpr std::chrono::nanoseconds check_overdue = 200ms;
-// So many records, each less than a nap after the one before, are load.
+// This many records, each less than a nap after the one before, count as load.
 constexpr size_t records_that_are_load = 4;
-// This long they gather then. A nap and the two changes of thread behind it take some 20 us of CPU: at 100,000 records
-// a second 200 us cost twice what 400 us do, and longer naps gain little more.
+// Under load they gather for this long. A nap and the two changes of thread behind it take some 20 us of CPU: at
+// 100,000 records a second 200 us cost twice what 400 us do, and longer naps gain little more.
 constexpr std::chrono::nanoseconds longest_nap = 400us;
 // A nap must not cost records. This is above what a producer fills a ring with: 10 million records of 96 bytes a
 // second.
@@ -58,9 +58,11 @@ void Poller::add(const std::shared_ptr<BlockQueue>& queue) {
   queues->push_back(queue);
   const std::vector<Ring>& rings = queue->rings();
   size_t added = 0;
+  const int check = queue->check_fd();
   try {
     // Edges: a ring whose queue is full stays readable, and must not wake the poller over and over.
     for (; added < rings.size(); ++added) watch(epoll_, rings[added].fd(), EPOLLIN | EPOLLET);
+    if (check >= 0) watch(epoll_, check, EPOLLIN | EPOLLET);
   } catch (const Error&) {
     while (added > 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rings[--added].fd(), nullptr);
     throw;
@@ -81,9 +83,10 @@ std::shared_ptr<Poller::Queues> Poller::copy_of(const Queues& queues) noexcept {
 void Poller::remove(const std::shared_ptr<BlockQueue>& queue) noexcept {
   const std::lock_guard lock(mutex_);
   for (const Ring& ring : queue->rings()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, ring.fd(), nullptr);
+  if (queue->check_fd() >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, queue->check_fd(), nullptr);
   kick();
   auto queues = copy_of(*queues_);
-  if (!queues) return;  // it stays, and as it is stopped there is nothing to do for it
+  if (!queues) return;  // it stays, which does no harm, because it is stopped
   std::erase(*queues, queue);
   queues_ = std::move(queues);
 }
@@ -110,7 +113,7 @@ void Poller::turn(std::chrono::nanoseconds timeout) {
     drained = drain();
   }
   recent_ += drained;
-  turning_.reset();  // a queue that is removed meanwhile is not kept
+  turning_.reset();  // so that a queue that is removed meanwhile is freed
 }
 
 size_t Poller::drain() {
@@ -143,21 +146,34 @@ void Poller::nap(std::chrono::nanoseconds timeout) {
   ::nanosleep(&time, nullptr);  // a signal ends it
 }
 
+bool Poller::wants_check() const {
+  return std::any_of(turning_->begin(), turning_->end(), [](const auto& queue) { return queue->wants_check(); });
+}
+
+bool Poller::is_check(int fd) const {
+  return std::any_of(turning_->begin(), turning_->end(), [fd](const auto& queue) { return queue->check_fd() == fd; });
+}
+
+// While nothing happens, nothing wakes it.
 void Poller::sleep(std::chrono::nanoseconds timeout) {
-  const std::chrono::nanoseconds until_check = last_check_ + check_due - Clock::now();
-  const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(std::min(timeout, until_check)).count();
+  if (wants_check()) timeout = std::min<std::chrono::nanoseconds>(timeout, last_check_ + check_due - Clock::now());
+  const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(timeout).count();
   std::array<epoll_event, 16> events{};
   const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                  static_cast<int>(std::max<int64_t>(milliseconds, 0)));
-  if (ready == 0 && Clock::now() - last_check_ >= check_due) check();
+  bool must_check = ready == 0 && wants_check() && Clock::now() - last_check_ >= check_due;
   for (int i = 0; i < ready; ++i) {
-    if (events.at(static_cast<size_t>(i)).data.fd == kick_.get()) {
+    const int fd = events.at(static_cast<size_t>(i)).data.fd;
+    if (fd == kick_.get()) {
       eventfd_t count = 0;
       eventfd_read(kick_.get(), &count);
+    } else if (is_check(fd)) {
+      must_check = true;
     } else {
       wakeups_.fetch_add(1, std::memory_order_relaxed);
     }
   }
+  if (must_check) check();
 }
 
 }  // namespace netkit_bpf

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Empties the rings of several queues in turn: asleep while they are idle, napping under load.
 //
-// A record that wakes its reader costs the packet's path microseconds. So the ring wakes only a reader that
-// found nothing for a while; one that was kept busy looks again by itself after a nap (as NAPI does).
+// A record that wakes its reader costs the packet's path microseconds. So the ring wakes the reader only if that has
+// found nothing for a while; a busy reader polls again after a nap (like NAPI).
 #pragma once
 
 #include <atomic>
@@ -24,13 +24,13 @@ class Poller {
   Poller();
 
   void add(const std::shared_ptr<BlockQueue>& queue);
-  // Of one that is stopped, or was not added.
+  // Removes a queue that is stopped, or was not added.
   void remove(const std::shared_ptr<BlockQueue>& queue) noexcept;
 
-  // Waits until there are records, moves them into their queues and returns. Returns without any after `timeout`,
-  // after a kick, on a signal, and at times for no reason.
+  // Waits until there are records, moves them into their queues and returns. Returns without records after `timeout`,
+  // after a kick, on a signal, and sometimes for no reason.
   void turn(std::chrono::nanoseconds timeout);
-  // Ends the turn under way, or the next one.
+  // Ends the current turn, or the next one.
   void kick();
 
   // How often it napped, and how often a ring woke it.
@@ -44,6 +44,8 @@ class Poller {
   size_t drain();
   void nap(std::chrono::nanoseconds timeout);
   void sleep(std::chrono::nanoseconds timeout);
+  [[nodiscard]] bool wants_check() const;
+  [[nodiscard]] bool is_check(int fd) const;
   void check();
 
   Fd epoll_;

@@ -28,7 +28,7 @@ class ReaderThread {
   Poller poller_;
   std::atomic<bool> stopping_ = false;
   const pid_t owner_;
-  std::unique_ptr<std::thread> thread_;  // last: what it uses is made before it
+  std::unique_ptr<std::thread> thread_;  // last, so that what it uses is made before it
 };
 
 }  // namespace netkit_bpf

@@ -29,9 +29,9 @@ struct Record {
   [[nodiscard]] const std::byte* end() const { return start + stride(); }
 };
 
-// The records of a run, which is the bytes of whole records one behind the other. Discarded ones are passed over. Each
-// header is read once, and one that points behind the end of the run ends the walk: of a ring that another program
-// reads too, the kernel may overwrite what was looked at.
+// The records of a run; a run is whole records one behind the other. Discarded ones are skipped. Each header is read
+// only once, and one that points beyond the end of the run ends the walk: if another program reads the ring too, the
+// kernel may overwrite what was examined.
 class Records {
  public:
   class Iterator {
@@ -51,7 +51,7 @@ class Records {
     }
     void operator++(int) { ++*this; }
     bool operator==(std::default_sentinel_t) const { return record_.start == end_; }
-    // At the end: where a record begins that goes beyond it; null if none does.
+    // After the walk: the start of a record that extends beyond the end; null if there is none.
     [[nodiscard]] const std::byte* cut() const { return cut_; }
 
    private:

@@ -18,9 +18,9 @@ namespace netkit_bpf {
 
 namespace {
 
-// Headers are walked, then the records copied, in stretches so short that memcpy() does not turn to "rep movs", which
-// starts slowly. The walk fetches ahead, so that the copy does not keep memory waiting: the two take hardly longer than
-// touching each line of the ring once.
+// Headers are walked, then the records copied, in stretches so short that memcpy() does not use "rep movs", which
+// starts slowly. The walk prefetches for the copy: both together take hardly longer than touching each line of the ring
+// once.
 constexpr size_t stretch = 2 << 10;
 constexpr size_t ahead = 8 << 10;
 
@@ -40,12 +40,12 @@ bpf_map_info info_of(int fd) {
   uint32_t size = sizeof(info);
   if (bpf_map_get_info_by_fd(fd, &info, &size) != 0) throw Error(errno, "ask what a ring buffer is");
   const std::string name(&info.name[0]);
-  if (info.type != BPF_MAP_TYPE_RINGBUF) throw std::invalid_argument("map '" + name + "' is no ring buffer");
-  // The kernel would overwrite the oldest records while they are copied, and says only where they begin.
+  if (info.type != BPF_MAP_TYPE_RINGBUF) throw std::invalid_argument("map '" + name + "' is not a ring buffer");
+  // The kernel would overwrite the oldest records while they are copied, and only reports where they begin.
   if ((info.map_flags & overwrite_flag) != 0)
     throw std::invalid_argument(
         "map '" + name +
-        "' has the flag BPF_F_RB_OVERWRITE: what the kernel overwrites cannot be read meanwhile; "
+        "' has the flag BPF_F_RB_OVERWRITE: the kernel may overwrite records while they are read; "
         "leave the flag out");
   return info;
 }
@@ -54,18 +54,18 @@ size_t page_size() { return static_cast<size_t>(::getpagesize()); }
 
 // Committed records that follow each other and have one header.
 struct Alike {
-  size_t length = 0;  // bytes; more than there are if the header is none
+  size_t length = 0;  // bytes; more than there are if the header is invalid
   uint32_t header = 0;
 };
 
-// Those that begin at `start`, where `there` bytes wait: at most `limit` bytes, but one record at least if it is
+// Finds those that begin at `start`, where `there` bytes wait: at most `limit` bytes, but at least one record if it is
 // committed.
 Alike find_alike(const std::byte* start, size_t there, size_t limit) {
   if (there == 0) return {};
   const uint32_t header = load_header(start);
   if ((header & Record::busy_bit) != 0) return {};
   const size_t stride = Record::stride(header);
-  // Where the next header is depends on no load: the processor runs ahead.
+  // The place of the next header does not depend on a load, so the processor can run ahead.
   size_t length = stride;
   const size_t end = std::min(there, limit);
   while (length + stride <= end && load_header(start + length) == header) {
@@ -77,22 +77,27 @@ Alike find_alike(const std::byte* start, size_t there, size_t limit) {
 
 }  // namespace
 
-size_t SourceField::count(std::span<const std::byte> run, std::span<uint64_t> counts) const {
+size_t SourceField::count(std::span<const std::byte> run, std::vector<uint64_t>& counts) const {
   size_t records = 0;
   for (const Record& record : Records(run))
     records += count_alike({record.start, record.stride()}, record.header, counts);
   return records;
 }
 
-size_t SourceField::count_alike(std::span<const std::byte> run, uint32_t header, std::span<uint64_t> counts) const {
+size_t SourceField::count_alike(std::span<const std::byte> run, uint32_t header, std::vector<uint64_t>& counts) const {
   const size_t stride = Record::stride(header);
   const size_t records = run.size() / stride;
+  if (counts.size() < all()) counts.resize(all());
+  if (groups > 1 && std::max(offset, group_offset + 1) < Record::length(header)) {
+    count_groups(run, stride, counts);
+    return records;
+  }
   if (sources == 1 || offset >= Record::length(header)) {
     counts[0] += records;
     return records;
   }
   const std::byte* source = run.data() + Record::header_size + offset;
-  if (sources == 2) {  // a sum waits for no store
+  if (sources == 2) {  // a sum does not wait for a store
     uint64_t second = 0;
     for (size_t i = 0; i < records; ++i) second += source[i * stride] != std::byte{0} ? 1 : 0;
     counts[0] += records - second;
@@ -101,6 +106,15 @@ size_t SourceField::count_alike(std::span<const std::byte> run, uint32_t header,
   }
   for (size_t i = 0; i < records; ++i) ++counts[std::min(static_cast<size_t>(source[i * stride]), sources - 1)];
   return records;
+}
+
+void SourceField::count_groups(std::span<const std::byte> run, size_t stride, std::vector<uint64_t>& counts) const {
+  for (const std::byte* record = run.data() + Record::header_size; record < run.data() + run.size(); record += stride) {
+    uint16_t group = 0;
+    std::memcpy(&group, record + group_offset, sizeof(group));
+    const size_t source = std::min(static_cast<size_t>(record[offset]), sources - 1);
+    ++counts[std::min<size_t>(group, groups - 1) * sources + source];
+  }
 }
 
 Ring::Ring(int fd) : Ring(fd, info_of(fd)) {}
@@ -120,7 +134,7 @@ Ring::Ring(int fd, const bpf_map_info& info)
   check();
 }
 
-// How far the kernel has come, as far as that can be.
+// The bytes that the kernel has filled, limited to the size of the ring.
 size_t Ring::fill() const { return std::min(load_position(producer_position_) - position_, size_); }
 
 void Ring::check() const {
@@ -135,7 +149,7 @@ void Ring::refuse() const {
 size_t Ring::next_size() const {
   const size_t there = fill();
   const size_t length = find_alike(at(position_), there, 0).length;
-  return length <= there ? length : Record::header_size;  // drain() tells what is wrong
+  return length <= there ? length : Record::header_size;  // drain() throws the error
 }
 
 size_t Ring::drain(Block& block, size_t limit, const SourceField& field) {
@@ -171,21 +185,21 @@ void Ring::skip(size_t length, size_t last) {
   publish(position_ - last);
 }
 
-// Tells the kernel what was read.
+// Tells the kernel up to where records were read.
 void Ring::publish(unsigned long position) {
   std::atomic_ref(*consumer_position_).store(position, std::memory_order_release);
 }
 
 void Ring::release() {
   publish(position_);
-  // The kernel wakes nobody for a record it commits while it sees an old position: whoever looks once
-  // more before sleeping must not look before the position is out.
+  // The kernel sends no wake-up for a record that it commits while it sees an old position: a reader that looks once
+  // more before it sleeps must not look before the position is published.
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 void Ring::leave() {
   if (std::exchange(left_, true)) return;
-  release();  // else the next reader would have the last record once more
+  release();  // otherwise the next reader would get the last record again
   claim_.release();
 }
 

@@ -17,9 +17,10 @@ namespace netkit_bpf {
 
 namespace {
 
+constexpr size_t counters = sizeof(nk_counts) / sizeof(uint64_t);
+
 nk_counts read_counts(int map, uint32_t source) {
-  static_assert(sizeof(nk_counts) == 2 * sizeof(uint64_t));
-  const auto [seen, lost] = sum_counters<2>(map, source);
+  const auto [seen, lost] = sum_counters<counters>(map, source);
   return {seen, lost};
 }
 
@@ -32,7 +33,7 @@ std::vector<Ring> open_rings(const StreamOptions& options) {
   return rings;
 }
 
-// How long the first `most` records of a run are, and how many they are.
+// The length in bytes of the first `most` records of a run, and their number.
 std::pair<size_t, size_t> measure(std::span<const std::byte> run, size_t most) {
   size_t records = 0;
   for (const Record& record : Records(run))
@@ -40,22 +41,29 @@ std::pair<size_t, size_t> measure(std::span<const std::byte> run, size_t most) {
   return {run.size(), records};
 }
 
+// The map, once it was checked.
+int counts_of(const StreamOptions& options) {
+  if (options.counts_map >= 0) check_counters(options.counts_map, options.field.sources, counters);
+  return options.counts_map;
+}
+
 }  // namespace
 
 Stream::Stream(const StreamOptions& options)
     : field_(options.field),
-      counts_map_(options.counts_map),
+      sources_(options.field.sources),
+      counts_map_(counts_of(options)),
       reader_(options.reader),
       inline_(options.reader ? nullptr : std::make_unique<Poller>()),
       poller_(options.reader ? options.reader->poller() : *inline_),
       check_(options.check),
-      // Who reads by itself comes back for the next block when it is done with one; a thread has nothing else to do,
-      // but must not be kept at one ring by a producer that is faster than the copy.
+      // Without a thread, the reader comes back for the next block when it is done with one. A thread has nothing else
+      // to do, but a producer that is faster than the copy must not keep it at one ring.
       queue_(std::make_shared<BlockQueue>(
           open_rings(options), options.queue_size,
           options.reader ? largest_turn / std::max<size_t>(options.rings.size(), 1) : BlockPool::block_size,
-          options.field, options.ordered, [this] { check(); })),
-      popped_(options.field.sources) {
+          options.field, options.ordered, [this] { return check(); })) {
+  queue_->check_when_readable(options.check_fd);
   queue_->on_room([this] { poller_.kick(); });
   poller_.add(queue_);
 }
@@ -64,7 +72,7 @@ Stream::~Stream() { close(); }
 
 bool Stream::next_block() {
   at_ = end_ = nullptr;
-  block_.reset();  // before the next one, so that its memory is used again while it is in the cache
+  block_.reset();  // before the next one, so that its memory is reused while it is in the cache
   if (!returned_.empty()) {
     Rest rest = std::move(returned_.back());
     returned_.pop_back();
@@ -77,7 +85,8 @@ bool Stream::next_block() {
   if (!block_) return false;
   at_ = block_->run().data();
   end_ = at_ + block_->used;
-  for (size_t i = 0; i < popped_.size(); ++i) popped_[i] += block_->counts[i];
+  if (popped_.size() < block_->counts.size()) popped_.resize(block_->counts.size());
+  for (size_t i = 0; i < block_->counts.size(); ++i) popped_[i] += block_->counts[i];
   return true;
 }
 
@@ -121,16 +130,46 @@ void Stream::wait(std::chrono::nanoseconds timeout) {
 
 bool Stream::ended() { return queue_->stopped(); }
 
-void Stream::check() {
-  for (uint32_t i = 0; i < field_.sources && counts_map_ >= 0 && !has_lost_; ++i)
-    has_lost_ = read_counts(counts_map_, i).lost > 0;
-  check_();
+bool Stream::check() {
+  if (!has_lost_ && look_for_loss()) has_lost_ = true;
+  return check_();
+}
+
+bool Stream::look_for_loss() {
+  for (uint32_t i = 0; i < sources_ && counts_map_ >= 0; ++i)
+    if (read_counts(counts_map_, i).lost > 0) return true;
+  const std::lock_guard lock(counting_);
+  const auto groups = read_groups();
+  return std::any_of(groups.begin(), groups.end(), [](const SourceStats& each) { return each.lost > 0; });
+}
+
+void Stream::add_groups(Fd counts, size_t groups) {
+  check_counters(counts.get(), groups * sources_, counters);
+  const std::lock_guard lock(counting_);
+  groups_.push_back({std::move(counts), groups});
+}
+
+void Stream::set_groups(size_t groups) {
+  field_.groups = groups;
+  queue_->set_groups(groups);
+}
+
+// What each source of each group has seen and lost. With counting_ held.
+std::vector<SourceStats> Stream::read_groups() const {
+  std::vector<SourceStats> found;
+  for (const Counts& each : groups_) {
+    for (uint32_t i = 0; i < each.groups * sources_; ++i) {
+      const nk_counts counts = read_counts(each.map.get(), i);
+      found.push_back({.seen = counts.seen, .lost = counts.lost});
+    }
+  }
+  return found;
 }
 
 int Stream::fileno() {
   const int ready = queue_->ready_fd();
   if (reader_) return ready;
-  // Nobody moves records out of the rings before they are asked for: a ring that holds some counts, too.
+  // Records stay in the rings until they are requested, so a ring that holds some is readable, too.
   const std::lock_guard lock(watching_);
   if (!watched_) {
     Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
@@ -140,6 +179,8 @@ int Stream::fileno() {
     int error = ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, ready, &event);
     for (const Ring& ring : queue_->rings())
       if (error == 0) error = ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, ring.fd(), &event);
+    if (const int check = queue_->check_fd(); error == 0 && check >= 0)
+      error = ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, check, &event);
     if (error != 0) throw Error(errno, "watch a ring buffer");
     watched_ = std::move(epoll);
   }
@@ -148,19 +189,34 @@ int Stream::fileno() {
 
 StreamStats Stream::stats() {
   StreamStats stats;
-  stats.sources.resize(field_.sources);
-  for (uint32_t i = 0; i < field_.sources && counts_map_ >= 0; ++i) {
+  {
+    const std::lock_guard lock(counting_);
+    stats.groups = read_groups();
+  }
+  stats.groups.resize(std::min(stats.groups.size(), field_.all()));  // the maps have room for more
+  stats.sources.resize(sources_);
+  for (uint32_t i = 0; i < sources_ && counts_map_ >= 0; ++i) {
     const nk_counts counts = read_counts(counts_map_, i);
     stats.sources[i].seen = counts.seen;
     stats.sources[i].lost = counts.lost;
   }
-  std::vector<uint64_t> left(field_.sources);
+  std::vector<uint64_t> left(field_.all());
   static_cast<void>(field_.count({at_, end_}, left));
   for (const Rest& rest : returned_) static_cast<void>(field_.count(rest.run, left));
   const BlockQueue::Fill fill = queue_->fill();
-  for (size_t i = 0; i < field_.sources; ++i) {
-    stats.sources[i].delivered = popped_[i] - left[i];
-    stats.sources[i].pending = left[i] + fill.pending[i];
+  popped_.resize(std::max(popped_.size(), left.size()));
+  for (size_t i = 0; i < left.size(); ++i) {
+    const SourceStats records{.delivered = popped_[i] - left[i], .pending = left[i] + fill.pending[i]};
+    if (i < stats.groups.size()) {
+      stats.groups[i].delivered = records.delivered;
+      stats.groups[i].pending = records.pending;
+    }
+    stats.sources[i % sources_].delivered += records.delivered;
+    stats.sources[i % sources_].pending += records.pending;
+  }
+  for (size_t i = 0; i < stats.groups.size(); ++i) {
+    stats.sources[i % sources_].seen += stats.groups[i].seen;
+    stats.sources[i % sources_].lost += stats.groups[i].lost;
   }
   stats.ring_fill = fill.ring;
   stats.queue_fill = fill.queue;

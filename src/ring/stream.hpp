@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The records of one or more BPF ring buffers, one by one or by the block, and the account of them.
+// The records of one or more BPF ring buffers, one by one or by the block, and their counts.
 #pragma once
 
 #include <netkit_bpf/event.h>
@@ -31,47 +31,51 @@ struct StreamOptions {
   bool ordered = false;          // the records of all rings come in the order of their times: see Merge
   size_t queue_size = 16 << 20;  // bytes that may wait behind the rings
 
-  // Who empties the rings: a thread, which may serve other streams too. Null: whoever waits for records.
+  // The thread that empties the rings; it may serve other streams too. Null: the threads that wait for records.
   std::shared_ptr<ReaderThread> reader;
 
-  // Which source a record is of. What each source has seen and lost is counted in an array map per CPU of
-  // nk_counts by source; -1: there is none.
+  // The fields with the source of a record. `counts_map` is a per-CPU array map of nk_counts, by source: what each
+  // source has seen and lost, in all groups; -1: there is none, or there are maps for groups (add_groups()).
   SourceField field;
   int counts_map = -1;
 
-  // Called some times a second by whoever reads; what it throws ends the reading.
-  std::function<void()> check = [] {};
+  // Called by the reader: at first, when `check_fd` becomes readable (-1: never), and, as long as it returns true, some
+  // times a second. An exception ends the reading.
+  std::function<bool()> check = [] { return false; };
+  int check_fd = -1;
 };
 
-// At a quiet moment seen == delivered + lost + pending. Without a map of counts seen and lost are zero.
+// While nothing is written, seen == delivered + lost + pending. Without a map of counts, seen and lost are zero.
 struct SourceStats {
-  uint64_t seen = 0;       // what the program was called for
+  uint64_t seen = 0;       // packets that the program was called for
   uint64_t delivered = 0;  // records handed out by next() and take()
-  uint64_t lost = 0;       // what found no room in the ring
+  uint64_t lost = 0;       // records that found no room in the ring
   uint64_t pending = 0;    // records in the rings, in the queue and in the block at hand
 };
 
 struct StreamStats {
   std::vector<SourceStats> sources;
-  size_t ring_fill = 0;  // bytes
+  std::vector<SourceStats> groups;  // the sources of each group, if there are maps of counts for groups
+  size_t ring_fill = 0;             // bytes
   size_t queue_fill = 0;
-  // Of whoever empties the rings, for all the streams that it serves.
+  // Of the thread that empties the rings, for all streams that it serves.
   uint64_t naps = 0;
   uint64_t wakeups = 0;
 };
 
-// Consecutive records, the caller's own: no other part of the program reads or writes them any more.
+// Consecutive records, owned by the caller: nothing else reads or writes them any more.
 struct Slice {
   std::shared_ptr<const Block> block;  // holds the memory
   std::span<std::byte> run;            // each record behind its 8-byte header (struct Record)
   size_t records = 0;                  // discarded ones not counted
   // From each record to the next, so that record i has its data at run[i * stride + Record::header_size].
-  // 0 if their sizes differ or discarded ones lie between.
+  // 0 if their sizes differ or there are discarded ones in between.
   size_t stride = 0;
   int64_t clock_offset_ns = 0;  // CLOCK_REALTIME minus CLOCK_MONOTONIC when they were read
 };
 
-// next(), take(), ended() and stats() belong to one thread at a time; any may call the rest.
+// next(), take(), ended(), add_groups(), set_groups() and stats() belong to one thread at a time; any may call the
+// rest.
 class Stream {
  public:
   struct View {
@@ -85,7 +89,7 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // The next record that is there. Throws what ended the reading once all records are out.
+  // The next available record. Once there are none, throws the error that ended the reading.
   std::optional<View> next() {
     do {
       const Records rest({at_, end_});
@@ -97,39 +101,53 @@ class Stream {
     return std::nullopt;
   }
 
-  // The next records that are there, at most `most` of them and only those of one block: no more are to be had
-  // without a copy. Otherwise like next().
+  // The next available records, at most `most`, and only from one block: more would need a copy. Otherwise like next().
   std::optional<Slice> take(size_t most);
 
-  // Gives back what is behind the first `taken` bytes, whole records, of a slice that take() gave: they come next. So
-  // several slices are given back last one first.
+  // Gives back the records behind the first `taken` bytes of a slice from take(): they come next. So give back several
+  // slices in reverse order.
   void put_back(const Slice& slice, size_t taken);
 
-  // Waits until next() may have something to say; that can be too early. With no time looks at the rings.
+  // Waits until next() may have a record or an error; may return early. With a timeout of 0 it only looks at the rings.
   void wait(std::chrono::nanoseconds timeout);
   [[nodiscard]] bool ended();
 
-  // A descriptor that is readable while next() has something to say, until it had nothing to say.
+  // A descriptor that is readable while next() has a record or an error, until a call that has neither.
   [[nodiscard]] int fileno();
 
-  // Whether records were lost, as of some tenths of a second ago. Any thread may ask, and it takes a nanosecond.
+  // Whether records were lost, as of some tenths of a second ago. Any thread may call it; it takes a nanosecond.
   [[nodiscard]] bool has_lost() const noexcept { return has_lost_.load(std::memory_order_relaxed); }
 
+  // `counts` has the counts of the sources of so many further groups: a per-CPU array map of nk_counts. Throws
+  // std::invalid_argument if it is another map.
+  void add_groups(Fd counts, size_t groups);
+  // How many of these groups there are now; to be called before there is a record of a new one.
+  void set_groups(size_t groups);
+
   StreamStats stats();
-  // Ends the reading and wakes whoever waits. What was not handed out stays pending for ever. Idempotent.
+  // Ends the reading and wakes all waiting threads. Records that were not handed out stay pending for ever. Idempotent.
   void close();
 
  private:
   bool next_block();
-  void check();
+  bool check();
+  bool look_for_loss();
+  [[nodiscard]] std::vector<SourceStats> read_groups() const;
 
-  const SourceField field_;
+  SourceField field_;
+  const size_t sources_;
   const int counts_map_;
+  struct Counts {
+    Fd map;
+    size_t groups;
+  };
+  std::mutex counting_;  // guards groups_
+  std::vector<Counts> groups_;
   const std::shared_ptr<ReaderThread> reader_;
   const std::unique_ptr<Poller> inline_;  // without a reader
   Poller& poller_;
   std::mutex turning_;
-  const std::function<void()> check_;
+  const std::function<bool()> check_;
   std::atomic<bool> has_lost_ = false;
   std::mutex watching_;
   Fd watched_;  // without a reader: an epoll instance, made when fileno() is called
@@ -139,11 +157,11 @@ class Stream {
     std::shared_ptr<const Block> block;
     std::span<std::byte> run;
   };
-  std::vector<Rest> returned_;  // the last one is the next one
+  std::vector<Rest> returned_;  // a stack: the last one comes next
   std::shared_ptr<const Block> block_;
   std::byte* at_ = nullptr;  // the next record of block_
   std::byte* end_ = nullptr;
-  std::vector<uint64_t> popped_;  // records by source, those of block_ included
+  std::vector<uint64_t> popped_;  // records by group and source, those of block_ included
 };
 
 }  // namespace netkit_bpf

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from native import Native, why_no_bpf
+from traffic import Wire
+from veth import veth_wire
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +27,13 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
     yield tmp_path
     subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A veth pair, whose tcx hooks take netkit programs, with addresses of IPv4."""
+    with veth_wire(4) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

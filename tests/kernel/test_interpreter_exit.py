@@ -1,19 +1,25 @@
 """The interpreter exits while a daemon thread is in a call that lets go of the GIL, or that runs Python code.
 
 CPython before 3.14 ends such a thread by pthread_exit(), which unwinds the frames of the bindings.
+NETKIT_BPF_CYCLES says how often each is tried.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_tcx
 from programs import HEADER, build
-from veth import has_tcx
 
-RUNS = 8
+RUNS = int(os.environ.get("NETKIT_BPF_CYCLES", "8"))
+BINDINGS = Path(__file__).parents[2] / "src" / "python"
+ALONE = ["unshare", "--net", "--mount"]
 # Each run is a fork, which ends as any interpreter does: starting one takes seconds in an emulated machine.
 FRAME = """
 import contextlib, os, sys, threading, warnings
@@ -42,6 +48,34 @@ def loop():
 for _ in range(2):
     threading.Thread(target=loop, daemon=True).start()
 assert started.wait(30)
+"""
+# Each call once, and no exit: prints which functions of the bindings were called.
+WALK = """
+import contextlib, os, sys, threading, warnings
+import netkit_bpf as nk
+from netkit_bpf import _core
+
+class Once(Exception):
+    pass
+
+class Started:
+    def set(self):
+        raise Once
+
+def note(frame, event, function):
+    if event == "c_call" and function.__module__ == _core.__name__:
+        called.add(function.__name__)
+
+called, started = set(), Started()
+threading.setprofile(note)
+sys.setprofile(note)
+{made}
+call = {call!r}
+for step in [call] if call.startswith("with ") else call.split(";"):
+    with contextlib.suppress(OSError, Once):  # a veth pair cannot do what a netkit pair can
+        exec(step.strip())
+sys.setprofile(None)
+print(*called)
 """
 OBJECT = "obj = nk.BPFObject.open(sys.argv[1])\nobj.load()\n"
 WRITER = (
@@ -79,6 +113,25 @@ SEC("netkit/peer") int write(struct __sk_buff *skb)
 RING = "ring = nk.RingBuffer(obj.maps['records'])"
 READER = "reader = nk.PacketReader(obj.maps['packets'], pairs=['nk0'], snaplen=16)"
 WRITE = "obj.programs['write'].test_run(bytes(60), repeat=8)"
+VETH = """
+ns = nk.NetNS.create()
+ns.run(["ip", "link", "add", "ve0", "type", "veth", "peer", "name", "ve1"], check=True)
+ve, there = nk.Device.open("ve0", ns), nk.NetNS.create()
+pair = nk.NetkitPair(ve, nk.Device.open("ve1", ns), owned=False)
+"""
+PLACES = """
+import subprocess
+from pathlib import Path
+Path("/run/netns").mkdir(exist_ok=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
+subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
+"""
+MAKE_VETH = """
+from netkit_bpf.devices.pair import create_pairs
+from netkit_bpf.devices.pair_options import check_pair_options
+ns, spec = nk.NetNS.create(), check_pair_options("ve0", "ve1")
+spec.kind = "veth"
+"""
 SLOW = """
 import time
 class Slow:
@@ -103,10 +156,59 @@ CALLS: dict[str, tuple[str, str]] = {
     ),
     "a filter that is compiled": ("", "_core.compile_filter('tcp')"),
     "a namespace that is made": ("", "nk.NetNS.create().delete()"),
-    "a namespace that is entered": ("ns = nk.NetNS.current()", "nk.Device.open('lo', ns)"),
+    "a namespace that is looked into": ("ns = nk.NetNS.current()", "nk.Device.open('lo', ns)"),
+    "a namespace that is entered": ("ns = nk.NetNS.create()", "ns.call(os.getpid)"),
     "a device that is changed": ("lo = nk.Device.open('lo')", "lo.up()"),
     "addresses that are listed": ("lo = nk.Device.open('lo')", "lo.addresses"),
     "an error that is raised": ("", "nk.Device.open('nosuch')"),
+    "a device that is set up otherwise": (VETH, "ve.set(mtu=1400); ve.rename('ve2'); ve.rename('ve0'); ve.up()"),
+    "a device that is moved": (VETH, "ve.move(there); ve.move(ns)"),
+    "a device that is deleted": (VETH, "pair.delete()"),
+    "addresses and routes": (
+        f"{VETH}\nve.up(); ve.add_address('fd00::1/64')",
+        "ve.add_address('fd01::1/64'); ve.remove_address('fd01::1/64'); ve.add_route('fd02::/64'); ve.routes;"
+        "ve.remove_route('fd02::/64')",
+    ),
+    "a queueing discipline": (
+        VETH,
+        "_core.netem_set(*ve._verified(), 1000, 0, 0.5, 0, 10); _core.netem_remove(*ve._verified())",
+    ),
+    "pairs that are made and listed": (
+        MAKE_VETH,
+        "create_pairs(ns, [(spec, ns)]); nk.pairs(ns); nk.orphans(); _core.group_delete(ns._netlink(), 1)",
+    ),
+    "what only netkit has": (VETH, "pair.set_policy('blackhole'); nk.NetkitDevice.create('nk0', netns=ns)"),
+    "a named namespace": (
+        f"{PLACES}\nimport itertools; numbers = itertools.count()",
+        "nk.NetNS.create(f'nk-{next(numbers)}').delete(); nk.NetNS.open('/proc/self/ns/net')",
+    ),
+    "a claim": ("", "_core.claim_make(); _core.claim_is_free('x')"),
+    "a watch": (f"{VETH}\nve.up()", "with pair.watch() as watch: ve.down(); ve.up(); list(watch.events(timeout=0.01))"),
+    "a watch of what is moved": (
+        f"{VETH}\nmoving = pair.watch()\nfrom netkit_bpf.devices.device import other_end",
+        "ve.move(there); moving.read(0.1); other_end(ve._read(), there); ve.move(ns); moving.read(0.1)",
+    ),
+    "a wait for a device": (f"{VETH}\nve.up()", "ve.wait_ready(0.01)"),
+    "elements of a map": (
+        "hash = obj.maps['hash']",
+        "hash[1] = 2; hash.get(1); hash.setdefault(2, 1); hash.pop(1); dict(hash); hash.popitem(); len(hash)",
+    ),
+    "pins": (
+        f"{PLACES}\nhash = obj.maps['hash']",
+        "hash.pin('/sys/fs/bpf/hash'); nk.Map.open_pinned('/sys/fs/bpf/hash').close(); hash.unpin()",
+    ),
+    "a program's pin": (
+        f"{PLACES}\nwrite = obj.programs['write']; write.pin('/sys/fs/bpf/write')",
+        "nk.Program.open_pinned('/sys/fs/bpf/write').close()",
+    ),
+    "rules": (
+        "rules = nk.Ruleset.parse('pass udp\\n' * 64)",
+        "rules.compile(); rules.compile().warnings(); nk.Ruleset.parse(str(rules)); rules.numbers_in(rules)",
+    ),
+    "rules with a set": (
+        "rules = nk.Ruleset.parse('table <friends> { 192.0.2.0/24 }\\ndrop from <friends>')",
+        "rules.with_set('friends', ['fd00::/8'])",
+    ),
     "an iteration": (f"{RING}; {WRITE}", "for record in ring.events(): started.set()"),
     "an iteration without a thread": (
         f"ring = nk.RingBuffer(obj.maps['records'], thread=None); {WRITE}",
@@ -134,16 +236,32 @@ CALLS: dict[str, tuple[str, str]] = {
 HOOKS: dict[str, tuple[str, str]] = {
     "a link": (
         "lo = nk.Device.open('lo')",
-        "with lo.attach(obj.programs['write'], 'ingress') as link: lo.programs('ingress')",
+        "with lo.attach(obj.programs['write'], 'ingress') as link: lo.programs('ingress'); link.update(link.program)",
+    ),
+    "links in turn": (
+        f"{PLACES}\nlo, write = nk.Device.open('lo'), obj.programs['write']",
+        "link = lo.attach(write, 'ingress', before='all'); link.pin('/sys/fs/bpf/link');"
+        "nk.Link.open_pinned('/sys/fs/bpf/link').unpin(); lo.detach(lo.programs('ingress').programs[0], 'ingress');"
+        "link.program; link.detach()",
+    ),
+    "a monitor": (
+        VETH,
+        "with nk.Monitor(pair) as monitor: monitor.read(0.01); monitor.observers[0].check(); monitor.watches(pair)",
+    ),
+    "a firewall": (VETH, "with nk.Firewall(pair, 'drop udp') as firewall: firewall.replace('pass udp')"),
+    "a table of flows": (
+        f"{VETH}\nmetrics = nk.FlowMetrics(pair, slots=64)",
+        "metrics.snapshot().matching(metrics.rates(0.001))",
     ),
 }
 
 
-def exit_during(setup: str, call: str, path: str, runs: int = RUNS) -> None:
-    program = FRAME.format(made=OBJECT + setup, call=call, runs=runs)
-    argv = [sys.executable, "-W", "ignore", "-c", program, path]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+def run(frame: str, setup: str, call: str, path: str, **values: object) -> str:
+    program = frame.format(made=OBJECT + setup, call=call, **values)
+    argv = [*ALONE, sys.executable, "-W", "ignore", "-c", program, path]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +273,31 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("what", CALLS)
 def test_the_interpreter_exits_during(what: str, path: str) -> None:
-    exit_during(*CALLS[what], path)
+    run(FRAME, *CALLS[what], path, runs=RUNS)
 
 
-@pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+@needs_tcx
 @pytest.mark.parametrize("what", HOOKS)
 def test_the_interpreter_exits_during_the_life_of(what: str, path: str) -> None:
-    exit_during(*HOOKS[what], path)
+    run(FRAME, *HOOKS[what], path, runs=RUNS)
+
+
+def without_the_gil() -> set[str]:
+    """The names of the functions that let go of the GIL from their start to their end, as their bindings say."""
+    found = set()
+    for source in BINDINGS.rglob("*.cpp"):
+        text = source.read_text()
+        for guard in re.finditer(r"no_gil\(\)", text):
+            named = [*re.finditer(r'\bdef(?:_static)?\(\s*(?:"(\w+)"|py::init)', text[: guard.start()])]
+            found.add(named[-1][1] or "")
+    return found - {""}  # of a constructor
+
+
+@needs_tcx
+def test_everything_that_lets_go_of_the_gil_is_tried(path: str) -> None:
+    called = set()
+    for setup, call in (CALLS | HOOKS).values():
+        called |= {*run(WALK, setup, call, path).split()}
+    wanted = without_the_gil()
+    assert len(wanted) > 30
+    assert wanted - called == set()

@@ -10,7 +10,7 @@ import pytest
 # A new thread's stack is what there is no room for: pthread_create(3) fails alike with EAGAIN.
 LIMITED = """
 import resource, netkit_bpf as nk, threading
-from netkit_bpf.functions.monitor import load_programs
+from netkit_bpf.functions.monitor_programs import load_programs
 {before}
 with open("/proc/self/statm") as memory:
     pages = int(memory.read().split()[0])

@@ -10,7 +10,7 @@ _DIRECTORY = Path(__file__).parents[2] / "examples"
 
 
 def example(name: str) -> ModuleType:
-    """The module that this file of examples/ is; what it does when it is run is not done."""
+    """The module of this file of examples/; its main code does not run."""
     spec = importlib.util.spec_from_file_location(name, _DIRECTORY / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

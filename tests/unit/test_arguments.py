@@ -9,7 +9,26 @@ from typing import Any
 
 import pytest
 
-from netkit_bpf import Device, Monitor, NetkitPair, NetNS
+from netkit_bpf import BPFObject, Device, Link, Map, Monitor, NetkitPair, NetNS, Ruleset, Watch
+
+HASH = {"type": "hash", "max_entries": 1, "key_size": 4, "value_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (NetNS, {"space": "red"}, r"NetNS.open\(\) takes a name"),
+        (BPFObject, {"core": "a.bpf.o", "name": "a"}, r"BPFObject.open\(\) takes a path"),
+        (Map, {"info": "/sys/fs/bpf/map", "types": None}, r"Map.open_pinned\(\) takes a path"),
+        (Link, {"core": "/sys/fs/bpf/link", "hook": None, "program": None}, r"Link.open_pinned\(\) takes a path"),
+        (Watch, {"primary": "nk0", "peer": None}, r"NetkitPair.watch\(\) makes a watch"),
+        (Map.create, {**HASH, "types": 1}, "types must be a BPFObject or a Map, not int"),
+        (Ruleset, {"sets": 1}, "sets must be a Mapping, not int"),
+    ],
+)
+def test_what_is_made_otherwise_says_how(make: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make(**options)
 
 
 @pytest.mark.parametrize(
@@ -20,11 +39,11 @@ from netkit_bpf import Device, Monitor, NetkitPair, NetNS
         ({"name": "é" * 8}, "has 16 bytes, a device name at most 15"),
         ({"name": "a" * 15}, "leaves no room for a 'p' behind it: give peer_name"),
         ({"name": "é" * 7 + "a"}, "leaves no room for a 'p' behind it: give peer_name"),
-        ({"name": "nk\udcff"}, "is no UTF-8: take a device that has it by its ifindex"),
+        ({"name": "nk\udcff"}, "is not UTF-8: open a device that has it by its ifindex"),
         ({"name": "a b"}, "must not contain"),
         ({"name": "a\vb"}, "must not contain"),
         ({"name": "a\u00a0b"}, r"must not contain '\xa0': one of its bytes is 0xa0"),
-        ({"name": "nkà"}, "must not contain 'à': one of its bytes is 0xa0, which the kernel takes for white space"),
+        ({"name": "nkà"}, "must not contain 'à': one of its bytes is 0xa0, which the kernel treats as white space"),
         ({"name": "nk†"}, "must not contain '†': one of its bytes is 0xa0"),
         ({"name": "a/b"}, "must not contain"),
         ({"name": "a:b"}, "must not contain"),
@@ -161,7 +180,7 @@ def test_a_name_of_a_device_is_no_number_below_one() -> None:
         (["--count", "0"], "must be a whole number, 1 or more, not '0'"),
         (["--duration", "1s"], "must be a number of seconds, more than 0, not '1s'"),
         (["--duration", "inf"], "must be a number of seconds, more than 0, not 'inf'"),
-        (["--existing", "--mode", "l2"], "do not go with --existing"),
+        (["--existing", "--mode", "l2"], "leave them out with --existing"),
     ],
 )
 def test_the_command_explains_a_wrong_argument(arguments: list[str], message: str) -> None:

@@ -20,3 +20,15 @@ def test_only_one_file_of_the_bindings_takes_the_gil() -> None:
     for path in sources:
         found = [line for line in path.read_text().splitlines() if RISKY.search(line) or CALLS.search(line)]
         assert found == [], path
+
+
+def test_no_factory_runs_under_a_guard() -> None:
+    """Else pybind11 enters what it returns into its table of instances without the GIL: see without_gil()."""
+    guarded = re.compile(r"\.def\(py::init\((?:[^;](?!\.def))*?no_gil\(\)", re.DOTALL)
+    assert guarded.search('.def(py::init(&make), py::arg("a"),\n  no_gil())')
+    factories = 0
+    for path in BINDINGS.rglob("*.cpp"):
+        text = path.read_text()
+        factories += text.count("py::init(")
+        assert guarded.search(text) is None, path
+    assert factories > 5

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netkit_bpf import Device, NetkitPair, NetNS
-from netkit_bpf.functions.monitor import probe_load
+from netkit_bpf.functions.monitor_programs import probe_load
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import pty
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -16,33 +21,29 @@ import pytest
 HERE = Path(__file__).resolve().parents[1] / "support" / "vm"
 sys.path.insert(0, str(HERE))
 
-from initrd import Archive  # noqa: E402
-from kernels import newest_image  # noqa: E402
-from machine import VIRTIOFSD  # noqa: E402
-from splats import splats  # noqa: E402
-from view import SCRATCH  # noqa: E402
+import built  # noqa: E402
+
+from netkit_bpf import vm  # noqa: E402
+from netkit_bpf.vm import missing, modules  # noqa: E402
+from netkit_bpf.vm.initrd import Archive  # noqa: E402
+from netkit_bpf.vm.kernels import kept, newest_image  # noqa: E402
+from netkit_bpf.vm.machine import Outcome  # noqa: E402
+from netkit_bpf.vm.runner import Order, judge  # noqa: E402
+from netkit_bpf.vm.splats import splats  # noqa: E402
+from netkit_bpf.vm.view import SCRATCH  # noqa: E402
 
 KERNEL = "7.2"
 LIMIT = 110  # a boot takes 4 seconds, the first download of a kernel more
 
 
-def why_no_vm() -> str:
-    """Name what keeps this machine from booting one."""
-    if os.geteuid():
-        return "needs root"
-    if not shutil.which("qemu-system-x86_64") or not any(path.exists() for path in VIRTIOFSD):
-        return "QEMU or virtiofsd is missing: NETKIT_BPF_VM=1 tools/setup"
-    return ""
-
-
-boots = pytest.mark.skipif(bool(why_no_vm()), reason=why_no_vm())
+boots = pytest.mark.skipif(bool(vm.why_not()), reason=vm.why_not() or "")
 slow = pytest.mark.skipif(os.environ.get("NETKIT_BPF_VM_SLOW") != "1", reason="slow: set NETKIT_BPF_VM_SLOW=1")
 
 
-def run(*words: str, kernel: str = KERNEL) -> subprocess.CompletedProcess[bytes]:
+def run(*words: str, kernel: str = KERNEL, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run a command in the guest."""
     runner = [str(HERE / "run"), "--kernel", kernel]
-    return subprocess.run([*runner, *words], capture_output=True, check=False, timeout=LIMIT, stdin=subprocess.DEVNULL)
+    return subprocess.run([*runner, *words], capture_output=True, check=False, timeout=LIMIT, input=stdin)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,47 @@ def test_the_newest_image_of_a_series_is_taken() -> None:
     assert newest_image(names, "7.2") is None
 
 
+@pytest.mark.parametrize("name", built.RECIPES)
+def test_a_kernel_that_is_built_says_which_packages_that_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (HERE / name / "config").exists()
+    monkeypatch.setattr(shutil, "which", lambda program: None if program == "xz" else program)
+    with pytest.raises(built.BuildError, match="takes more tools: apt-get install xz-utils"):
+        built.check_tools()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("seven", "not a kernel: 'seven'; give a series of two numbers, such as 7.2, or a path with a slash"),
+        ("/no/such/image", "kernel /no/such/image: No such file or directory"),
+        ("/bin/sh", "kernel .*: not a boot image for x86"),
+    ],
+)
+def test_what_is_no_kernel_is_refused(name: str, said: str) -> None:
+    with pytest.raises(vm.KernelError, match=said):
+        vm.get(name)
+
+
+def test_a_module_that_a_kernel_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "modules.builtin").write_text("kernel/net/ipv6/ipv6.ko\n")
+    (tmp_path / "nf-nat.ko.xz").touch()
+    modules.check(tmp_path, ["ipv6", "nf_nat", "nf-nat"])
+    modules.check(None, ["8021q"])
+    with pytest.raises(missing.MissingError, match="--module 8021q: this kernel has no such module"):
+        modules.check(tmp_path, ["ipv6", "8021q"])
+
+
+def test_a_kernel_without_modules_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(scratch: Path) -> Path:
+        (scratch / "entry/modules").mkdir(parents=True)
+        (scratch / "entry/release").write_text("6.8.0-like\n")
+        return scratch / "entry"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kept("6.8-like", make).release == "6.8.0-like"
+    assert [kernel.name for kernel in vm.cached()] == ["6.8-like"]
+
+
 def test_an_archive_is_padded_to_four_bytes() -> None:
     archive = Archive()
     archive.directory("d")
@@ -105,6 +147,33 @@ def test_an_archive_is_padded_to_four_bytes() -> None:
     assert [at % 4 for at in range(len(data)) if data.startswith(b"070701", at)] == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("console", "outcome", "status", "said"),
+    [
+        (
+            "Out of memory: Killed process 1",
+            Outcome(status=137),
+            137,
+            "memory was used up (--memory 2G): --memory gives",
+        ),
+        (
+            "",
+            Outcome(status=1, full=True),
+            1,
+            "disk was full, which is 3/4 of its memory (--memory 2G): --memory gives",
+        ),
+        ("", Outcome(timed_out=True), vm.TIME_OUT, "still running after 300 s (--timeout): true"),
+        ("last words", Outcome(), vm.DIED, "last words"),
+    ],
+)
+def test_a_limit_that_was_reached_is_named(
+    console: str, outcome: Outcome, status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "console").write_text(console)
+    assert judge(outcome, tmp_path / "console", Order(["true"])) == status
+    assert said in capsys.readouterr().err
+
+
 @boots
 def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None:
     content = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(640 * 1024))  # 20 MiB
@@ -112,15 +181,19 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
     share = tmp_path / "share"
     share.mkdir()
     probe = Path(f"/etc/netkit-bpf-vm-test-{os.getpid()}")
+    # The kernel loads sch_netem when it is asked for; the share is where the host has it, too.
     script = f"""
+        ip link add v0 type veth && tc qdisc add dev v0 root netem delay 1ms || exit 3
+        test "$(cat)" = 'to stdin' && echo 'to stderr' >&2 || exit 4
         echo written >{probe} && grep -q written {probe} || exit 1
         test "$GIVEN" = 'a b' && test "$PWD" = {Path.cwd()} || exit 2
-        uname -r >"$VM_SHARE/release"
+        uname -r >{share}/release
         sleep 1000 & # what is left behind does not keep the guest
         cat {tmp_path}/content
         exit 42"""
-    done = run("--env", "GIVEN=a b", "--share", str(share), "--", "sh", "-c", script)
+    done = run("--env", "GIVEN=a b", "--share", str(share), "--", "sh", "-c", script, stdin=b"to stdin")
     assert done.returncode == 42, done.stderr.decode()
+    assert done.stderr.startswith(b"to stderr\n")
     assert done.stdout == content
     assert not probe.exists()
     assert (share / "release").read_text().startswith(f"{KERNEL}.")
@@ -128,8 +201,12 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
 
 @boots
 def test_a_splat_fails_a_green_run() -> None:
-    done = run("--", "sh", "-c", "echo 'WARNING: CPU: 0 PID: 1 at foo' >/dev/kmsg; exit 0")
-    assert done.returncode == 123
+    command = ["sh", "-c", "cat; echo 'WARNING: CPU: 0 PID: 1 at foo' >/dev/kmsg; exit 0"]
+    # At its path in the cache, where a kernel of one's own looks the same.
+    path = vm.get(KERNEL).image.parent
+    done = vm.run(command, kernel=str(path), input=b"through", capture_output=True, memory="1G", cpus=1)
+    assert done.stdout == b"through"
+    assert done.returncode == vm.SPLAT
     assert b"WARNING: CPU: 0 PID: 1 at foo" in done.stderr
 
 
@@ -142,7 +219,7 @@ def test_a_panic_ends_the_run_at_once() -> None:
 
 @boots
 def test_a_time_out_ends_a_command_that_never_stops_talking() -> None:
-    done = run("--timeout", "1", "--", "sh", "-c", "echo first; yes")
+    done = run("--timeout", "4", "--", "sh", "-c", "echo first; yes")
     assert done.returncode == 124
     assert done.stdout.startswith(b"first\ny\n")
 
@@ -165,6 +242,33 @@ def test_nothing_is_left_of_a_runner_that_was_killed() -> None:
                 os.close(handle)
     assert str(SCRATCH) not in Path("/proc/self/mounts").read_text()
     assert not any(SCRATCH.iterdir())
+
+
+@boots
+def test_a_shell_has_a_terminal_of_the_same_size() -> None:
+    words = [sys.executable, "-m", "netkit_bpf", "vm", "shell", "--kernel", KERNEL]
+    process, terminal = pty.fork()
+    if not process:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 33, 77, 0, 0))  # tcsetwinsize() came with Python 3.11
+        os.execve(sys.executable, words, {**os.environ, "SHELL": "/bin/sh"})
+    try:
+        os.write(terminal, b"stty size; tty; cat\n")  # ahead: it takes seconds until a shell reads it
+        said = b""
+        while b"33 77" not in said or b"/dev/pts/" not in said:
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"echoed twice\n")
+        while said.count(b"echoed twice") < 2:  # by the terminal, and by cat, which so is running
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"\x03")
+        while said.count(b"# ") < 2:
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"exit 3\n")
+        with contextlib.suppress(OSError):  # the terminal ends with the shell
+            while data := os.read(terminal, 4096):
+                said += data
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 3, said.decode()
+    finally:
+        os.close(terminal)
 
 
 @boots

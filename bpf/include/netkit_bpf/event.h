@@ -24,7 +24,7 @@ enum nk_flags {
 	NK_ICMP = 1 << 4,	/* src_port is the ICMP type, dst_port the code */
 	NK_FRAGMENT = 1 << 5,	/* fragment */
 	NK_VLAN = 1 << 6,	/* vlan_tci */
-	NK_TAG_BESIDE = 1 << 7,	/* that tag was beside the packet: length does not count its four bytes */
+	NK_TAG_BESIDE = 1 << 7,	/* the tag was beside the packet: length does not count its four bytes */
 	NK_ECHO = 1 << 8,	/* icmp_id and icmp_seq: an echo request or reply */
 };
 
@@ -57,8 +57,8 @@ struct nk_event {
 };
 
 /*
- * With a snaplen: the first bytes of the packet as it is on the wire, a tag that was beside it at its place. The
- * record ends with them, so that records differ in length.
+ * With a snaplen: the first bytes of the packet as on the wire, including a tag that was beside it. The record ends
+ * with them, so records differ in length.
  */
 struct nk_record {
 	struct nk_event event;

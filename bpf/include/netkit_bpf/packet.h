@@ -2,15 +2,15 @@
 /*
  * Parsing of a packet into a record.
  *
- * A netkit hook sees an Ethernet header in L2 and in L3 mode alike. Only those first 14 bytes are sure
- * to be linear; the packet itself is never touched (bpf_skb_pull_data would reshape it).
+ * A netkit hook sees an Ethernet header in L2 and in L3 mode alike. Only these first 14 bytes are certain to be linear;
+ * the packet itself is never changed (bpf_skb_pull_data would reshape it).
  *
  * There are two ways. A plain packet, its headers linear and with nothing between Ethernet, IP and
- * transport, is read in place: a call of a helper or a function costs more than all of that. Any other
- * is read header by header, each copied wherever it is.
+ * transport, is read in place: one call of a helper or a function costs more than all of that. Any other packet is read
+ * header by header, each copied from wherever it is.
  *
- * The verifier walks each way through a program, which is most of what loading takes. Hence tables and not
- * switches, and in what is not read in place global functions, each of which it walks once.
+ * The verifier walks each path through a program, which takes most of the loading time. So there are tables instead of
+ * switches, and the code for copied packets has global functions, each of which is walked once.
  */
 #ifndef NETKIT_BPF_PACKET_H
 #define NETKIT_BPF_PACKET_H
@@ -34,14 +34,14 @@
 #define NK_LEAST_TRANSPORT 8	/* bytes of a transport header that are linear in a plain packet */
 #define NK_ECHO_LENGTH 8	/* of an ICMP echo's header: RFC 792, RFC 4443 section 4.1 */
 
-/* What a protocol number says of the header that it announces. */
+/* Properties of the header that a protocol number announces. */
 struct nk_header {
 	__u8 length;		/* of a transport header: how much of it must be there for it to be read */
 	__u8 flags;		/* enum nk_flags: what is read of it */
 	bool extension;		/* an extension header that the kernel's own ipv6_ext_hdr() knows */
 	__u8 echo_request;	/* types of ICMP messages with an identifier and a sequence number */
 	__u8 echo_reply;
-	__u8 unused[3];		/* so that the verifier of older kernels can follow where an entry is */
+	__u8 unused[3];		/* pads the size so that older verifiers can follow the index */
 };
 
 /* By protocol number, in IPv4 and then in IPv6. */
@@ -91,6 +91,64 @@ struct nk_extension {		/* the part that all IPv6 extension headers share */
 
 /* --- What both ways do. --- */
 
+/* Sets the fields that come from no header, but for the time. */
+static __always_inline void nk_set_outside(struct __sk_buff *skb, struct nk_event *event, __u32 side)
+{
+	__u32 tagged = -skb->vlan_present;	/* a mask: a branch would add paths for the verifier */
+
+	event->length = skb->len;
+	event->gso_segs = skb->gso_segs;
+	event->side = side;
+	event->vlan_tci = skb->vlan_tci & tagged;	/* the outermost: those within the packet come after it */
+	event->flags = (NK_VLAN | NK_TAG_BESIDE) & tagged;
+}
+
+/* Where the headers of a plain packet are. */
+struct nk_plain {
+	const struct nk_header *kind;	/* of the transport header, which follows the IP header; its first bytes are linear */
+	const __u8 *ip;
+	__u32 ip_len;		/* of the IP header, which tells IPv6 and IPv4 apart */
+	__u32 payload_len;	/* from the transport header on */
+};
+
+/* Finds the headers of a packet that is plain; false of any other. */
+static __always_inline bool nk_find_plain(struct __sk_buff *skb, struct nk_plain *plain)
+{
+	const __u8 *data = (const __u8 *)(long)skb->data;
+	const __u8 *data_end = (const __u8 *)(long)skb->data_end;
+	const struct ethhdr *eth = (const void *)data;
+	const __u8 *ip = data + ETH_HLEN;
+	__u32 ip_len;
+
+	if (ip + sizeof(struct iphdr) + NK_LEAST_TRANSPORT > data_end)
+		return false;
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+		const struct ipv6hdr *ipv6 = (const void *)ip;
+
+		ip_len = sizeof(*ipv6);
+		if (ip + sizeof(*ipv6) + NK_LEAST_TRANSPORT > data_end)
+			return false;
+		plain->kind = &nk_headers[NK_IPV6_HEADERS + ipv6->nexthdr];
+		plain->payload_len = bpf_ntohs(ipv6->payload_len);
+		if (*ip >> 4 != 6 || plain->kind->extension || !plain->payload_len)
+			return false;
+	} else if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		const struct iphdr *ipv4 = (const void *)ip;
+
+		ip_len = sizeof(*ipv4);
+		plain->kind = &nk_headers[NK_IPV4_HEADERS + ipv4->protocol];
+		plain->payload_len = bpf_ntohs(ipv4->tot_len) - sizeof(*ipv4);	/* huge, if it is negative */
+		if (*ip != 0x45 || ipv4->frag_off & bpf_htons(0x3fff))
+			return false;
+	} else {
+		return false;
+	}
+	barrier_var(ip_len);	/* the verifier follows the value, not what clang concludes from it */
+	plain->ip = ip;
+	plain->ip_len = ip_len;
+	return plain->payload_len <= skb->len - ETH_HLEN - ip_len;
+}
+
 static __always_inline void nk_set_ipv6(struct nk_event *event, const struct ipv6hdr *ip)
 {
 	event->flags |= NK_IP;
@@ -114,7 +172,7 @@ static __always_inline void nk_set_ipv4(struct nk_event *event, const struct iph
 	__builtin_memcpy(event->dst, &ip->daddr, 4);
 }
 
-/* What the first four bytes of a transport header say. */
+/* Reads the first four bytes of a transport header. */
 static __always_inline void nk_set_ports(struct nk_event *event, const struct nk_header *kind, const __u8 *bytes)
 {
 	event->flags |= kind->flags;
@@ -201,10 +259,10 @@ __noinline int nk_copy_transport(struct __sk_buff *skb, struct nk_event *event, 
 	return 0;
 }
 
-/* Where the walk along the extension headers stands: the next header begins at @offset. */
+/* The state of the walk along the extension headers: the next header begins at @offset. */
 struct nk_chain {
 	__u32 offset;
-	__u32 end;		/* of what IP speaks of and is there */
+	__u32 end;		/* of the payload that IP announces and that exists */
 	__u16 fragment;
 	__u8 next_header;
 	__u8 flags;
@@ -235,7 +293,7 @@ __noinline int nk_next_extension(struct __sk_buff *skb, struct nk_chain *chain)
 	} else if (chain->next_header == IPPROTO_FRAGMENT) {
 		length = 8;
 	}
-	/* cut: what would follow is not there, and what is there of this one is not read */
+	/* cut short: nothing follows, and the rest of this header is not read */
 	if (chain->offset + length > chain->end)
 		return 1;
 	if (chain->next_header == IPPROTO_FRAGMENT) {
@@ -262,7 +320,7 @@ static long nk_walk_on(__u32 index __attribute__((unused)), void *context)
 	struct nk_walk *walk = context;
 	int is_last = nk_next_extension(walk->skb, &walk->chain);
 
-	/* The verifier wants to see that it is 0 or 1. So does clang, which would then leave the mask out. */
+	/* The verifier must see that it is 0 or 1. clang can prove that, and would leave out the mask. */
 	barrier_var(is_last);
 	return is_last & 1;
 }
@@ -279,7 +337,7 @@ __noinline int nk_copy_chain(struct __sk_buff *skb, struct nk_event *event, __u3
 	bpf_loop(NK_MAX_EXTENSIONS + 1, nk_walk_on, &walk, 0);
 	event->flags |= chain->flags;
 	event->fragment = chain->fragment;
-	if (chain->flags & NK_PROTOCOL)		/* not where the chain is cut or too long */
+	if (chain->flags & NK_PROTOCOL)		/* not if the chain is cut short or too long */
 		event->protocol = chain->next_header;
 	if (chain->transport)			/* not in a later fragment */
 		nk_copy_transport(skb, event, chain->offset, end, NK_IPV6_HEADERS);
@@ -328,13 +386,13 @@ __noinline int nk_copy_ipv4(struct __sk_buff *skb, struct nk_event *event, __u32
 	if (fragment & 0x3fff) {
 		event->fragment = (fragment & 0x1fff) << 3 | !!(fragment & 0x2000);
 		event->flags |= NK_FRAGMENT;
-		if (fragment & 0x1fff)		/* a later one, in which no header follows */
+		if (fragment & 0x1fff)		/* a later fragment, without a transport header */
 			return 0;
 	}
 	return nk_copy_transport(skb, event, offset + header_len, offset + total_len, NK_IPV4_HEADERS);
 }
 
-/* Follows the tags within the packet; returns where what they hold begins. */
+/* Follows the tags within the packet; returns the offset of what follows them. */
 __noinline int nk_copy_tags(struct __sk_buff *skb, struct nk_event *event)
 {
 	__u32 offset = ETH_HLEN;
@@ -359,11 +417,11 @@ __noinline int nk_copy_tags(struct __sk_buff *skb, struct nk_event *event)
 	return offset;
 }
 
-#define NK_TAG_OFFSET 12	/* where the tag stands that can be beside the packet */
+#define NK_TAG_OFFSET 12	/* place on the wire of a tag that can be beside the packet */
 
 /*
- * Copies the first bytes of a packet as it is on the wire, @most at most; returns how many. The record has room for
- * NK_TAG_OFFSET + 4 at least.
+ * Copies the first bytes of a packet as on the wire, at most @most; returns their number. The record must have room for
+ * at least NK_TAG_OFFSET + 4.
  */
 static __always_inline __u32 nk_copy_data(struct __sk_buff *skb, struct nk_record *record, __u32 most)
 {

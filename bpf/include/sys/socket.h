@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * The one thing that the kernel's headers want of the C library, which has no headers for BPF: linux/if.h,
- * and so linux/icmp.h, name struct sockaddr.
+ * The only thing that the kernel's headers need from the C library, which has no headers for BPF: linux/if.h, and so
+ * linux/icmp.h, use struct sockaddr.
  */
 #ifndef NETKIT_BPF_SYS_SOCKET_H
 #define NETKIT_BPF_SYS_SOCKET_H

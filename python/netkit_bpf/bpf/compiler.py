@@ -15,15 +15,15 @@ from netkit_bpf.internal.arguments import expect
 
 _NAMES = ("clang", *(f"clang-{version}" for version in range(25, 13, -1)))
 _SECONDS = 300
-# Headers that ship with the package: its own, libbpf's and the kernel's. They come behind the user's and before the
-# system's, which may be older than what was compiled against these.
+# Headers that ship with the package: its own, libbpf's and the kernel's. They are searched after the user's and before
+# the system's, which may be older than the headers that this package was built with.
 _INCLUDE = Path(_core.__file__).with_name("include")
 
 _INCLUDED_AT = re.compile(r"^In file included from <stdin>:(\d+):", re.MULTILINE)
 _ERROR_AT = re.compile(r"^<stdin>:(\d+):(\d+): (?:fatal )?error: ", re.MULTILINE)
 _INCLUSION = re.compile(r"\s*#\s*include\s*[<\"]([^>\"]+)[>\"]")
 
-# There is no C library for BPF. What its headers are included for is elsewhere.
+# There is no C library for BPF. These replace what its headers are included for.
 _INSTEAD = {
     "arpa/inet.h": "<bpf/bpf_endian.h>, which has bpf_htons() and its like",
     "assert.h": "a test, and a return",
@@ -49,7 +49,7 @@ _INSTEAD = {
 
 
 def find_clang() -> str:
-    """The path of clang: what the environment's variable CLANG names, else the first on the PATH.
+    """The path of clang: the value of the environment variable CLANG, else the first clang on the PATH.
 
     Raises:
         FileNotFoundError: there is none.
@@ -60,7 +60,7 @@ def find_clang() -> str:
     for name in (named,) if named else _NAMES:
         if path := shutil.which(name):
             return path
-    what = f"there is no {named}, which the environment's variable CLANG names" if named else "there is no clang"
+    what = f"there is no {named}, the value of the environment variable CLANG" if named else "there is no clang"
     raise FileNotFoundError(
         errno.ENOENT, f"compile a BPF program: {what}: install the package clang, or set CLANG to the path of one"
     )
@@ -79,7 +79,7 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
     clang = find_clang()
     arguments = [
         *("-target", "bpf", "-mcpu=v3", "-O2", "-Wall", "-fno-color-diagnostics"),
-        *("-g", "-gdwarf-5", "-gembed-source"),  # BTF, with the lines of a source that is in no file
+        *("-g", "-gdwarf-5", "-gembed-source"),  # BTF, with the source lines, as the source is not in a file
         *("-ffreestanding", "-fbuiltin"),  # there is no C library for BPF; the compiler's own headers suffice
         *flags,
         *("-isystem", str(_INCLUDE), "-isystem", str(_INCLUDE / "uapi")),
@@ -90,7 +90,7 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
             [clang, *arguments], input=source.encode(), capture_output=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise CompileError(f"{clang} was not done after {_SECONDS} s") from None
+        raise CompileError(f"{clang} did not finish within {_SECONDS} s") from None
     messages = done.stderr.decode(errors="replace").strip()
     if done.returncode:
         raise _refusal(source, messages or f"{clang} ended with status {done.returncode}")
@@ -102,7 +102,7 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
 
 
 def _refusal(source: str, messages: str) -> CompileError:
-    """The error that says what clang said of a source."""
+    """The error with the messages of clang about a source."""
     error, inclusion = _ERROR_AT.search(messages), _INCLUDED_AT.search(messages)
     line = column = None
     if inclusion and (error is None or inclusion.start() < error.start()):
@@ -112,5 +112,5 @@ def _refusal(source: str, messages: str) -> CompileError:
     lines = source.splitlines()
     included = _INCLUSION.match(lines[line - 1]) if line and line <= len(lines) else None
     if included and included[1] in _INSTEAD:
-        messages += f"\nThere is no C library for BPF: instead of <{included[1]}> take {_INSTEAD[included[1]]}."
+        messages += f"\nThere is no C library for BPF: instead of <{included[1]}> use {_INSTEAD[included[1]]}."
     return CompileError(messages, line, column)

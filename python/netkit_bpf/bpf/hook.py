@@ -10,28 +10,28 @@ from netkit_bpf._core import Link as CoreLink
 from netkit_bpf._core import Namespace, hook_detach, hook_of_side, hook_query, program_open
 from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.program import Program
-from netkit_bpf.enums import Direction, Side
-from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.enums import Direction, Rank, Side
+from netkit_bpf.internal.arguments import expect, expect_in, expect_word
 from netkit_bpf.internal.resource import Closing
 
-_LAST, _FIRST, _BEFORE, _AFTER = range(4)
+_LAST, _FIRST, _BEFORE, _AFTER, _BY_RANK = range(5)
 _REVISION = range(1, 1 << 64)
 
 
 class Link(Closing):
     """Holds a program on a hook.
 
-    Made by `Hook.attach`, which `NetkitPair.attach` and `Device.attach` are short for, or by `open_pinned`. The device
+    Made by `Hook.attach` (`NetkitPair.attach` and `Device.attach` are short for it), or by `open_pinned`. The device
     may be moved and renamed; once it is deleted the link holds nothing. As a context manager the link is closed on
-    exit; it also is when nobody refers to it any more, so keep it for as long as the program is to stay, or `pin` it.
-    Any thread may use it.
+    exit. It is also closed when the last reference to it is gone: keep it for as long as the program is to stay, or
+    `pin` it. Any thread may use it.
 
     >>> with pair.attach(program, "peer") as link:  # doctest: +SKIP
     ...     link.update(other)
     """
 
     def __init__(self, core: CoreLink, hook: Hook | None, program: Program | None) -> None:
-        self._core = core
+        self._core = expect(core, CoreLink, "core", "Hook.attach() makes a link, Link.open_pinned() takes a path")
         self._hook = hook
         self._id, program_id, kind, _ = core.info()
         self._side = _word_of(kind) if hook is None else hook.side
@@ -43,7 +43,7 @@ class Link(Closing):
 
         Raises:
             FileNotFoundError: nothing is pinned there.
-            ValueError: what is pinned there is no link, or one to something else than a netkit or tcx hook.
+            ValueError: what is pinned there is not a link to a netkit or tcx hook.
             PermissionError: CAP_BPF is missing.
         """
         return cls(CoreLink.open_pinned(os.fspath(path)), None, None)
@@ -56,7 +56,7 @@ class Link(Closing):
 
     @property
     def hook(self) -> Hook | None:
-        """The hook; None of a link that was opened by its pin: the kernel does not tell in which namespace it is."""
+        """The hook; None for a link that was opened by its pin: the kernel does not report its namespace."""
         return self._hook
 
     @property
@@ -93,9 +93,9 @@ class Link(Closing):
         return self._core.closed
 
     def update(self, program: Program, *, expected: Program | None = None) -> None:
-        """Put another program in the place of the one that the link holds, atomically.
+        """Replace the program that the link holds, atomically.
 
-        Each packet is judged by one of the two, none by neither.
+        Each packet is handled by exactly one of the two programs.
 
         Args:
             program: not on this hook yet.
@@ -103,8 +103,8 @@ class Link(Closing):
 
         Raises:
             FileExistsError: the program is on this hook already.
-            OSError: ENOLINK, the device is gone or the link was detached; ESTALE, the link holds another program
-                than the expected one.
+            OSError: ENOLINK, the device is gone or the link was detached; ESTALE, the link does not hold the expected
+                program.
         """
         new = expect(program, Program, "program")._open()
         old = None if expected is None else expect(expected, Program, "expected")._open()
@@ -112,7 +112,7 @@ class Link(Closing):
         self._known = (program.id, program)
 
     def detach(self) -> None:
-        """Take the program off the hook at once, whoever else holds the link. Idempotent; a device may be gone."""
+        """Detach the program at once, even if others hold the link. Idempotent, also once the device is gone."""
         self._open().detach()
 
     def pin(self, path: str | os.PathLike[str]) -> None:
@@ -130,15 +130,14 @@ class Link(Closing):
 
         Raises:
             ValueError: the link is not pinned.
-            FileNotFoundError: somebody else removed the name.
+            FileNotFoundError: another process removed the name.
         """
         self._open().unpin()
 
     def close(self) -> None:
-        """Let go of the link. Idempotent.
+        """Close the link. Idempotent.
 
-        That detaches the program unless the link is pinned, or another process holds it: a child that was forked
-        meanwhile does.
+        That detaches the program unless the link is pinned or another process holds it, such as a forked child.
         """
         self._core.close()
 
@@ -152,7 +151,7 @@ class Link(Closing):
         return self
 
     def _noun(self) -> str:
-        held = not self.closed and self.is_attached and self.pinned_at is None  # else nothing changes when it is closed
+        held = not self.closed and self.is_attached and self.pinned_at is None  # otherwise closing it changes nothing
         place = f"({self._side})" if self._hook is None else f"on {self._hook.name}"
         return f"Link {self._id} {place}" if held else ""
 
@@ -164,7 +163,7 @@ class Link(Closing):
         try:
             return "attached" if self._core.info()[3] else "detached"
         except (OSError, ValueError):
-            return "closed"  # perhaps just now, by another thread
+            return "closed"  # another thread may just have closed it
 
 
 Anchor = Link | Program | AttachedProgram | Literal["all"]
@@ -176,14 +175,14 @@ class HookDevice(Protocol):
     _known_name: str  # the last one
 
     def _reach(self) -> tuple[Namespace, str, int, str]:
-        """The device's namespace, and its name, number and kind there, read now."""
+        """The device's namespace, and its current name, number and kind there."""
 
 
 class Hook:
-    """A place of a device where programs run on its packets, in order.
+    """A place where programs run on the packets of a device, in order.
 
-    Made by `NetkitPair.hook` and `Device.hook`. The programs run one after the other until one says something else than
-    NEXT. It follows the device as that is renamed and moved. Any thread may use it.
+    Made by `NetkitPair.hook` and `Device.hook`. The programs run one after the other until one returns something other
+    than NEXT. The hook follows its device when that is renamed or moved. Any thread may use it.
 
     >>> hook = pair.hook("peer")  # doctest: +SKIP
     >>> link = hook.attach(obj.programs["drop"], before="all")  # doctest: +SKIP
@@ -197,7 +196,7 @@ class Hook:
 
     @property
     def device(self) -> HookDevice:
-        """The `Device` through which it is reached; both hooks of a netkit pair are through the primary."""
+        """The `Device` through which it is reached: for both hooks of a netkit pair, the primary."""
         return self._device
 
     @property
@@ -222,11 +221,11 @@ class Hook:
 
     @property
     def revision(self) -> int | None:
-        """The number of its changes, for `expected_revision`; None while it is empty: the kernel does not tell it."""
+        """The number of its changes, for `expected_revision`; None while it is empty: the kernel does not report it."""
         return self.query().revision
 
     def query(self) -> HookPrograms:
-        """The revision and the programs of one moment; raises what `programs` raises."""
+        """The revision and the programs, read at the same moment; raises what `programs` raises."""
         revision, found = hook_query(self._address())
         return HookPrograms(revision, tuple(AttachedProgram(id_, name, link or None) for id_, link, name in found))
 
@@ -234,39 +233,45 @@ class Hook:
         self,
         program: Program,
         *,
+        rank: Rank | str | None = None,
         before: Anchor | None = None,
         after: Anchor | None = None,
         expected_revision: int | None = None,
     ) -> Link:
-        """Attach a program, by default behind those that are there.
+        """Attach a program, by default behind those already there.
+
+        With a rank it goes where packet functions of this kind belong, in whatever order they are attached: a
+        "firewall" in front of all, an "observer" behind the firewalls and in front of the rest, a "balancer" behind
+        all. Firewalls of this package are recognised by the names of their programs; reading these takes CAP_SYS_ADMIN.
 
         Args:
-            program: loaded, not on this hook yet. A hook takes 63.
+            program: loaded, and not on this hook yet. A hook takes 63 programs.
+            rank: "firewall", "observer" or "balancer"; `before` and `after` override it.
             before: attach in front of this one: a `Link`, a `Program`, an entry of `programs`, or "all".
             after: attach behind this one, likewise.
             expected_revision: attach only if this is the hook's revision now.
 
         Raises:
-            ValueError: an argument is not possible, whatever the kernel; the program is not loaded.
+            ValueError: an argument is not valid on any kernel; the program is not loaded.
             FileExistsError: the program is on this hook already.
             FileNotFoundError: `before` or `after` is not on this hook.
-            NotSupportedError: the kernel has no such hooks: netkit's came with 6.7, tcx hooks with 6.6.
-            OSError: ESTALE, the revision is another one; ERANGE, the hook is full; ENODEV, the device is gone;
+            NotSupportedError: the kernel has no such hooks: netkit hooks came with 6.7, tcx hooks with 6.6.
+            OSError: ESTALE, the revision is not the expected one; ERANGE, the hook is full; ENODEV, the device is gone;
                 EINVAL, the program is of a type that hooks do not take.
             PermissionError: CAP_NET_ADMIN is missing.
 
         >>> link = device.hook("ingress").attach(program)  # doctest: +SKIP
         """
         core = expect(program, Program, "program")._open()
-        where, anchor = _placement(before, after)
+        where = placement(rank, before, after)
         revision = 0 if expected_revision is None else expect_in(expected_revision, _REVISION, "expected_revision")
-        return Link(CoreLink(core, self._address(), where, anchor, revision), self, program)
+        return Link(CoreLink(core, self._address(), where, revision), self, program)
 
     def detach(self, program: Program | AttachedProgram) -> None:
-        """Take a program off that another tool attached without a link.
+        """Detach a program that another tool attached without a link.
 
         Raises:
-            OSError: EBUSY, a link holds it, whose number the text names: detach that.
+            OSError: EBUSY, a link holds it; the text names the link, which must be detached instead.
             FileNotFoundError: it is not on this hook.
         """
         if isinstance(program, AttachedProgram):
@@ -287,13 +292,18 @@ class Hook:
     def __repr__(self) -> str:
         return f"<Hook {self.name} {self._state()}>"
 
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import show
+
+        return show(f"Hook {self.name}", lambda: self.query()._tables())
+
     def _state(self) -> str:
         try:
             revision, programs = self.query()
         except PermissionError:
-            return "not to be read without CAP_NET_ADMIN"
+            return "unreadable without CAP_NET_ADMIN"
         except (OSError, ValueError) as error:
-            return f"not to be read: {getattr(error, 'strerror', None) or error}"
+            return f"unreadable: {getattr(error, 'strerror', None) or error}"
         if not programs:
             return "empty"
         return f"revision={revision}: {', '.join(each.name or f'program {each.id}' for each in programs)}"
@@ -309,16 +319,18 @@ def _word_of(number: int) -> Side | Direction:
     return next(word for word in words if word.number == number)
 
 
-def _placement(before: Anchor | None, after: Anchor | None) -> tuple[int, tuple[bool, int] | None]:
+def placement(rank: Rank | str | None, before: Anchor | None, after: Anchor | None) -> tuple[int, int, bool, int]:
+    """The placement for the core: where, the rank, whether the anchor is a link, and its number."""
+    number = 0 if rank is None else expect_word(rank, Rank, "rank").number
     if before is not None and after is not None:
         raise ValueError("before and after: give one of them")
     if before is not None:
         anchor = _anchor(before, "before")
-        return (_FIRST if anchor is None else _BEFORE), anchor
+        return (_FIRST, number, False, 0) if anchor is None else (_BEFORE, number, *anchor)
     if after is not None:
         anchor = _anchor(after, "after")
-        return (_LAST if anchor is None else _AFTER), anchor
-    return _LAST, None
+        return (_LAST, number, False, 0) if anchor is None else (_AFTER, number, *anchor)
+    return (_LAST if rank is None else _BY_RANK), number, False, 0
 
 
 def _anchor(anchor: Anchor, argument: str) -> tuple[bool, int] | None:

@@ -24,30 +24,29 @@ if TYPE_CHECKING:
 
 _ANY, _NOEXIST, _EXIST = range(3)  # BPF_ANY and its like
 _OF_MAPS = (Kind.ARRAY_OF_MAPS, Kind.HASH_OF_MAPS)
-_REFERENCES = (*_OF_MAPS, Kind.PROG_ARRAY)  # their values are descriptors when written, numbers when read
+_REFERENCES = (*_OF_MAPS, Kind.PROG_ARRAY)  # values are descriptors when written, and ids when read
 _QUEUES = (Kind.QUEUE, Kind.STACK)
-_FULL_ARRAYS = (Kind.ARRAY, Kind.PERCPU_ARRAY)  # they have all of their elements always
+_FULL_ARRAYS = (Kind.ARRAY, Kind.PERCPU_ARRAY)  # these always have all of their elements
 _U32 = Integer("__u32", 4, signed=False)
 
 
 class Map(MapBase, MutableMapping[Any, Any]):
     """A map, as a dict of values that are typed by BTF.
 
-    Made by `BPFObject.maps`, opened where it is pinned, or made by `create`. Integers are int, structures named
-    tuples, arrays of unsigned bytes bytes; without BTF keys and values are bytes. A per-CPU map has a tuple of values,
-    one for each possible CPU. Values of an array or hash of maps are maps, of a program array programs; reading them
-    needs CAP_SYS_ADMIN.
+    Made by `BPFObject.maps`, `open_pinned` or `create`. Integers are int, structures are named tuples, arrays of
+    unsigned bytes are bytes; without BTF, keys and values are bytes. A value of a per-CPU map is a tuple, one value for
+    each possible CPU. The values of an array or hash of maps are maps, those of a program array are programs; reading
+    them needs CAP_SYS_ADMIN.
 
     `struct in6_addr` and `__be32[4]` are IPv6Address, `struct in_addr` and `__be32` IPv4Address; each takes an object
-    of the module ipaddress, its text, its bytes or its number, and so does an array of 4 or 16 unsigned bytes an
-    address. `__be16`, a port, and `__be64` are int in the host's order. In numpy arrays an IPv4 address is its number,
+    of the module ipaddress, its text, its bytes or its number. An array of 4 or 16 unsigned bytes also takes an address
+    object. `__be16`, a port, and `__be64` are int in the host's order. In numpy arrays an IPv4 address is its number,
     as int(address), and an IPv6 address its 16 bytes. The key of an LPM trie may be a network or an address.
 
-    Iterating goes over a copy, made in batches where the kernel has them (5.6): meanwhile anybody may change the
-    map. A queue and a stack have `push`, `pop` and `peek` instead of keys, a bloom filter `push` and `in`. A ring
-    buffer is read by `RingBuffer`. Any thread may use it. An argument that is not of the map's type is a TypeError, a
-    number that does not fit an OverflowError, with the field and its range; a map that is closed or not loaded yet is
-    a ValueError.
+    Iteration goes over a copy, made in batches where the kernel has them (5.6), so the map may change meanwhile. A
+    queue and a stack have `push`, `pop` and `peek` instead of keys, a bloom filter `push` and `in`. A ring buffer is
+    read by `RingBuffer`. Any thread may use it. An argument of the wrong type raises TypeError; a number that does not
+    fit raises OverflowError with the field and its range; a map that is closed or not loaded yet raises ValueError.
 
     >>> with BPFObject.open("counter.bpf.o") as counter:  # doctest: +SKIP
     ...     for address, packets in counter.maps["packets"].items():
@@ -69,10 +68,10 @@ class Map(MapBase, MutableMapping[Any, Any]):
         inner: Map | None = None,
         name: str = "",
     ) -> Map:
-        """Make a map without an object: a ring buffer for an array of maps, say.
+        """Make a map without an object, for example a ring buffer for an array of maps.
 
-        Its keys and values are bytes, unless their types are named. The kernel does not learn these: who opens the map
-        elsewhere sees bytes.
+        Its keys and values are bytes, unless their types are named. The kernel does not store these types: wherever
+        else the map is opened, they are bytes.
 
         Args:
             type: as bpftool(8) writes it: "hash", "ringbuf".
@@ -81,15 +80,15 @@ class Map(MapBase, MutableMapping[Any, Any]):
             value_size: bytes of a value.
             key: instead of its size, the type of a key: "struct flow", "__u32".
             value: instead of its size, the type of a value.
-            types: the object, or a map of one, whose types these are.
+            types: the object, or a map of one, that has these types.
             flags: `MapFlags`, or their names: "no_prealloc", ["no_prealloc", "mmapable"].
-            inner: a map like those that a map of maps holds.
+            inner: for a map of maps, a map like those that it holds.
             name: letters, digits, dots and underscores, at most 15.
 
         Raises:
-            ValueError: there is no such type of map or flag, or a number is no size.
+            ValueError: there is no such map type or flag, or a number is not a valid size.
             LookupError: the object has no such type.
-            OSError: EINVAL, a map of this type is not like that, and the text says in what; ENOMEM, it is too large.
+            OSError: EINVAL, a map of this type cannot be like that, and the text says why; ENOMEM, it is too large.
 
         >>> rings[cpu] = Map.create("ringbuf", max_entries=1 << 20)  # doctest: +SKIP
         >>> Map.create("lpm_trie", key_size=8, value_size=4, max_entries=64, flags="no_prealloc")  # doctest: +SKIP
@@ -111,7 +110,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         Raises:
             FileNotFoundError: nothing is pinned there.
             PermissionError: CAP_BPF is missing, or the file's mode forbids it.
-            ValueError: what is pinned there is no map.
+            ValueError: what is pinned there is not a map.
 
         >>> with Map.open_pinned("/sys/fs/bpf/packets") as packets:  # doctest: +SKIP
         ...     print(packets.copy())
@@ -121,7 +120,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
 
     @classmethod
     def _opened(cls, core: CoreMap, pinned_at: str = "") -> Map:
-        """A map that the kernel holds already, with the types that it keeps."""
+        """A map that exists in the kernel already, with the types stored there."""
         info = MapInfo(*core.info())
         found = cls(info, Types(BtfTypes.from_kernel(info.btf)) if info.btf else None, pinned_at=pinned_at)
         found._core = core
@@ -141,7 +140,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
             raise KeyError(key)
         try:
             return self._to_value(value)
-        except FileNotFoundError:  # a map or program that its holder let go of meanwhile
+        except FileNotFoundError:  # its holder has closed the map or program meanwhile
             raise KeyError(key) from None
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -166,7 +165,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         return iter(self._elements.keys(self._keyed().read_all()[0]))
 
     def __len__(self) -> int:
-        """How many elements there are: counted, unless it is an array, which has all of them always."""
+        """The number of elements: counted, except for an array, which always has all of them."""
         core = self._keyed()
         return self.max_entries if self._kind in _FULL_ARRAYS else len(core.read_all()[0]) // self.key_size
 
@@ -184,8 +183,8 @@ class Map(MapBase, MutableMapping[Any, Any]):
     def copy(self) -> dict[Any, Any]:
         """A dict of all elements, read in batches.
 
-        `dict(map)` looks the keys up one by one, as Python does with everything that has keys, and raises KeyError
-        where one is deleted meanwhile.
+        `dict(map)` looks up the keys one by one, as Python does with any mapping, and raises KeyError if one is deleted
+        meanwhile.
 
         >>> packets.copy()  # doctest: +SKIP
         {IPv4Address('10.0.0.1'): 12}
@@ -193,11 +192,11 @@ class Map(MapBase, MutableMapping[Any, Any]):
         return dict(self._pairs())
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Write the elements of a mapping, or of pairs, as a dict does; of another map as `items` copies them."""
+        """Write the elements of a mapping or of pairs, as dict.update does; another map is copied as by `items`."""
         super().update(other.items() if isinstance(other, Map) else other, **more)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Set the value where there is none, in one step; return the value that is there then."""
+        """Set the value if there is none, in one step; return the value that is there now."""
         core, raw = self._element(key)
         if raw is not None and core.update(raw, self._from_value(default), _NOEXIST):
             return default
@@ -252,7 +251,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
             replace: whether a full queue or stack drops its oldest value.
 
         Raises:
-            TypeError: it is another type of map, or the value of another type.
+            TypeError: it is not such a map, or the value has another type.
             OSError: E2BIG, it is full.
         """
         if self._kind not in (*_QUEUES, Kind.BLOOM_FILTER):
@@ -260,7 +259,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         self._open().update(b"", self._from_value(value), _EXIST if replace else _ANY)
 
     def peek(self) -> Any:
-        """Return what `pop` of a queue or stack would, and leave it there; IndexError if there is nothing."""
+        """Return what `pop` of a queue or stack would return, and leave it there; IndexError if it is empty."""
         if self._kind not in _QUEUES:
             self._refuse("has no peek()")
         return self._next(self._open().lookup(b""))
@@ -268,19 +267,34 @@ class Map(MapBase, MutableMapping[Any, Any]):
     # --- Many at once.
 
     def lookup_batch(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Read all elements into numpy arrays: one of keys, one of values; of a per-CPU map with an axis for the CPUs.
+        """Read all elements into two numpy arrays, keys and values; values of a per-CPU map have an axis for the CPUs.
 
-        Structures become structured arrays with the fields' names in C.
+        Structures become structured arrays with the field names of C.
         """
         core = self._keyed()
         keys, values = core.read_all()
         return self._elements.key_array(keys), self._elements.value_array(values, core.value_room())
 
+    def sum_cpus(self) -> list[int]:
+        """Add up what the CPUs have in a per-CPU array, whose values are numbers of 64 bits or structures of such.
+
+        The sums stand one behind the other, in the order of the keys and of the fields.
+
+        Raises:
+            TypeError: it is another type of map.
+
+        >>> obj.maps["counts"].sum_cpus()  # doctest: +SKIP
+        [12, 1008, 3, 180]
+        """
+        if self._kind is not Kind.PERCPU_ARRAY or self.value_size % 8:
+            self._refuse("has no sum_cpus(): it is not a per-CPU array of 64-bit numbers")
+        return self._open().sum_over_cpus()
+
     def update_batch(self, keys: Iterable[Any], values: Iterable[Any]) -> None:
         """Write many elements, in numpy arrays as `lookup_batch` gives them, or in any sequences.
 
         Raises:
-            ValueError: there are more of the ones than of the others.
+            ValueError: the numbers of keys and values differ.
             OSError: the text says how many were written.
         """
         core = self._keyed()
@@ -296,11 +310,28 @@ class Map(MapBase, MutableMapping[Any, Any]):
         core.write_all(raw_keys, raw_values)
 
     def delete_batch(self, keys: Iterable[Any]) -> int:
-        """Delete many elements, and return how many of them there were."""
+        """Delete many elements, and return how many of them existed."""
         self._check_deletable()
         return self._keyed().erase_all(self._elements.raw_keys(keys))
 
     # --- Within.
+
+    def _repr_html_(self) -> str | None:
+        from itertools import islice
+
+        from netkit_bpf.internal.html import MOST_ROWS, facts, first, show
+
+        def build() -> list[object]:
+            described = facts(type=self.type, entries=f"at most {self.max_entries:,}", pinned_at=self.pinned_at)
+            try:
+                found = list(islice(self.items(), MOST_ROWS + 1))
+            except (TypeError, OSError, ValueError):
+                return [described]  # it has no keys, or is not loaded
+            rows = [(str(key), str(value)) for key, value in found[:MOST_ROWS]]
+            more = f", the first {MOST_ROWS}" if len(found) > MOST_ROWS else ""
+            return [described, first(rows, ("key", "value"), f"elements{more}" if rows else "no elements")]
+
+        return show(self, build)
 
     @property
     def _kind(self) -> Kind:
@@ -320,7 +351,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         return self._open()
 
     def _element(self, key: Any) -> tuple[CoreMap, bytes | None]:
-        """The map and a key's bytes; None for an index beyond an array's end."""
+        """The map and the bytes of a key; None for an index beyond the end of an array."""
         core = self._keyed()
         raw = self._elements.raw_key(key)
         index = self._elements.index(key)
@@ -347,7 +378,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         return self._elements.value(raw)
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
-        """A copy of all keys with their values. A map or program that its holder let go of meanwhile is left out."""
+        """A copy of all keys with their values. A map or program that its holder has closed meanwhile is left out."""
         core = self._keyed()
         keys, values = core.read_all()
         room = core.value_room()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a map is, whatever it holds: its size, its pin, its life."""
+"""The properties of every map, whatever its elements: size, pin, life time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import os
 
 from netkit_bpf._core import Map as CoreMap
-from netkit_bpf._core import Object as CoreObject
+from netkit_bpf.bpf.loadable import Loadable
 from netkit_bpf.bpf.map_elements import Elements, MapInfo
 from netkit_bpf.bpf.map_types import Kind, MapFlags
 from netkit_bpf.btf.types import Types
@@ -19,27 +19,23 @@ _ENTRIES = range(1, 1 << 32)
 _SIZES = range(1, 1 << 32)
 
 
-class MapBase(Closing):
+class MapBase(Loadable[CoreMap], Closing):
     """A map without its elements: what `Map` is built on."""
 
-    _warns = False  # what a map holds, others share or nobody wants
+    _kind_called = "map"
+    _unmade = "was not made: set its autocreate before load()"
+    _warns = False  # a lost map does no harm: others share its contents, or nobody needs them
 
     def __init__(self, info: MapInfo, types: Types | None, *, pinned_at: str = "") -> None:
-        self._core: CoreMap | None = None
-        self._object: CoreObject | None = None  # until it is loaded
-        self._closed = False
+        expect(info, MapInfo, "info", "Map.create() makes a map, Map.open_pinned() takes a path")
+        super().__init__(info.name)
         self._autocreate = True
         self._info = info
         self._types = types
         self._pinned_at = pinned_at
-        self._counts: MapBase | None = None  # in which the program counts what it writes into this ring buffer
+        self._counts: MapBase | None = None  # where the program counts what it writes into this ring buffer
 
     def _of(self) -> str:
-        return self._info.name
-
-    @property
-    def name(self) -> str:
-        """Its name in the source; of a map that was opened the kernel's, at most 15 bytes."""
         return self._info.name
 
     @property
@@ -54,14 +50,14 @@ class MapBase(Closing):
 
     @property
     def flags(self) -> MapFlags:
-        """How it is made."""
+        """The flags it is made with."""
         return MapFlags(self._info.flags)
 
     @property
     def autocreate(self) -> bool:
-        """Whether it is made when its object is loaded (libbpf's word). It may be set until then.
+        """Whether the map is made when its object is loaded (libbpf's term). It can be set until then.
 
-        A program that uses a map which is not made is refused, unless it is not loaded either (`Program.autoload`).
+        The kernel refuses a program that uses a map which is not made; leave it out too (`Program.autoload`).
 
         Raises:
             ValueError: the object is loaded already, or closed.
@@ -71,7 +67,7 @@ class MapBase(Closing):
     @autocreate.setter
     def autocreate(self, autocreate: bool) -> None:
         expect(autocreate, bool, "autocreate")
-        self._unloaded("autocreate is set").set_autocreate(self.name, autocreate)
+        self._unloaded("set autocreate").set_autocreate(self.name, autocreate)
         self._autocreate = autocreate
 
     @property
@@ -81,48 +77,49 @@ class MapBase(Closing):
 
     @property
     def value_size(self) -> int:
-        """Bytes of a value; of a per-CPU map, of one CPU's.
+        """Bytes of a value; for a per-CPU map, of the value of one CPU.
 
-        It may be set until the object is loaded, where the source gives the values a size and no type.
+        It can be set until the object is loaded, if the source gives the values a size but no type.
 
         Raises:
-            ValueError: the object is loaded already, the values have a type, or the number is no size.
+            ValueError: the object is loaded already, the values have a type, or the number is not a valid size.
         """
         return self._info.value_size
 
     @value_size.setter
     def value_size(self, size: int) -> None:
         expect_in(size, _SIZES, "value_size")
-        unloaded = self._unloaded("value_size is set")
+        unloaded = self._unloaded("set value_size")
         if self._info.value_type or not self._info.value_size:
             what = "have a type" if self._info.value_type else "have no size"
-            raise ValueError(f"the values of map '{self.name}' {what}, which is not changed")
+            raise ValueError(f"the values of map '{self.name}' {what}, which cannot be changed")
         unloaded.set_value_size(self.name, size)
         self._info = self._info._replace(value_size=size)
         self.__dict__.pop("_elements", None)
 
     @property
     def max_entries(self) -> int:
-        """How many elements it holds at most; of a ring buffer, its bytes.
+        """How many elements it can hold; for a ring buffer, its size in bytes.
 
         It may be set until the object is loaded. A ring buffer's is a power of two and a multiple of the page size.
 
         Raises:
-            ValueError: the object is loaded already, or the number is no size.
+            ValueError: the object is loaded already, or the number is not a valid size.
         """
         return self._info.max_entries
 
     @max_entries.setter
     def max_entries(self, entries: int) -> None:
         check_max_entries(self._info.kind, entries)
-        self._unloaded("max_entries is set").set_max_entries(self.name, entries)
+        self._unloaded("set max_entries").set_max_entries(self.name, entries)
         self._info = self._info._replace(max_entries=entries)
 
     def reuse(self, other: MapBase) -> None:
-        """Take another map for this one, instead of making it, when the object is loaded.
+        """Use another map in place of this one when the object is loaded.
 
-        Both must be of one type, with keys and values of one size. To share a map by its name, give it
-        `__uint(pinning, LIBBPF_PIN_BY_NAME)` in the source: who loads it first pins it, others find it.
+        Both must have the same type and the same key and value sizes. To share a map by its name, give it
+        `__uint(pinning, LIBBPF_PIN_BY_NAME)` in the source: the first process that loads it pins it, later ones find
+        it.
 
         Raises:
             ValueError: they do not fit each other, or the object is loaded already.
@@ -135,7 +132,7 @@ class MapBase(Closing):
             here, there = getattr(self._info, name), getattr(theirs, name)
             if here != there:
                 raise ValueError(f"map '{self.name}' cannot be map '{other.name}': {name} {here} here, {there} there")
-        self._unloaded("another is reused").reuse_map(self.name, other._fileno())
+        self._unloaded("reuse another map").reuse_map(self.name, other._fileno())
         self._info = self._info._replace(max_entries=theirs.max_entries)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
@@ -155,11 +152,11 @@ class MapBase(Closing):
         self._pinned_at = text
 
     def unpin(self) -> None:
-        """Remove the name that `pin` gave, or by which the map was found. It stays while somebody holds it.
+        """Remove the name that `pin` gave, or by which the map was found. The map stays while anything holds it.
 
         Raises:
             ValueError: the map is not pinned by this object.
-            FileNotFoundError: somebody else removed the name.
+            FileNotFoundError: another process removed the name.
         """
         core = self._open()
         if not self._pinned_at:
@@ -172,52 +169,20 @@ class MapBase(Closing):
         """The path at which this object pinned the map, or found it."""
         return self._pinned_at or None
 
-    def close(self) -> None:
-        """Let go of the map. Idempotent."""
-        self._closed = True
-        self._core = None
-        self._object = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether it, or its object, was closed."""
-        return self._closed
-
     def __repr__(self) -> str:
-        core = self._core  # which another thread may let go of
+        core = self._core  # another thread may close it
         unmade = "not loaded" if self._object is not None else "not made"
         state = "closed" if self._closed else unmade if core is None else f"id {core.info()[0]}"
         return f"<Map {self.name} ({self.type}) {state}>"
 
     @functools.cached_property
     def _elements(self) -> Elements:
-        """How its elements become Python's: made when they are first asked for, because few maps' are."""
+        """How its elements become Python values; made on first use, because few maps are read."""
         return Elements(self._info, self._types)
 
-    def _fileno(self) -> int:
-        """The descriptor, which stays this map's."""
-        return self._open().fileno()
-
-    def _open(self) -> CoreMap:
-        core = self._core  # which another thread may let go of
-        if self._closed:
-            raise ValueError(f"map '{self.name}' is closed")
-        if core is None and self._object is not None:
-            raise ValueError(f"map '{self.name}' is not loaded: call load() of its object first")
-        if core is None:
-            raise ValueError(f"map '{self.name}' was not made: set its autocreate before load()")
-        return core
-
-    def _unloaded(self, what: str) -> CoreObject:
-        unloaded = self._object
-        if unloaded is None:
-            raise ValueError(f"map '{self.name}' is {'closed' if self._closed else 'loaded'}: {what} before load")
-        return unloaded
-
     def _load(self, core: CoreMap | None) -> None:
-        """Take what the kernel has made of it; None if nothing."""
-        self._core = core
-        self._object = None
+        """Take what the kernel has made of it, and the sizes that it gave it."""
+        super()._load(core)
         if core is None:
             return
         theirs = MapInfo(*core.info())
@@ -225,7 +190,7 @@ class MapBase(Closing):
 
 
 def check_max_entries(kind: Kind, entries: int) -> None:
-    """Refuse what no map of this type can have."""
+    """Refuse a number that no map of this type can have."""
     expect_in(entries, _ENTRIES, "max_entries")
     page = os.sysconf("SC_PAGESIZE")
     if kind is Kind.RINGBUF and (entries & (entries - 1) or entries < page):
@@ -233,10 +198,10 @@ def check_max_entries(kind: Kind, entries: int) -> None:
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """The path as a str; TypeError or ValueError where it is none."""
+    """The path as a str; TypeError or ValueError if it is not a path."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str):
         raise TypeError(f"path must be a path, not {type(path).__name__}")
     if not text or "\0" in text:
-        raise ValueError(f"{text!r} is no path")
+        raise ValueError(f"{text!r} is not a path")
     return text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a map that is to be made is like."""
+"""The definition of a map that is to be made."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ def define(
     flags: Flags,
     name: str,
 ) -> MapInfo:
-    """The definition of these arguments of `Map.create`; keys and values by the name of their type or their size."""
+    """The definition from the arguments of `Map.create`; keys and values are given by a type name or a size."""
     if expect(kind, str, "type") not in _KINDS:
-        raise ValueError(f"type {kind!r} is no type of map: there are {', '.join(_KINDS)}")
+        raise ValueError(f"type {kind!r} is not a map type: choose one of {', '.join(_KINDS)}")
     check_max_entries(_KINDS[kind], max_entries)
+    if types is not None and not hasattr(types, "_types"):
+        raise TypeError(f"types must be a BPFObject or a Map, not {type(types).__name__}")
     key_type, key_size = _type_and_size("key", *key, types)
     value_type, value_size = _type_and_size("value", *value, types)
     if not re.fullmatch(r"[\w.]{0,15}", expect(name, str, "name"), re.ASCII):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bytes that the kernel takes for keys and values of a map, and what they are in Python."""
+"""Keys and values of a map: their bytes in the kernel and their values in Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netkit_bpf.btf.types import Types
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SLOT = 8  # bytes; the value of each CPU takes whole ones
+_SLOT = 8  # bytes; the value of each CPU is padded to a multiple
 
 
 class MapInfo(NamedTuple):
@@ -35,12 +35,12 @@ class MapInfo(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Its type, if this package has heard of it."""
+        """Its type, if this package knows it."""
         return Kind(self.type) if self.type in Kind._value2member_map_ else Kind.UNKNOWN
 
 
 class Elements:
-    """How keys and values of one map become Python's, and back. Immutable: any thread may use it."""
+    """Converts keys and values of one map to Python values, and back. Immutable: any thread may use it."""
 
     def __init__(self, info: MapInfo, types: Types | None) -> None:
         self.kind = info.kind
@@ -58,17 +58,17 @@ class Elements:
         return int(key) if is_index else None
 
     def key(self, raw: bytes) -> Any:
-        """A key of its bytes, by which its element is found again."""
+        """The key that the bytes stand for, made so that it finds its element again."""
         key = self._key.decode(raw)
         if self._key.is_exact or self._key.encode(key, self._key_path) == raw:
             return key
-        # Bytes that no field tells, padding or what is behind a text's end, are a key's all the same.
+        # Bytes that no field shows, padding or the rest behind the end of a text, still belong to the key.
         if isinstance(self._key, Structure):
             return self._key.whole(key, raw)
         return raw.rstrip(b"\0") if isinstance(self._key, CharArray) else raw
 
     def keys(self, raw: bytes) -> list[Any]:
-        """All keys that lie one behind the other."""
+        """All keys in the bytes, which lie one behind the other."""
         size = self._key.size
         return [self.key(raw[at : at + size]) for at in range(0, len(raw), size)]
 
@@ -77,7 +77,7 @@ class Elements:
         return self._key.encode(self._prefix(key), self._key_path)
 
     def _prefix(self, key: Any) -> Any:
-        """The key; of an address or network for a trie what it has for one, the prefix's length and the address."""
+        """The key; for a trie, an address or network becomes its prefix length and address."""
         if self.kind is not Kind.LPM_TRIE or not isinstance(key, PREFIXES):
             return key
         network = getattr(key, "network", key)  # an interface's
@@ -86,14 +86,14 @@ class Elements:
         return network.prefixlen, network.network_address.packed
 
     def value(self, raw: bytes) -> Any:
-        """A value of its bytes; of a per-CPU map a tuple, one for each possible CPU."""
+        """The value that the bytes stand for; for a per-CPU map a tuple, one value for each possible CPU."""
         if self.kind not in PER_CPU:
             return self._value.decode(raw)
         size = self._value.size
         return tuple(self._value.decode(raw[at : at + size]) for at in range(0, len(raw), self._slot))
 
     def raw_value(self, value: Any, room: int) -> bytes:
-        """The bytes of a value, which are `room`."""
+        """The bytes of a value, `room` of them."""
         if self.kind not in PER_CPU:
             return self._value.encode(value, self._value_path)
         cpus = room // self._slot
@@ -110,7 +110,7 @@ class Elements:
         return arrays.to_array(self._key, raw)
 
     def value_array(self, raw: bytes, room: int) -> NDArray[Any]:
-        """Values as a numpy array; of a per-CPU map with a second axis for the CPUs."""
+        """Values as a numpy array; for a per-CPU map with a second axis for the CPUs."""
         if self.kind not in PER_CPU:
             return arrays.to_array(self._value, raw)
         if self._slot != self._value.size:
@@ -136,7 +136,7 @@ def _codec(types: Types | None, number: int, size: int) -> Codec:
 
 
 class Pairs(Protocol):
-    """A map as its views see it: keys with their values, copied as a whole. Nobody who deletes comes between."""
+    """A map as its views see it: keys with their values, copied as a whole, so that no deletion comes in between."""
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]: ...
 

@@ -48,7 +48,7 @@ class Kind(enum.IntEnum):
 
 
 class MapFlags(enum.IntFlag):
-    """How a map is made: the kernel's names, BPF_F_NO_PREALLOC without its first letters."""
+    """How a map is made: the kernel's names without BPF_F_."""
 
     NO_PREALLOC = 1 << 0
     NO_COMMON_LRU = 1 << 1
@@ -76,13 +76,13 @@ Flags = int | str | Iterable[int | str]
 
 
 def parse_flags(flags: Flags) -> MapFlags:
-    """The flags of a number, of a name in any case, with or without BPF_F_, or of several."""
+    """Flags from a number, a name in any case, with or without BPF_F_, or several of these."""
     if isinstance(flags, str):
         word = flags.upper().removeprefix("BPF_F_")
         if word not in MapFlags.__members__:
             raise ValueError(f"flags has {flags!r}: there are {', '.join(MapFlags.__members__).lower()}")
         return MapFlags[word]
-    if isinstance(flags, Iterable) and not isinstance(flags, int):  # a flag is a set of flags, too
+    if isinstance(flags, Iterable) and not isinstance(flags, int):  # a flag is itself a set of flags
         parsed = MapFlags(0)
         for each in flags:
             parsed |= parse_flags(each)
@@ -113,7 +113,7 @@ ARRAYS = frozenset(
 
 PER_CPU = frozenset({Kind.PERCPU_HASH, Kind.PERCPU_ARRAY, Kind.LRU_PERCPU_HASH, Kind.PERCPU_CGROUP_STORAGE})
 
-# What has no keys, and what is to be done instead.
+# Maps without keys, and what to do instead.
 NO_ITEMS = {
     Kind.RINGBUF: "has no items: read it with RingBuffer(map)",
     Kind.USER_RINGBUF: "has no items: it carries records to the program",

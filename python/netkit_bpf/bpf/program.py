@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import NamedTuple
 
-from netkit_bpf._core import Object as CoreObject
 from netkit_bpf._core import Program as CoreProgram
-from netkit_bpf._core import program_open
+from netkit_bpf._core import program_open, program_open_pinned
+from netkit_bpf.bpf.loadable import Loadable
 from netkit_bpf.btf.codec import Array, Codec, Integer
 from netkit_bpf.btf.structure import Member, Structure
 from netkit_bpf.enums import Side, Verdict
@@ -41,19 +42,19 @@ def _sk_buff() -> Structure:
 
 
 class PacketContext(NamedTuple):
-    """What a program sees of a packet beside its bytes: struct __sk_buff, as far as a test run takes it.
+    """What a program sees of a packet beside its bytes: the fields of struct __sk_buff that a test run takes.
 
     Attributes:
         mark: the packet's mark, as SO_MARK and nftables set it.
         priority: its class for queueing disciplines.
-        ingress_ifindex: the device that it came in by.
-        ifindex: the device that it is on, of the calling thread's network namespace; 0 is its loopback device.
-        cb: five words that programs leave for each other.
-        tstamp: nanoseconds at which it may leave.
+        ingress_ifindex: the device that received it.
+        ifindex: the device that it is on, in the calling thread's network namespace; 0 is its loopback device.
+        cb: five words that programs pass to each other.
+        tstamp: time in nanoseconds at which it may leave.
         wire_len: bytes on the wire, with headers; 0 for the packet's length.
-        gso_segs: packets on the wire that it will become.
-        gso_size: bytes of payload of each of them.
-        hwtstamp: nanoseconds at which the device received it.
+        gso_segs: how many packets on the wire it will become.
+        gso_size: payload bytes of each of them.
+        hwtstamp: time in nanoseconds at which the device received it.
     """
 
     mark: int = 0
@@ -69,14 +70,14 @@ class PacketContext(NamedTuple):
 
 
 class TestRun(NamedTuple):
-    """What a program made of a packet.
+    """The result of running a program on a packet.
 
     Attributes:
-        retval: what it returned, signed.
-        verdict: what this means on a hook; None where it means nothing that has a name: netkit drops the packet.
+        retval: the return value, signed.
+        verdict: its meaning on a hook; None for a value without a name: netkit drops the packet.
         data: the packet afterwards.
-        duration_ns: nanoseconds that one run took, the mean of all.
-        context: what is beside the packet's bytes afterwards; None where none was given.
+        duration_ns: nanoseconds of one run, the mean of all.
+        context: the context afterwards; None if none was given.
     """
 
     retval: int
@@ -86,37 +87,48 @@ class TestRun(NamedTuple):
     context: PacketContext | None = None
 
 
-TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test's
+TestRun.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
-class Program:
+class Program(Loadable[CoreProgram]):
     """A program of a BPF object.
 
-    Made by `BPFObject.programs`. Any thread may use it.
+    Made by `BPFObject.programs`, or by `open_pinned`. Any thread may use it.
     """
 
+    _kind_called = "program"
+    _unmade = "was not loaded: set its autoload before load() of its object"
+
     def __init__(self, name: str, section: str, kind: int) -> None:
-        self._name = name
+        super().__init__(name)
         self._section = section
         self._kind = kind
-        self._closed = False
         self._autoload = True
-        self._core: CoreProgram | None = None
-        self._object: CoreObject | None = None  # until it is loaded
+
+    @classmethod
+    def open_pinned(cls, path: str | os.PathLike[str]) -> Program:
+        """Open the program that is pinned at a path. Its `section` is empty: the kernel does not keep it.
+
+        Raises:
+            FileNotFoundError: nothing is pinned there.
+            ValueError: what is pinned there is not a program.
+            PermissionError: CAP_BPF is missing, or the file's mode forbids it.
+
+        >>> program = Program.open_pinned("/sys/fs/bpf/drop_long")  # doctest: +SKIP
+        """
+        return cls._opened(program_open_pinned(os.fspath(path)), "")
 
     @classmethod
     def _open_id(cls, id: int, section: str) -> Program:  # noqa: A002 - as the kernel names it
-        """The program that the kernel knows by this number, which another process may have loaded."""
-        core = program_open(id)
+        """The program with this id in the kernel; another process may have loaded it."""
+        return cls._opened(program_open(id), section)
+
+    @classmethod
+    def _opened(cls, core: CoreProgram, section: str) -> Program:
         _, kind, _, name = core.info()
         program = cls(name, section, kind)
         program._core = core
         return program
-
-    @property
-    def name(self) -> str:
-        """Its function's name in the source."""
-        return self._name
 
     @property
     def section(self) -> str:
@@ -125,14 +137,15 @@ class Program:
 
     @property
     def side(self) -> Side | None:
-        """The side that its section names; None if it names none."""
+        """The side that its section names, or None."""
         return next((side for side in Side if side.section == self._section), None)
 
     @property
     def autoload(self) -> bool:
-        """Whether it is loaded with its object (libbpf's word). It may be set until then.
+        """Whether the program is loaded with its object (libbpf's term). It can be set until then.
 
-        A section that begins with a question mark, `SEC("?netkit/peer")`, makes a program optional: False at first.
+        A section that begins with a question mark, `SEC("?netkit/peer")`, makes a program optional: autoload is False
+        at first.
 
         Raises:
             ValueError: the object is loaded already, or closed.
@@ -144,11 +157,7 @@ class Program:
     @autoload.setter
     def autoload(self, autoload: bool) -> None:
         expect(autoload, bool, "autoload")
-        unloaded = self._object
-        if unloaded is None:
-            state = "closed" if self._closed else "loaded"
-            raise ValueError(f"program '{self._name}' is {state}: autoload is set before load")
-        unloaded.set_autoload(self._name, autoload)
+        self._unloaded("set autoload").set_autoload(self._name, autoload)
         self._autoload = autoload
 
     @property
@@ -161,22 +170,38 @@ class Program:
         """A hash of its instructions, as bpftool(8) shows it: 16 hexadecimal digits."""
         return self._open().info()[2].hex()
 
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the program a name on a BPF file system, which keeps it loaded without this process.
+
+        Removing the file ends that.
+
+        Raises:
+            FileExistsError: the path is taken.
+            ValueError: the program is not loaded, or closed.
+            OSError: the path is not on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`); names on one have no dots.
+
+        >>> obj.programs["drop_long"].pin("/sys/fs/bpf/drop_long")  # doctest: +SKIP
+        """
+        self._open().pin(os.fspath(path))
+
     def test_run(
         self, packet: bytes | bytearray | memoryview, *, repeat: int = 1, context: PacketContext | None = None
     ) -> TestRun:
         """Run the program on a packet that starts with its Ethernet header; no device is needed (BPF_PROG_TEST_RUN).
 
         Args:
-            packet: at least 14 bytes and the IP header that its ethertype announces.
-            repeat: how often, for the duration; the packet is made once and goes on as each run leaves it.
-            context: the mark, the priority and the like that the program sees; the result then has them afterwards.
+            packet: at least 14 bytes, plus the IP header if its EtherType is IP.
+            repeat: how often to run it, to measure the duration; each run gets the packet as the run before left it.
+            context: the mark, the priority and other fields that the program sees; the result has them as they are
+                afterwards.
 
         Raises:
-            ValueError: the program is not loaded, or its object is closed; the packet is no whole Ethernet header.
-            TypeError: a program of this type sees no such context.
+            ValueError: the program is not loaded, or its object is closed; the packet is shorter than an Ethernet
+                header.
+            TypeError: a program of this type has no packet context.
             OverflowError: a number does not fit its field of the context.
-            OSError: EINVAL, the kernel refused the packet or the context; EOPNOTSUPP, it has no test run for this type
-                of program.
+            OSError: EINVAL, the kernel refused the packet or the context; EOPNOTSUPP, the kernel cannot test-run this
+                type of program.
             InterruptedError: a signal came before all runs were done.
 
         >>> program.test_run(bytes(12) + b"\\x86\\xdd" + bytes(40)).verdict  # doctest: +SKIP
@@ -200,37 +225,12 @@ class Program:
         seen = PacketContext(*_sk_buff().decode(after)) if after else None
         return TestRun(retval, verdict, data, duration, seen)
 
-    def close(self) -> None:
-        """Let go of the program. What is attached stays so. Idempotent."""
-        self._closed = True
-        self._core = None
-        self._object = None
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import facts, show
 
-    @property
-    def closed(self) -> bool:
-        """Whether it, or its object, was closed."""
-        return self._closed
-
-    def _fileno(self) -> int:
-        """The descriptor, which stays this program's."""
-        return self._open().fileno()
-
-    def _open(self) -> CoreProgram:
-        core = self._core  # which another thread may let go of
-        if self._closed:
-            raise ValueError(f"program '{self._name}' is closed")
-        if core is None and self._object is not None:
-            raise ValueError(f"program '{self._name}' is not loaded: call load() of its object first")
-        if core is None:
-            raise ValueError(f"program '{self._name}' was not loaded: set its autoload before load() of its object")
-        return core
-
-    def _load(self, core: CoreProgram | None) -> None:
-        """Take what the kernel has made of it; None if nothing."""
-        self._core = core
-        self._object = None
+        return show(f"Program {self._name}", lambda: [facts(section=self.section, id=self.id, tag=self.tag)])
 
     def __repr__(self) -> str:
-        core = self._core  # which another thread may let go of
+        core = self._core  # another thread may close it
         state = "closed" if self._closed else "not loaded" if core is None else f"id {core.info()[0]}"
         return f"<Program {self._name} ({self._section}) {state}>"

@@ -14,12 +14,12 @@ from netkit_bpf.btf.codec import Codec
 class Variable:
     """A global variable of a BPF object, typed by the object's BTF.
 
-    Made by `BPFObject.variables`. A constant (section .rodata) is set before load, others (.data, .bss) at any time:
-    then the program sees it at once. Only the variable's own bytes are written, whatever lies beside it. Any thread may
-    use it; a number of 1, 2, 4 or 8 bytes is read and written as a whole, also within a structure or array, of which
-    parts may be older than others: what the program counts in one while it is set is overwritten.
+    Made by `BPFObject.variables`. A constant (section .rodata) must be set before load. Others (.data, .bss) can be set
+    at any time, and the program sees the new value at once. Only the variable's own bytes are written. Any thread may
+    use it. Each number of 1, 2, 4 or 8 bytes is read and written as a whole; a structure or array is not, so some of
+    its parts may be older than others. What the program counts in a variable while it is being set is overwritten.
 
-    A section with what the kernel keeps to itself, such as a bpf_spin_lock, cannot be mapped: its variables are set
+    A section that holds objects of the kernel, such as a bpf_spin_lock, cannot be mapped: its variables can be set
     before load only.
 
     >>> with BPFObject.open("filter.bpf.o") as program:  # doctest: +SKIP
@@ -59,18 +59,17 @@ class Variable:
 
     @property
     def value(self) -> Any:
-        """Its value, which may be set.
+        """The value; it can be set.
 
-        Integers and pointers are int, enumerations members of an IntEnum where the number has a name, char arrays
-        bytes up to the first zero, arrays of unsigned bytes bytes, other arrays tuples, structures and unions named
-        tuples. Internet addresses are those of the module ipaddress, see `Map`.
+        Integers and pointers are int; enumerations are members of an IntEnum if the number has a name; char arrays are
+        bytes up to the first zero; arrays of unsigned bytes are bytes; other arrays are tuples; structures and unions
+        are named tuples. Internet addresses are objects of the module ipaddress, see `Map`.
 
         Raises:
-            ValueError: its object is closed, or failed to load; or, to set it, it is a constant and the object is
-                loaded.
-            OSError: EOPNOTSUPP, to set it, its section cannot be mapped.
-            TypeError: what it is set to is not of its type.
-            OverflowError: what it is set to does not fit it; the text names the field and its range.
+            ValueError: its object is closed, or failed to load; on setting, it is a constant and the object is loaded.
+            OSError: EOPNOTSUPP, on setting, its section cannot be mapped.
+            TypeError: the new value has another type.
+            OverflowError: the new value does not fit; the text names the field and its range.
         """
         return self._codec.decode(self._open().read_variable(self._index))
 
@@ -78,11 +77,11 @@ class Variable:
     def value(self, value: Any) -> None:
         core = self._open()
         if self._constant and self._loaded:
-            raise ValueError(f"variable '{self._name}' is a constant: it is set before its object is loaded")
+            raise ValueError(f"variable '{self._name}' is a constant: set it before its object is loaded")
         core.write_variable(self._index, self._codec.encode(value, f"variable '{self._name}'"))
 
     def _open(self) -> CoreObject:
-        core = self._core  # which another thread may let go of
+        core = self._core  # another thread may close it
         if core is None:
             raise ValueError(f"the object of variable '{self._name}' is closed")
         return core

@@ -18,7 +18,7 @@ IPV4_BYTES, IPV6_BYTES = 4, 16
 class Address(Codec):
     """An address of IPv4 or IPv6, in network order: an object of the module ipaddress.
 
-    Takes its text, its bytes, and its number, too: int(address).
+    Also takes its text, its bytes and its number, int(address).
     """
 
     def __init__(self, name: str, size: int) -> None:
@@ -29,7 +29,7 @@ class Address(Codec):
         buffer[offset : offset + self.size] = self.packed(value, path)
 
     def packed(self, value: Any, path: str) -> bytes:
-        """The bytes of an address, in any of the ways to write one."""
+        """The bytes of an address that is written in any of these ways."""
         if isinstance(value, ADDRESS_CLASSES):
             if not isinstance(value, self.kind):
                 raise TypeError(f"{path} must be an {self.kind.__name__}, not {type(value).__name__}")

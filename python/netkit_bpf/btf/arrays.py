@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def dtype_of(codec: Codec) -> np.dtype[Any]:
-    """The dtype of the type: a record's fields are called as in C. Bit fields become integers of their own.
+    """The dtype of the type: fields have their names in C. Bit fields become separate integers.
 
     An IPv4 address is its number, an IPv6 address its bytes.
     """
@@ -41,7 +41,7 @@ def to_array(codec: Codec, data: bytes) -> NDArray[Any]:
 
 def from_array(codec: Codec, values: Any, path: str) -> bytes:
     """The bytes of values that are an array or a sequence; errors name the element."""
-    if "numpy" in sys.modules:  # or there is no array
+    if "numpy" in sys.modules:  # otherwise nothing is an array
         import numpy as np
 
         if isinstance(values, np.ndarray):
@@ -86,7 +86,7 @@ def _spec(codec: Codec, packed: bool) -> Any:
 
 
 def _fill(array: NDArray[Any], raw: NDArray[Any], codec: Structure | Array) -> None:
-    """Write into an array of packed records what the bytes say, their last axis being those of one record."""
+    """Fill an array of packed records from the bytes; the last axis of `raw` is the bytes of one record."""
     if isinstance(codec, Array):
         raw = raw.reshape(*raw.shape[:-1], codec.count, codec.element.size)
         assert isinstance(codec.element, (Structure, Array))
@@ -111,7 +111,7 @@ def _bits(part: NDArray[Any], member: Member) -> NDArray[Any]:
     if sys.byteorder == "big":
         behind = len(member.span) * 8 - behind - member.bits
     number: NDArray[Any] = np.zeros(part.shape[:-1], np.uint64)
-    for index in range(ordered.shape[-1]):  # what lies beyond 64 bits falls off at the end that it is shifted to
+    for index in range(ordered.shape[-1]):  # bits beyond 64 are shifted out
         shift = 8 * index - behind
         byte = ordered[..., index].astype(np.uint64)
         number |= byte << np.uint64(shift) if shift >= 0 else byte >> np.uint64(-shift)

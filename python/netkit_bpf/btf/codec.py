@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How values of C types become Python's, and back.
 
-Every codec says of one type how many bytes it takes, how the struct module reads it, and what it refuses. Errors name
-the field: the path that leads to it.
+A codec knows of one type how many bytes it takes, how the struct module reads it, and which values it refuses. Errors
+name the field by the path that leads to it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ BYTES = (bytes, bytearray, memoryview)
 
 
 class Codec(ABC):
-    """A type. `format` is the struct module's, of one raw value; `convert` makes Python's of it, None if it is that.
+    """A type. `format` reads one raw value (module struct); `convert` makes it the Python value, None if it is that
+    already.
 
-    `is_exact` says whether each value's bytes are those that it was made of. Immutable: any thread may use it.
+    `is_exact` says whether encoding a decoded value gives the same bytes. Immutable: any thread may use it.
     """
 
     is_exact = True
@@ -61,7 +62,7 @@ class Codec(ABC):
 
 
 class Raw(Codec):
-    """Bytes that nothing is known of."""
+    """Bytes of an unknown type."""
 
     def __init__(self, size: int, name: str = "bytes") -> None:
         super().__init__(name, size, f"{size}s")
@@ -71,7 +72,7 @@ class Raw(Codec):
 
 
 class Integer(Codec):
-    """An integer of 1, 2, 4, 8 or 16 bytes; a pointer is one, too. Of one in network order its value counts."""
+    """An integer or a pointer of 1, 2, 4, 8 or 16 bytes, in either byte order."""
 
     _FORMATS: ClassVar = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -105,12 +106,12 @@ class Integer(Codec):
 
 
 class Enumeration(Integer):
-    """An enumeration: a member of an IntEnum where the number has a name, else the number. Takes names, too."""
+    """An enumeration: a member of an IntEnum where the number has a name, else the number. Also takes names."""
 
     def __init__(self, name: str, size: int, members: Mapping[str, int], *, signed: bool) -> None:
         self.members = dict(members)
         known: dict[int, Any] = {}
-        with contextlib.suppress(TypeError, ValueError, AttributeError):  # names that Python has other uses for
+        with contextlib.suppress(TypeError, ValueError, AttributeError):  # names that an IntEnum cannot have
             known = {int(word): word for word in enumeration_class(identifier(name), tuple(members.items()))}
         super().__init__(name, size, signed=signed, convert=lambda raw: known.get(raw, raw))
 
@@ -139,7 +140,7 @@ class Bool(Integer):
 class Float(Codec):
     """A floating point number of 2, 4 or 8 bytes."""
 
-    is_exact = False  # what is no number can be so in many ways
+    is_exact = False  # NaN has many encodings
     FORMATS: ClassVar = {2: "e", 4: "f", 8: "d"}
 
     def __init__(self, name: str, size: int) -> None:
@@ -155,11 +156,11 @@ class Float(Codec):
 
 
 class Char(Codec):
-    """A single char: bytes of length 1. Takes none for zero, too, as numpy has it."""
+    """A single char: bytes of length 1. Also takes empty bytes for zero, as numpy gives them."""
 
     def __init__(self, name: str, *, signed: bool = True) -> None:
         super().__init__(name, 1, "c")
-        self.signed = signed  # as a bit field is
+        self.signed = signed  # used by bit fields
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
         data = _text(value, path)
@@ -169,9 +170,9 @@ class Char(Codec):
 
 
 class CharArray(Codec):
-    """An array of char: bytes up to the first zero. Takes str, too, which becomes UTF-8."""
+    """An array of char: bytes up to the first zero. Also takes str, which becomes UTF-8."""
 
-    is_exact = False  # what is behind the zero
+    is_exact = False  # the bytes behind the zero are lost
 
     def __init__(self, name: str, size: int) -> None:
         super().__init__(name, size, f"{size}s", self.elements)
@@ -182,7 +183,7 @@ class CharArray(Codec):
         return raw.partition(b"\0")[0]
 
     def of_bytes(self, size: int) -> CharArray:
-        """The array of this many bytes: a flexible one has none."""
+        """The same array with this many bytes, in place of a flexible one."""
         return CharArray(dimensioned("char", size), size)
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
@@ -193,7 +194,7 @@ class CharArray(Codec):
 
 
 class ByteArray(Codec):
-    """An array of unsigned bytes: bytes, all of them. Takes a sequence of integers, and an address that fits, too."""
+    """An array of unsigned bytes: bytes, all of them. Also takes a sequence of integers, and an address that fits."""
 
     def __init__(self, name: str, size: int) -> None:
         super().__init__(name, size, f"{size}s")
@@ -204,7 +205,7 @@ class ByteArray(Codec):
         return raw
 
     def of_bytes(self, size: int) -> ByteArray:
-        """The array of this many bytes: a flexible one has none."""
+        """The same array with this many bytes, in place of a flexible one."""
         return ByteArray(dimensioned(self.name.partition("[")[0], size), size)
 
     def _pack(self, buffer: bytearray, offset: int, value: Any, path: str) -> None:
@@ -217,7 +218,7 @@ class ByteArray(Codec):
 
 
 class Array(Codec):
-    """An array: a tuple. Takes its bytes, too."""
+    """An array: a tuple. Also takes its bytes."""
 
     def __init__(self, name: str, element: Codec, count: int) -> None:
         size = element.size * count
@@ -239,7 +240,7 @@ class Array(Codec):
         return tuple(convert(element) for (element,) in self._iterate(raw))
 
     def of_bytes(self, size: int) -> Array:
-        """The array of as many elements as have room: a flexible one has none."""
+        """The same array with as many elements as fit, in place of a flexible one."""
         count = size // (self.element.size or 1)
         return Array(dimensioned(self.element.name, count), self.element, count)
 
@@ -252,7 +253,7 @@ class Array(Codec):
 
 
 class Opaque(Codec):
-    """What has no values: void, a function, a structure that is only declared."""
+    """A type without values: void, a function, a structure that is only declared."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, 0, "0s")
@@ -262,7 +263,7 @@ class Opaque(Codec):
 
 
 def copy(codec: Codec, buffer: bytearray, offset: int, value: Any, path: str) -> None:
-    """Write bytes into the buffer, if they are as many as the type takes."""
+    """Write bytes into the buffer; ValueError unless their number is the size of the type."""
     if not isinstance(value, BYTES):
         raise TypeError(f"{path} must be bytes, not {type(value).__name__}")
     data = bytes(value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The named tuples and enumerations that stand for values of C types.
 
-Their classes are made as types are met, so nothing can import them: pickling one keeps its name and fields, and makes
-the class anew where it is read.
+Their classes are made at run time, so they cannot be imported: pickling an object stores the name and the fields of its
+class, and unpickling makes the class again.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import functools
 from collections import namedtuple
 from typing import Any
 
-_KEPT = 1024  # classes, so that the records of one type are of one class
+_KEPT = 1024  # classes that are kept, so that all records of a type have the same class
 
 
 class Record:
-    """What the named tuples have beside their fields. They are immutable, and so is what is in them."""
+    """The methods of the named tuples. They are immutable, and so are their fields."""
 
     __slots__ = ()
     _fields: tuple[str, ...]
@@ -32,14 +32,14 @@ class Record:
 
 
 class WholeRecord(Record):
-    """A record that knows the bytes it was made of, because its fields do not tell all of them.
+    """A record that keeps the bytes it was decoded from, because its fields do not determine all of them.
 
-    It is written back as it was. With a field replaced it is these bytes with that field changed: the other members of
-    a union change with it.
+    It is written back unchanged. Replacing a field changes only the bytes of that field, so the other members of a
+    union change with it.
     """
 
     _bytes: bytes | None = None
-    _codec: Any = None  # of the bytes; none of a record that was pickled
+    _codec: Any = None  # of the bytes; None after unpickling
 
     def __reduce__(self) -> Any:
         return _rebuild_whole, (type(self).__name__, self._fields, tuple(self), self._bytes)  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def record_class(name: str, fields: tuple[str, ...]) -> Any:
 
 @functools.lru_cache(_KEPT)
 def whole_class(name: str, fields: tuple[str, ...]) -> Any:
-    """The class of those that know their bytes."""
+    """The class of records that keep their bytes."""
     return type(name, (WholeRecord, record_class(name, fields)), {"__module__": __name__})
 
 

@@ -32,14 +32,14 @@ class Member(NamedTuple):
 
 
 class Structure(Codec):
-    """A structure or union: a named tuple of all members, those of unnamed members within among them.
+    """A structure or union: a named tuple of all members, including those of unnamed members.
 
-    Takes a tuple, a dict in which what is missing is zero, or bytes. Members that share bytes must agree: of a union
-    give one, in a dict. What was read is written back as it was. Python's keywords get an underscore behind them, and
-    names lose underscores in front.
+    Takes a tuple, a dict (missing members are zero), or bytes. Members that share bytes must agree: give only one
+    member of a union, in a dict. A value that was read is written back unchanged. Names that are Python keywords get an
+    underscore at the end, and underscores at the start of names are removed.
 
-    `tails` are the places of the members that go on behind the end of the structure where there are more bytes: the
-    flexible array at its end, or each of a union there.
+    `tails` are the indices of the members that can extend beyond the end of the structure: the flexible array at its
+    end, or each such array of a union there.
     """
 
     def __init__(self, name: str, size: int, members: Sequence[Member], tails: Sequence[int] = ()) -> None:
@@ -55,13 +55,13 @@ class Structure(Codec):
             for member, end in zip(members, itertools.accumulate(ends, max), strict=False)
         )
         self._shares_bytes = overlaps or any(member.bits for member in members)
-        # What the members of a union tell of its bytes may be less than all.
+        # The members of a union may not cover all of its bytes.
         self._keeps_bytes = overlaps and not all(member.codec.is_exact for member in members)
-        del self.convert  # made when it is first asked for: of unnamed members never
+        del self.convert  # made on first use: never for unnamed members
 
     @functools.cached_property
     def is_exact(self) -> bool:  # type: ignore[override]
-        """Whether the members tell each byte."""
+        """Whether the members determine every byte."""
         if self.size > _LARGEST_TOLD:
             return False
         told = bytearray(self.size)
@@ -79,20 +79,20 @@ class Structure(Codec):
 
     @functools.cached_property
     def convert(self) -> Convert:  # type: ignore[override]
-        """What makes the named tuple of the bytes."""
+        """The function that makes the named tuple from the bytes."""
         return self._one_by_one() if self._shares_bytes else self._at_once()
 
     @functools.cached_property
     def least(self) -> int:
-        """The bytes that a value takes at least, where its flexible array is empty."""
+        """The smallest size of a value in bytes: with an empty flexible array."""
         if not self.tails:
             return self.size
         return max((_least_end(member, index in self.tails) for index, member in enumerate(self.members)), default=0)
 
     def decode(self, data: bytes) -> Any:
-        """The value that the bytes stand for; of a flexible array, what they have behind the place where it begins.
+        """The value that the bytes stand for; a flexible array takes all bytes from its offset on.
 
-        It may begin within the structure's padding, so values can be shorter than the structure.
+        That offset may lie within the structure's padding, so values can be shorter than the structure.
         """
         if not self.tails:
             return super().decode(data)
@@ -107,7 +107,7 @@ class Structure(Codec):
         return record_class(identifier(self.name), self.fields)._make(values)
 
     def of_bytes(self, size: int) -> Structure:
-        """The structure whose flexible array fills so many bytes, as that of a variable with its first values does."""
+        """The structure with its flexible array sized to fill so many bytes, as an initialised variable has it."""
         members = list(self.members)
         for index in self.tails:
             codec: Any = members[index].codec
@@ -115,7 +115,7 @@ class Structure(Codec):
         return Structure(self.name, size, members)
 
     def whole(self, value: Any, raw: bytes) -> Any:
-        """The value, which is written back as these bytes."""
+        """The value, made to be written back as these bytes."""
         record = whole_class(identifier(self.name), self.fields)._make(value)
         record._bytes, record._codec = raw, self
         return record
@@ -127,7 +127,7 @@ class Structure(Codec):
         return self.whole(self.convert(bytes(buffer)), bytes(buffer))
 
     def _at_once(self) -> Convert:
-        """What makes the tuple where one format reads all members."""
+        """The function that makes the tuple where one format reads all members."""
         fmt = "="
         at = 0
         for member in self.members:
@@ -148,7 +148,7 @@ class Structure(Codec):
         return convert_some
 
     def _one_by_one(self) -> Convert:
-        """What makes the tuple where members share bytes."""
+        """The function that makes the tuple where members share bytes."""
         make = self.tuple_type._make
         getters = [_getter(member) for member in self.members]
         if not self._keeps_bytes:
@@ -166,7 +166,7 @@ class Structure(Codec):
             copy(self, buffer, offset, value, path)
             return
         raw = value._bytes if isinstance(value, WholeRecord) else None
-        # Of another type's value the bytes would mean something else.
+        # The bytes of another type's value would mean something else.
         if raw is not None and len(raw) == self.size and repr(self.convert(raw)) == repr(value):
             buffer[offset : offset + self.size] = raw
             return
@@ -242,7 +242,7 @@ def _put(member: Member, buffer: bytearray, offset: int, value: Any, path: str) 
 
 
 def _place(member: Member) -> tuple[int, int]:
-    """How far a bit field's bits are from the least significant one of the bytes that hold it, and its mask."""
+    """The shift of a bit field from the least significant bit of the bytes that hold it, and its mask."""
     behind = member.offset - member.span.start * 8
     if sys.byteorder == "big":
         behind = len(member.span) * 8 - behind - member.bits
@@ -257,7 +257,7 @@ def _least_end(member: Member, is_tail: bool) -> int:
 
 
 def is_flexible(codec: Codec) -> bool:
-    """Whether values may be longer than the type: an array without a number of elements, or what ends with one."""
+    """Whether values may be longer than the type: an array without a length, or a type that ends with one."""
     if isinstance(codec, Structure):
         return bool(codec.tails)
     if isinstance(codec, Array):

@@ -34,12 +34,10 @@ _POINTER = 8
 _LARGEST_ERRNO = 4095
 _LARGEST_U32 = (1 << 32) - 1
 _LARGEST_U64 = (1 << 64) - 1
-_DEEPEST = 64  # types within types: more than anybody writes, and less than Python's stack takes
-_MOST_MEMBERS = (
-    4096  # of a structure with those of unnamed members, which are sixteen times as many as the kernel's largest has
-)
+_DEEPEST = 64  # nesting of types: deeper than real programs, but safe for Python's stack
+_MOST_MEMBERS = 4096  # members of a structure, including those of unnamed members: 16 times the kernel's largest
 
-# What says in which order its bytes are: the kernel's names (include/uapi/linux/types.h) and the C library's.
+# Names of types in network byte order: the kernel's (include/uapi/linux/types.h) and the C library's.
 _ORDERED: dict[str, tuple[int, Order]] = {
     **{f"__be{bits}": (bits // 8, "big") for bits in (16, 32, 64)},
     **{f"__le{bits}": (bits // 8, "little") for bits in (16, 32, 64)},
@@ -74,7 +72,7 @@ class _Type(NamedTuple):
 class Types:
     """The types of one object, by number or name, as codecs.
 
-    Any thread may use it: of what two of them build at once both get the first.
+    Any thread may use it: if two threads build the same codec at once, both get the first one.
     """
 
     def __init__(self, table: TypeTable) -> None:
@@ -82,7 +80,7 @@ class Types:
         self._built: dict[int, Codec] = {}
 
     def codec(self, number: int, depth: int = 0) -> Codec:
-        """The codec of the type of this number, for others so many of which hold it; ValueError if it is too deep."""
+        """The codec of the type with this number, nested in `depth` others; ValueError if that is too deep."""
         built = self._built.get(number)
         if built is None:
             if depth > _DEEPEST:
@@ -98,7 +96,7 @@ class Types:
         """The number of a type: "struct event", "union address", "enum kind", or without the word in front.
 
         Raises:
-            LookupError: there is no such type; what no function, map or variable mentions is not compiled in.
+            LookupError: there is no such type; BTF holds only types that a function, map or variable mentions.
         """
         wanted, words = name, name.split()
         kinds = {"struct": [_STRUCT], "union": [_UNION], "enum": [_ENUM, _ENUM64]}.get(words[0] if words else "")
@@ -110,8 +108,8 @@ class Types:
             if number := self._table.find(name, kind):
                 return number
         raise LookupError(
-            f"the object has no type {wanted!r}: only what a map, variable or function mentions is in it,"
-            " and __type(value, ...) in the definition of a ring buffer does"
+            f"the object has no type {wanted!r}: its BTF holds only types that a map, variable or"
+            " function mentions, as __type(value, ...) in the definition of a ring buffer does"
         )
 
     def _get(self, number: int) -> _Type:
@@ -159,7 +157,7 @@ class Types:
         tails: list[int] = []
         for at, raw in enumerate(kind.members):
             found = self._members(*raw[:4], depth)
-            if is_union or at == len(kind.members) - 1:  # what may go on behind the structure's end
+            if is_union or at == len(kind.members) - 1:  # may extend beyond the end of the structure
                 tails += [len(members) + index for index in self._tails(raw[0], raw[1], found)]
             members += found
             if len(members) > max(_MOST_MEMBERS, len(kind.members)):  # unnamed ones within unnamed ones can double
@@ -167,7 +165,7 @@ class Types:
         return Structure(name, kind.size, members, tails)
 
     def _tails(self, name: str, number: int, found: list[Member]) -> tuple[int, ...]:
-        """Which of a member's own members, or whether it, can be longer than its type: those of an unnamed one."""
+        """The indices in `found` that can be longer than their type: the member, or members of an unnamed one."""
         codec = self.codec(number)
         if not name:
             return codec.tails if isinstance(codec, Structure) else ()
@@ -181,10 +179,10 @@ class Types:
             codec = Integer(codec.name, codec.size, signed=codec.signed)
         elif bits and isinstance(codec, Address):
             codec = Integer(codec.name, codec.size, signed=False)
-        if not name:  # its members are reached as if they were the outer type's own; others are padding
+        if not name:  # members of an unnamed one belong to the outer type; anything else unnamed is padding
             inner = codec.members if isinstance(codec, Structure) else ()
             return [member._replace(offset=offset + member.offset) for member in inner]
-        if not bits and isinstance(codec, Integer):  # older compilers say it in the integer's own type
+        if not bits and isinstance(codec, Integer):  # older compilers store it in the integer type itself
             integer = self._get(number)
             while integer.kind == _TYPEDEF or integer.kind in _MODIFIERS:
                 integer = self._get(integer.type)
@@ -198,7 +196,7 @@ class Types:
 
 
 def _build_ordered(name: str, target: Codec) -> Codec:
-    """An integer in network order, or one that is an address; the type itself where it is of another size."""
+    """An integer in network order, or an address; the type itself if its size is different."""
     size, order = _ORDERED[name]
     if type(target) is not Integer or target.size != size:
         return target
@@ -222,8 +220,8 @@ def _build_enumeration(kind: _Type, alias: str, depth: int) -> Codec:  # noqa: A
     values = {member[0]: member[4] for member in kind.members}
     signed = bool(kind.encoding)
     if kind.kind == _ENUM and not signed:
-        # clang before 15 says of no enumeration that it is signed. Of one with values that are small negative
-        # numbers, if they are negative at all, and with no other large ones, it is assumed.
+        # clang before 15 never marks an enumeration as signed. It is taken as signed if its large values, read as
+        # signed, are all small negative numbers.
         large = [value for value in values.values() if value >> 31]
         signed = bool(large) and min(large) > _LARGEST_U32 - _LARGEST_ERRNO
         if signed:

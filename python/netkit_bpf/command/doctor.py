@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""What this machine has of what the package uses, and what to do about the rest."""
+"""What this machine has and lacks for this package, and what to do about it."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from netkit_bpf import vm
 from netkit_bpf.bpf.compiler import find_clang
-from netkit_bpf.command.output import say
+from netkit_bpf.command.output import say, say_json
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.errors import NotSupportedError
-from netkit_bpf.functions.monitor import probe_load
+from netkit_bpf.functions.monitor_programs import probe_load
 from netkit_bpf.internal import kernel_release, proc
 from netkit_bpf.observer.filter import Filter
 
@@ -29,7 +31,7 @@ class Finding(NamedTuple):
 
     Attributes:
         item: what was looked at.
-        ok: whether it is there; None where this cannot be told.
+        ok: whether it is there; None if unknown.
         needed: whether the monitor needs it.
         text: what was found, and what to do if it is not there.
     """
@@ -45,12 +47,12 @@ class Finding(NamedTuple):
 
 
 def examine() -> Iterator[Finding]:
-    """Look at each item in turn. Leaves nothing behind: probes are made in a namespace of their own."""
+    """Examine each item in turn. Leaves nothing behind: probes run in a separate namespace."""
     for item, needed, look in _ITEMS:
         try:
             ok, text = look()
         except OSError as error:  # /proc or /sys may be missing, or closed
-            ok, text = None, f"cannot be told: {error.filename or item}: {error.strerror}"
+            ok, text = None, f"unknown: {error.filename or item}: {error.strerror}"
         yield Finding(item, ok, needed, text)
 
 
@@ -76,7 +78,7 @@ def _privilege() -> tuple[bool, str]:
         held = ", ".join(name for name in _CAPABILITIES if name not in missing)
         return False, (
             f"in a user namespace, whose capabilities ({held or 'none'}) do not count for BPF: run as root outside of"
-            " it; a rootless container cannot do it, nor one with a user namespace"
+            " it; it is impossible in a rootless container, or one with a user namespace"
         )
     if missing:
         return False, f"without {', '.join(missing)}: run as root, or with sudo"
@@ -84,7 +86,7 @@ def _privilege() -> tuple[bool, str]:
 
 
 def _in_user_namespace() -> bool:
-    """Whether this is another one than the machine's first: bpf(2) asks for capabilities in that."""
+    """Whether this is not the machine's initial user namespace, in which bpf(2) requires capabilities."""
     try:
         return Path("/proc/self/ns/user").stat().st_ino != _FIRST_USER_NAMESPACE
     except FileNotFoundError:
@@ -107,7 +109,7 @@ def _netkit() -> tuple[bool | None, str]:
 
 
 def _netkit_from_config() -> tuple[bool | None, str]:
-    """What the kernel's configuration says, for those who may not make a device."""
+    """What the kernel's configuration says, for users who may not make a device."""
     for path, opener in ((f"/boot/config-{kernel_release.running()}", open), ("/proc/config.gz", gzip.open)):
         try:
             with opener(path, "rt") as config:
@@ -115,7 +117,7 @@ def _netkit_from_config() -> tuple[bool | None, str]:
         except OSError:
             continue
         return found, f"CONFIG_NETKIT is {'set' if found else 'not set'} in {path}"
-    return None, "cannot be told without privilege: run netkit-bpf doctor as root"
+    return None, "unknown without privilege: run netkit-bpf doctor as root"
 
 
 def _load() -> tuple[bool, str]:
@@ -160,6 +162,11 @@ def _clang() -> tuple[bool, str]:
     return True, f"{path}: {version[0]}" if version else path
 
 
+def _vm() -> tuple[bool, str]:
+    reason = vm.why_not()
+    return reason is None, reason or "netkit-bpf vm shell and pytest --netkit=vm boot a kernel that has netkit"
+
+
 _ITEMS: list[tuple[str, bool, Callable[[], tuple[bool | None, str]]]] = [
     ("kernel", True, _kernel),
     ("privilege", True, _privilege),
@@ -169,20 +176,26 @@ _ITEMS: list[tuple[str, bool, Callable[[], tuple[bool | None, str]]]] = [
     ("bpffs", False, _bpffs),
     ("libpcap", False, _libpcap),
     ("clang", False, _clang),
+    ("VM", False, _vm),
 ]
 
 
 _ADVICE = (
     "netkit-bpf monitor cannot run here; see above.",
-    "In a clone of the project, make demo and make vm run it in a virtual machine.",
+    "It runs in a virtual machine: netkit-bpf vm shell.",
 )
 
 
-def main() -> int:
-    """Print one line an item; the status is 0 if the monitor can run here, else 1."""
-    runs = True
+def main(*, as_json: bool = False) -> int:
+    """Print one line for each item; the status is 0 if the monitor can run here, else 1."""
+    runs, found = True, []
     for finding in examine():
-        say(str(finding))
+        found.append(finding._asdict())
+        if not as_json:
+            say(str(finding))
         runs = runs and not (finding.needed and finding.ok is not True)
+    if as_json:
+        say_json(json.dumps(found))
+        return 0 if runs else 1
     say(*(["netkit-bpf monitor can run here."] if runs else _ADVICE))
     return 0 if runs else 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from netkit_bpf.command import pair_show
-from netkit_bpf.command.selection import add_option, open_named, open_netns
+from netkit_bpf.command.output import say_json
+from netkit_bpf.command.selection import add_option, add_pair, chosen_device, open_named, open_netns
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.link_numbers import LINK_NUMBERS, LinkNumber
 from netkit_bpf.devices.netkit_device import NetkitDevice
@@ -28,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "pair",
         help="make, show, change and delete pairs",
         description="Make, show, change and delete netkit pairs. The options are the words of ip-link(8); with peer-"
-        " before them they are about the peer.",
+        " before them they apply to the peer.",
     )
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_create(actions)
@@ -42,8 +44,8 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "create",
         aliases=["add"],
         help="make a pair",
-        description="Make a pair. It stays until somebody deletes it. The peer takes from the primary what is a number"
-        " and not given for it, but the index. Needs root.",
+        description="Make a pair. It stays until it is deleted. A number that is not given for the peer is taken"
+        " from the primary, except the index. Needs root.",
     )
     parser.add_argument("name", metavar="NAME", help="of the primary")
     add_option(parser)
@@ -59,8 +61,9 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         group.add_argument(
             f"--{prefix}index", dest=_key(prefix, "ifindex"), type=int, metavar="N", help="the device's number"
         )
-    parser.add_argument("--peer-netns", metavar="NETNS", help="where the peer shall live (default: with the primary)")
+    parser.add_argument("--peer-netns", metavar="NETNS", help="namespace of the peer (default: that of the primary)")
     parser.add_argument("--down", dest="up", action="store_false", help="leave both ends down")
+    parser.add_argument("--json", action="store_true", help="print the pair as pair show --json does")
     parser.set_defaults(run=_create)
 
 
@@ -68,11 +71,10 @@ def _add_set(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = actions.add_parser(
         "set",
         help="change a pair",
-        description="Change a pair or a single netkit device, in the order of the options below: what was changed"
-        " before an error stays. Needs root.",
+        description="Change a pair or a single netkit device, in the order of the options below: changes made"
+        " before an error stay. Needs root.",
     )
-    parser.add_argument("name", metavar="NAME", help="of the primary or the peer")
-    add_option(parser)
+    add_pair(parser, "of the primary or the peer")
     for prefix, end in _ENDS:
         group = parser.add_argument_group(f"the {end}")
         _add_policy(group, prefix)
@@ -105,13 +107,20 @@ def _add_delete(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_policy(group: argparse._ArgumentGroup, prefix: str) -> None:
     group.add_argument(
-        f"--{prefix}policy", choices=_words(Policy), help="for its packets while no program is there (default: forward)"
+        f"--{prefix}policy",
+        choices=_words(Policy),
+        help="for its packets while no program is attached (default: forward)",
     )
 
 
 def _add_device_options(group: argparse._ArgumentGroup, prefix: str, numbers: Iterable[LinkNumber]) -> None:
-    group.add_argument(f"--{prefix}alias", metavar="TEXT", help="for people; an empty one is none")
-    group.add_argument(f"--{prefix}address", dest=_key(prefix, "mac"), metavar="MAC", help="in l2 mode")
+    group.add_argument(f"--{prefix}alias", metavar="TEXT", help="a text for people; empty for none")
+    group.add_argument(
+        f"--{prefix}address",
+        dest=_key(prefix, "mac"),
+        metavar="MAC",
+        help='in l2 mode; "kernel" leaves it to the kernel',
+    )
     group.add_argument(f"--{prefix}addrgenmode", choices=_words(AddrGenMode), help="for its IPv6 link-local address")
     for row in numbers:
         group.add_argument(_option(prefix, row), dest=_key(prefix, row.name), type=int, metavar="N", help=row.what)
@@ -131,8 +140,8 @@ def _key(prefix: str, key: str) -> str:
 
 def _create(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {key: value for key, value in vars(arguments).items() if value is not None}
-    del options["run"]
-    # This process ends now, and the pair must not be an orphan then.
+    del options["run"], options["json"]
+    # This process ends now, and the pair must not count as an orphan then.
     options.setdefault("alias", "")
     for key in ("netns", "peer_netns"):
         if key in options:
@@ -140,21 +149,23 @@ def _create(arguments: argparse.Namespace) -> int:
     words = {_key(prefix, key): option for prefix, _ in _ENDS for key, option in _options(prefix).items()}
     try:
         with _in_our_words(words):
-            NetkitPair.create(**options)
+            made = NetkitPair.create(**options)
     except FileExistsError as error:
         raise in_kernels_words(error) from None
+    if arguments.json:
+        say_json(json.dumps(pair_show.describe(made)))
     return 0
 
 
 def _options(prefix: str) -> dict[str, str]:
-    """The options of one end by the arguments of `NetkitPair.create` that they are."""
+    """Maps the arguments of `NetkitPair.create` for one end to the options of the command."""
     options = {row.name: _option(prefix, row) for row in LINK_NUMBERS.values()}
     return options | {"mac": f"--{prefix}address", "ifindex": f"--{prefix}index"}
 
 
 @contextlib.contextmanager
 def _in_our_words(options: dict[str, str]) -> Iterator[None]:
-    """Have an error name the option, not the argument that it begins with: "--peer-mtu must be ..."."""
+    """Make an error that begins with an argument name the option instead: "--peer-mtu must be ..."."""
     try:
         yield
     except ValueError as error:
@@ -166,7 +177,7 @@ def _in_our_words(options: dict[str, str]) -> Iterator[None]:
 
 
 def _set(arguments: argparse.Namespace) -> int:
-    found = open_named(arguments.name, arguments)
+    found = chosen_device(arguments)
     changes = [each for each in _changes(arguments) if each[2] is not None]
     if isinstance(found, NetkitDevice) and any(side is Side.PEER or change == "policy" for side, change, _ in changes):
         raise NotAPairError(f"{arguments.name} is a single netkit device: it has no peer and no policy")

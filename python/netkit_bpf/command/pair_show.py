@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from netkit_bpf.command.output import say, say_json
-from netkit_bpf.command.selection import add_option, netns_of, open_named
+from netkit_bpf.command.selection import add_pair, chosen_device, netns_of
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.link_numbers import LINK_NUMBERS
 from netkit_bpf.devices.netkit_device import NetkitDevice, single_devices
@@ -22,22 +22,21 @@ def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "show",
         aliases=["list"],
         help="show pairs",
-        description="Show a pair, or all that have an end in the namespace; single netkit devices too.",
+        description="Show a pair, or all pairs with an end in the namespace, and single netkit devices.",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the primary or the peer (default: all)")
-    add_option(parser)
+    add_pair(parser, "of the primary or the peer (default: all)", required=False)
     parser.add_argument("--json", action="store_true", help="one JSON list, with the keys of ip -json -details link")
     parser.set_defaults(run=_show)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     found: list[NetkitPair | NetkitDevice]
-    if arguments.name is None:
+    if (arguments.name, arguments.container, arguments.pid) == (None, None, None):
         netns = netns_of(arguments)
         found = [*pairs(netns), *single_devices(netns)]
     else:
-        found = [open_named(arguments.name, arguments)]
-    described = [_describe_single(each) if isinstance(each, NetkitDevice) else _describe(each) for each in found]
+        found = [chosen_device(arguments)]
+    described = [_describe_single(each) if isinstance(each, NetkitDevice) else describe(each) for each in found]
     if arguments.json:
         say_json(json.dumps(described))
     else:
@@ -46,8 +45,8 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(pair: NetkitPair) -> dict[str, Any]:
-    """A pair in the words of ip-link(8)."""
+def describe(pair: NetkitPair) -> dict[str, Any]:
+    """Describe a pair in the words of ip-link(8)."""
     try:
         peer = _describe_end(pair.peer, pair.peer_policy, pair.peer_scrub)
     except LookupError:
@@ -63,7 +62,7 @@ def _describe(pair: NetkitPair) -> dict[str, Any]:
 
 
 def _describe_single(device: NetkitDevice) -> dict[str, Any]:
-    """The same of a single device, which has neither policy nor scrub mode."""
+    """The same for a single device, which has neither policy nor scrub mode."""
     return {
         "pairing": "single",
         "mode": device.mode,
@@ -91,7 +90,7 @@ def _describe_end(device: Device, policy: Policy | None, scrub: Scrub | None) ->
 
 
 def _lines(pair: dict[str, Any]) -> list[str]:
-    """Three lines: the pair and each end, with what most readers look for. Two of a single device."""
+    """Three lines, the pair and each end, with the most important attributes; two for a single device."""
     is_single = pair["pairing"] == "single"
     lines = [f"{pair['primary']['ifname']}: {pair['mode']}{' single' if is_single else ''}"]
     lines[0] += "".join(f" {room} {pair[room]}" for room in ("headroom", "tailroom") if pair[room])

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import json
 
-from netkit_bpf.command.output import note, printable, say
+from netkit_bpf.command.output import note, printable, say, say_json
 from netkit_bpf.command.selection import add_option, netns_of
-from netkit_bpf.devices.netns import NetNS
-from netkit_bpf.devices.pair import pairs
+from netkit_bpf.devices.orphan import out_of_reach
 from netkit_bpf.devices.reap import orphans, reap
 
 
@@ -19,34 +18,24 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "reap",
         help="remove pairs and named namespaces whose maker was killed",
         description="Remove the netkit pairs and named network namespaces that a program made with this package and"
-        " could not delete, because it was killed. Their alias names it. Those of others stay, those that somebody may"
-        " still use, and those of netkit-bpf pair create. Needs root.",
+        " could not delete, because it was killed. Their alias names it. Other devices stay, and so do those that may"
+        " still be in use, and those made by netkit-bpf pair create. Needs root.",
     )
     add_option(parser, "here and in all named namespaces")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line for each")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     netns = netns_of(arguments)
-    if netns is None and (unseen := _out_of_reach()):
-        note(f"not looked into, for want of CAP_SYS_ADMIN: {', '.join(unseen)}: run as root, or with sudo")
+    if netns is None and (unseen := out_of_reach()):
+        note(f"skipped for lack of CAP_SYS_ADMIN: {', '.join(unseen)}: run as root, or with sudo")
     found = orphans(netns) if arguments.dry_run else reap(netns)
     for orphan in found:
+        if arguments.json:
+            made = {"name": orphan.name, "ifindex": orphan.ifindex, "netns": orphan.netns.name, "pid": orphan.pid}
+            say_json(json.dumps({"type": "would remove" if arguments.dry_run else "removed", **made}))
+            continue
         say(printable(f"{'would remove' if arguments.dry_run else 'removed'} {orphan}"))
     return 0
-
-
-def _out_of_reach() -> list[str]:
-    """The named namespaces that this process may not enter, and so cannot see into."""
-    names = []
-    directory = Path("/run/netns")
-    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
-        try:
-            with NetNS.open(path.name) as netns:
-                pairs(netns)
-        except PermissionError:
-            names.append(path.name)
-        except (OSError, ValueError):
-            continue  # deleted meanwhile, or a file without a namespace
-    return names

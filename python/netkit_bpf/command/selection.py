@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the command line names: namespaces, as ip-link(8) takes them, pairs and single devices."""
+"""Namespaces, pairs and single devices that the command line names, as ip-link(8) takes them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import argparse
 import contextlib
 import errno
 from collections.abc import Iterator
+from typing import Any
 
+from netkit_bpf.command.usage import whole_number
 from netkit_bpf.devices.netkit_device import NetkitDevice
 from netkit_bpf.devices.netns import NetNS
-from netkit_bpf.devices.pair import NetkitPair
+from netkit_bpf.devices.pair import NetkitPair, pairs
 
 
-def add_option(parser: argparse.ArgumentParser, default: str = "this one", short: tuple[str, ...] = ("-n",)) -> None:
-    """Add the option that says where to work, which is the same for all subcommands."""
+def add_option(parser: argparse._ActionsContainer, default: str = "this one", short: tuple[str, ...] = ("-n",)) -> None:
+    """Add the option for the namespace to work in, the same for all subcommands."""
     parser.add_argument(
         *short,
         "--netns",
@@ -49,13 +51,83 @@ def open_pair(name: str, arguments: argparse.Namespace) -> NetkitPair:
         return NetkitPair.open(name, netns_of(arguments))
 
 
+def add_inhabitants(group: argparse._ActionsContainer, **options: Any) -> None:
+    """Add the options that choose a pair by what lives behind it; the options are those of add_argument()."""
+    what = "the pair of a container or a pod, by its id, by the beginning of that, or by the path of its cgroup"
+    group.add_argument("--container", metavar="ID", help=what, **options)
+    what = "the pair of the network namespace that a process lives in, by the process's id"
+    group.add_argument("--pid", type=whole_number, metavar="N", help=what, **options)
+
+
+def add_pair(parser: argparse.ArgumentParser, what: str, *, required: bool = True, alone: bool = True) -> None:
+    """Add the pair that a subcommand is about, by name or by what lives behind it.
+
+    Args:
+        parser: of the subcommand.
+        what: the name is.
+        required: whether the pair must be chosen.
+        alone: whether the name is the only positional argument that may be left out.
+    """
+    group = parser.add_mutually_exclusive_group(required=required and alone)
+    (group if alone else parser).add_argument("name", nargs="?", metavar="NAME", help=what)
+    add_inhabitants(group)
+    add_option(parser)
+
+
+def inhabitants(arguments: argparse.Namespace) -> list[str | int]:
+    """The containers and processes whose pairs are chosen."""
+    given = (arguments.container, arguments.pid)
+    return [each for one in given if one is not None for each in (one if isinstance(one, list) else [one])]
+
+
+def inhabited_pairs(arguments: argparse.Namespace) -> list[NetkitPair]:
+    """Open the pairs that are chosen by what lives behind them; none if none is."""
+    chosen = inhabitants(arguments)
+    if chosen and arguments.netns is not None:
+        raise argparse.ArgumentError(None, "--netns says where a NAME is: leave it out with --container and --pid")
+    return [NetkitPair.of(each) for each in chosen]
+
+
+def chosen_pair(arguments: argparse.Namespace) -> NetkitPair:
+    """Open the pair that a subcommand is about."""
+    if inhabited := inhabited_pairs(arguments):
+        return inhabited[0]
+    if arguments.name is None:
+        raise argparse.ArgumentError(None, "say which pair: NAME, --container ID or --pid N")
+    return open_pair(arguments.name, arguments)
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """Add the pairs that a subcommand looks at, and the namespace that they are in."""
+    parser.add_argument("pairs", nargs="*", metavar="PAIR", help="the primary of a pair (default: all pairs)")
+    add_inhabitants(parser, action="append", default=[])
+    add_option(parser)
+
+
+def open_pairs(arguments: argparse.Namespace) -> list[NetkitPair]:
+    """Open the pairs that are named, or all of the namespace; LookupError if there is none."""
+    inhabited = inhabited_pairs(arguments)
+    chosen = [open_pair(name, arguments) for name in arguments.pairs] + inhabited
+    chosen = chosen or pairs(netns_of(arguments))
+    if not chosen:
+        raise LookupError("there is no pair here: see netkit-bpf pair show")
+    return chosen
+
+
+def chosen_device(arguments: argparse.Namespace) -> NetkitPair | NetkitDevice:
+    """Open the pair or the single device that a subcommand is about."""
+    if inhabited := inhabited_pairs(arguments):
+        return inhabited[0]
+    return open_named(arguments.name, arguments)
+
+
 def open_named(name: str, arguments: argparse.Namespace) -> NetkitPair | NetkitDevice:
     """Open the pair or the single device that is named; an error says where it was looked for."""
     netns = netns_of(arguments)
     with _told_where(name, arguments):
         try:
             return NetkitDevice.open(name, netns)
-        except ValueError:  # no single one
+        except ValueError:  # not a single device
             return NetkitPair.open(name, netns)
 
 

@@ -1,25 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""What ends a command that watches a pair."""
+"""Signals that end a command."""
 
 from __future__ import annotations
 
 import os
 import signal
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
-from netkit_bpf.functions.monitor import Monitor
+if TYPE_CHECKING:
+    import subprocess
+
+    from netkit_bpf.functions.monitor import Monitor
+    from netkit_bpf.functions.verdict_reader import VerdictReader
 
 
 class Stop:
     """Ctrl-C, SIGTERM and a closed terminal end the monitor and nothing else, so that what was made is removed.
 
-    A second one ends a wait for whoever reads the output and takes no more of it: the rest goes to nowhere.
+    A second one ends a wait for a reader that takes no more output: the rest is dropped. It also kills the child, which
+    was only asked to end before.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self.monitor: Monitor | None = None
+        self.monitor: Monitor | VerdictReader | None = None
         self.output: int | None = None  # its descriptor
+        self.child: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
@@ -32,6 +39,19 @@ class Stop:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.output)
             os.close(nowhere)
+        if self.requested and self.child is not None:
+            self.child.kill()
         self.requested = True
         if self.monitor is not None:
             self.monitor.close()
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and a closed terminal raise KeyboardInterrupt, as Ctrl-C does, so that what was made is removed."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
+        signal.signal(signal.SIGHUP, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import weakref
@@ -36,17 +37,23 @@ from netkit_bpf.devices.link_numbers import Number
 from netkit_bpf.devices.netns import NetNS, expect_netns, find_netns
 from netkit_bpf.devices.owner import Owner
 from netkit_bpf.devices.pair_options import IFINDEX, DeviceChanges, checked_changes
-from netkit_bpf.devices.ready import unusable_address, wait_until_ready
+from netkit_bpf.devices.ready import wait_until_ready, why_not_ready
 from netkit_bpf.devices.route import Address, Network, Route, parse_route
 from netkit_bpf.devices.statistics import Statistics
-from netkit_bpf.enums import AddrGenMode, Direction, parse
-from netkit_bpf.internal.arguments import check_device_name, check_known_name, expect, expect_in, expect_timeout
+from netkit_bpf.enums import AddrGenMode, Direction, Rank
+from netkit_bpf.internal.arguments import (
+    check_device_name,
+    check_known_name,
+    expect,
+    expect_in,
+    expect_timeout,
+    expect_word,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _IFF_UP = 0x01
-_IFF_RUNNING = 0x40
 _IFA_F_NODAD = 0x02
 
 _D = TypeVar("_D", bound="Device")
@@ -54,11 +61,11 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 class Device:
-    """One network device in one namespace. What it tells is read from the kernel at each access.
+    """One network device in one namespace. Its properties are read from the kernel at each access.
 
-    The ends of a `NetkitPair` are such; `open` takes any other. Any thread may use it. It follows what is renamed
-    and moved through it. Once the device is gone, every access raises an OSError with errno ENODEV that
-    speaks of its last known name; changes raise PermissionError where CAP_NET_ADMIN is missing.
+    The ends of a `NetkitPair` are devices; `open` opens any other. Any thread may use it. It follows the device when it
+    is renamed or moved through this object. Once the device is gone, every access raises an OSError with errno ENODEV
+    that names its last known name; changes raise PermissionError if CAP_NET_ADMIN is missing.
 
     >>> pair.peer.add_address("fd00::2/64")  # doctest: +SKIP
     """
@@ -78,7 +85,7 @@ class Device:
         self._place = (netns, ifindex)  # together: another thread may move it
         self._known_name = name
         self._identity = Identity()
-        self._opposite: weakref.ref[Device] | None = None  # of a pair; weak, or both would wait for the collector
+        self._opposite: weakref.ref[Device] | None = None  # of a pair; weak, as cycles wait for the collector
 
     @classmethod
     def _of(cls: type[_D], info: DeviceInfo, netns: NetNS) -> _D:
@@ -88,7 +95,7 @@ class Device:
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> Device:
-        """Take a device of any kind by its name or ifindex.
+        """Open a device of any kind by its name or ifindex.
 
         Args:
             name: the name, an alternative name (ip-link(8), property), or the number.
@@ -124,7 +131,7 @@ class Device:
 
     @property
     def alias(self) -> str:
-        """The text that somebody gave the device; empty if nobody did."""
+        """The alias, a text for people; empty if it was never set."""
         return self._read().alias
 
     @property
@@ -164,36 +171,39 @@ class Device:
         ]
 
     def up(self) -> None:
-        """Set the device up."""
+        """Set the device up. If the other end of its pair is up, both carry packets when this returns."""
         device_set_up(*self._verified(), True)
+        if self._opposite is not None and (opposite := self._opposite()) is not None:
+            with contextlib.suppress(OSError):  # its carrier has come too; that it is gone is its own matter
+                opposite._read()
 
     def down(self) -> None:
-        """Set the device down; its IPv6 addresses are gone with that (ip-sysctl: keep_addr_on_down)."""
+        """Set the device down, which also removes its IPv6 addresses (ip-sysctl: keep_addr_on_down)."""
         device_set_up(*self._verified(), False)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until the device carries packets and all its addresses may be used.
 
-        It must be up, as must be the other end of a pair, and the kernel must have finished looking for duplicates
-        of its IPv6 addresses (see `add_address`, nodad). Ctrl-C ends the wait.
+        The device, and the other end of a pair, must be up, and duplicate address detection must have finished for its
+        IPv6 addresses (see `add_address`, nodad). Ctrl-C ends the wait.
 
         Args:
             timeout: seconds; None waits for ever.
 
         Raises:
             TimeoutError: it is not ready; the text says why.
-            OSError: EADDRINUSE, there is a duplicate; ENODEV, the device is gone.
+            OSError: EADDRINUSE, another device has the address; ENODEV, the device is gone.
 
         >>> pair.peer.wait_ready(timeout=5)  # doctest: +SKIP
         """
         timeout = expect_timeout(timeout)  # before anything is opened
         changes = Subscription(self.netns._open())
-        wait_until_ready(self._why_not_ready, changes, self._known_name, timeout)
+        wait_until_ready(lambda: why_not_ready(self._read(), self._target()), changes, self._known_name, timeout)
 
     def set(self, **changes: Unpack[DeviceChanges]) -> None:
-        """Change what ip-link(8) changes, all in one message.
+        """Change attributes as ip-link(8) does, all in one message.
 
-        The kernel takes them one after the other: what it took before one that it refuses stays.
+        The kernel applies them one after the other: if it refuses one, those before it stay changed.
 
         Args:
             changes: mtu, txqueuelen, group, gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size,
@@ -202,7 +212,7 @@ class Device:
 
         Raises:
             ValueError: a value is not possible on any device.
-            OSError: the kernel says why it refuses.
+            OSError: the kernel refused a value; the text says why.
             PermissionError: CAP_NET_ADMIN is missing.
 
         >>> pair.primary.set(mtu=9000, txqueuelen=500)  # doctest: +SKIP
@@ -213,7 +223,7 @@ class Device:
         device_change(*self._verified(), options, f"set the {' and '.join(changes)} of {self._known_name}")
 
     def set_mtu(self, mtu: int) -> None:
-        """Set the largest packet, in bytes: `set(mtu=...)`."""
+        """Set the MTU, in bytes: `set(mtu=...)`."""
         self.set(mtu=mtu)
 
     def set_group(self, group: int) -> None:
@@ -221,11 +231,11 @@ class Device:
         self.set(group=group)
 
     def set_alias(self, alias: str) -> None:
-        """Give the device a text for people, at most 255 bytes; an empty one takes it away: `set(alias=...)`."""
+        """Set the alias, a text for people of at most 255 bytes; an empty one removes it: `set(alias=...)`."""
         self.set(alias=alias)
 
     def rename(self, name: str) -> None:
-        """Give the device another name; programs on its hooks stay.
+        """Rename the device; programs on its hooks stay.
 
         Args:
             name: 1 to 15 bytes.
@@ -239,8 +249,7 @@ class Device:
     def move(self, netns: NetNS) -> None:
         """Move the device into another namespace; programs on its hooks stay.
 
-        It arrives down, without addresses and routes, perhaps with another ifindex. This object and its
-        pair follow it.
+        It arrives down, without addresses and routes, and its ifindex may change. This object and its pair follow it.
 
         Raises:
             FileExistsError: there is a device of that name.
@@ -260,11 +269,12 @@ class Device:
         Args:
             cidr: the address with its prefix length, "fd00::1/64" or "10.0.0.1/24".
             peer: the address of the other end of a point-to-point link; the prefix length is then the peer's.
-            nodad: an IPv6 address is usable at once; False lets the kernel look for duplicates first, which
-                takes about a second. On netkit devices it does not, unless net.ipv6.conf.NAME.accept_dad says so.
+            nodad: make an IPv6 address usable at once: on a device that is up, packets to it are delivered when this
+                returns. With False the kernel does duplicate address detection first, which takes about a second. On
+                netkit devices it does none, unless net.ipv6.conf.NAME.accept_dad says so.
 
         Raises:
-            ValueError: `cidr` or `peer` is no address, or they are of two families.
+            ValueError: `cidr` or `peer` is not an address, or their families differ.
             FileExistsError: the device has it already.
         """
         interface = _check_address(cidr)
@@ -280,7 +290,8 @@ class Device:
 
         Args:
             cidr: as `addresses` lists it.
-            peer: tells addresses apart that differ in nothing else; not given, one without a peer comes first.
+            peer: distinguishes addresses that differ in nothing else; if not given, one without a peer is removed
+                first.
 
         Raises:
             OSError: EADDRNOTAVAIL, the device does not have it.
@@ -293,14 +304,15 @@ class Device:
         """Add a route over this device to the main table.
 
         Args:
-            dst: where to, "fd01::/64" or "10.1.0.0/16"; "default" is ::/0 with an IPv6 gateway, else 0.0.0.0/0.
-            via: the gateway; not given, the destination is reached directly. An IPv4 destination may have an
+            dst: the destination, "fd01::/64" or "10.1.0.0/16"; "default" is ::/0 with an IPv6 gateway, else 0.0.0.0/0.
+            via: the gateway; if not given, the destination is reached directly. An IPv4 destination may have an
                 IPv6 gateway (RFC 5549).
 
         Raises:
-            ValueError: `dst` or `via` is none.
-            FileExistsError: there is such a route.
-            OSError: ENETDOWN, the device is down; EHOSTUNREACH or ENETUNREACH, the gateway is not on a network of it.
+            ValueError: `dst` is not a network or `via` is not an address.
+            FileExistsError: the route exists already.
+            OSError: ENETDOWN, the device is down; EHOSTUNREACH or ENETUNREACH, the gateway is not on a network of the
+                device.
 
         >>> pair.peer.add_route("default", via="fd00::1")  # doctest: +SKIP
         """
@@ -317,13 +329,14 @@ class Device:
 
         >>> device.hook("ingress").programs  # doctest: +SKIP
         """
-        return Hook(self, parse(Direction, direction, "direction"))
+        return Hook(self, expect_word(direction, Direction, "direction"))
 
     def attach(
         self,
         program: Program,
         direction: Direction | str,
         *,
+        rank: Rank | str | None = None,
         before: Anchor | None = None,
         after: Anchor | None = None,
         expected_revision: int | None = None,
@@ -333,14 +346,14 @@ class Device:
         >>> link = device.attach(program, "ingress")  # doctest: +SKIP
         """
         hook = self.hook(direction)
-        return hook.attach(program, before=before, after=after, expected_revision=expected_revision)
+        return hook.attach(program, rank=rank, before=before, after=after, expected_revision=expected_revision)
 
     def programs(self, direction: Direction | str) -> HookPrograms:
         """The programs on a tcx hook, in the order in which they run, and the hook's revision."""
         return self.hook(direction).query()
 
     def detach(self, program: Program | AttachedProgram, direction: Direction | str) -> None:
-        """Take a program off a tcx hook that no link holds; errors are those of `Hook.detach`."""
+        """Detach a program that no link holds from a tcx hook; errors are those of `Hook.detach`."""
         self.hook(direction).detach(program)
 
     def _target(self) -> tuple[NetlinkSocket, tuple[int, str]]:
@@ -349,11 +362,11 @@ class Device:
         return netns._netlink(), (ifindex, self._known_name)
 
     def _verified(self) -> tuple[NetlinkSocket, tuple[int, str]]:
-        """The same, if the number is not another device's by now, which raises ENODEV."""
+        """The same, after checking that the number still belongs to this device; if not, ENODEV is raised."""
         try:
             info = device_get(*self._target())
         except OSError:
-            return self._target()  # what is asked for next tells better what cannot be done
+            return self._target()  # the next request gives a better error
         self._check(info)
         return self._target()
 
@@ -361,14 +374,14 @@ class Device:
         if not self._identity.is_of(info):
             raise OSError(
                 errno.ENODEV,
-                f"look up device {self._known_name}: it was deleted, and its number {info.ifindex} is another device's"
-                f" now, {info.name}",
+                f"look up device {self._known_name}: it was deleted, and its number {info.ifindex} belongs to"
+                f" another device now, {info.name}",
             )
         self._known_name = info.name
         return info
 
     def _reach(self) -> tuple[Namespace, str, int, str]:
-        """What a `Hook` goes by: the namespace, and the name, number and kind that the device has there now."""
+        """What a `Hook` needs: the namespace, and the current name, number and kind of the device there."""
         netns, ifindex = self._place
         info = self._check(device_get(netns._netlink(), (ifindex, self._known_name)))
         return netns._open(), info.name, info.ifindex, info.kind
@@ -379,34 +392,47 @@ class Device:
     def _read(self) -> DeviceInfo:
         return self._check(device_get(*self._target()))
 
-    def _why_not_ready(self) -> str:
-        """What the device waits for before it can be used; empty if nothing."""
-        flags = self._read().flags
-        if not flags & _IFF_UP:
-            return "it is down"
-        if not flags & _IFF_RUNNING:
-            return "it has no carrier: is the other end up?"
-        return unusable_address(address_list(*self._target()), self._known_name)
-
     def _number(self, name: str) -> int:
         return self._read().number(name) or 0
 
     def __repr__(self) -> str:
         return f"<Device {self._known_name} ifindex={self.ifindex} in {self.netns._label}{self._state()}>"
 
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import facts, show
+
+        def build() -> list[object]:
+            count = self.statistics
+            is_ours = self.alias.startswith("netkit-bpf ")  # says who made it, for `reap`
+            return [
+                facts(
+                    ifindex=self.ifindex,
+                    kind=self.kind or None,
+                    up="yes" if self.is_up else "no",
+                    mtu=self.mtu,
+                    MAC=self.mac or None,
+                    alias=None if is_ours else self.alias or None,
+                    addresses=", ".join(map(str, self.addresses)) or "none",
+                    received=f"{count.rx_packets:,} packets, {count.rx_bytes:,} bytes, {count.rx_dropped:,} dropped",
+                    sent=f"{count.tx_packets:,} packets, {count.tx_bytes:,} bytes, {count.tx_dropped:,} dropped",
+                )
+            ]
+
+        return show(self, build)
+
     def _state(self) -> str:
-        """What a repr says behind the rest: nothing of a device that is there, or where that cannot be told."""
+        """The end of the repr: empty if the device exists, or if that is unknown."""
         try:
             self._read()
         except OSError as error:
             return " deleted or moved" if error.errno == errno.ENODEV else ""
         except ValueError:
-            return ""  # its namespace says so
+            return ""  # the repr of the namespace says so
         return ""
 
 
 def delete_device(device: Device) -> bool:
-    """Delete a device; False if it is gone already, or its namespace is."""
+    """Delete a device; False if it or its namespace is gone already."""
     try:
         return device_delete(*device._verified())
     except OSError as error:
@@ -414,13 +440,13 @@ def delete_device(device: Device) -> bool:
             raise
         return False  # another device has its number
     except ValueError:
-        if device.netns._let_go:  # which is no reason for the device to be gone
+        if device.netns._let_go:  # the device may still exist
             raise
         return False
 
 
 def is_left(device: Device) -> bool:
-    """Whether a device that was made here is there, has the alias that says so, and outlives its namespace's object."""
+    """Whether a device made here still exists, has the alias that says so, and outlives the object of its namespace."""
     if device.netns._ends_with_its_object():
         return False
     try:
@@ -440,8 +466,7 @@ def find_device(which: str | int, netns: NetNS) -> DeviceInfo:
 def other_end(info: DeviceInfo, netns: NetNS) -> Device | None:
     """The device at the other end of one in `netns`; None where its namespace cannot be found.
 
-    Only the other end's own namespace is believed in what is the other end: between two questions its number can
-    become a stranger's.
+    The other end is confirmed in its own namespace: between two requests its number can be given to another device.
     """
     if info.link_netnsid is None:
         elsewhere = netns

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Whether a device is the one that it was: the kernel goes by a number, which can be given to another device.
+"""Whether a device is still the same: the kernel identifies it by a number, which can be given to another device.
 
-Numbers are given out in turn, so that takes somebody who asks for that very number, or a device that comes from another
-namespace and brings its own (net/core/dev.c: dev_index_reserve, __dev_change_net_namespace). The kernel has nothing
-that names a device for ever. So what never changes of one is compared: its kind, what is fixed when a netkit device is
-made, and the other end of a pair, whose number changes only where that end is moved; then the alias must be the same.
-Of two pairs that were made alike and got the same numbers it cannot be told which is which; nor is a number kept from
-another device between the look and the act.
+Numbers are given out in turn, so this happens only if a process asks for that number, or if a device that is moved from
+another namespace keeps its own (net/core/dev.c: dev_index_reserve, __dev_change_net_namespace). The kernel has no
+permanent identifier of a device. So the properties that never change are compared: the kind, the attributes that are
+fixed when a netkit device is made, and the other end of a pair. The number of the other end changes only if that end is
+moved; then the alias must be the same. Two pairs that were made alike and got the same numbers cannot be told apart.
+Nor can a number be protected from reuse between this check and the request that follows.
 """
 
 from __future__ import annotations
 
 from netkit_bpf._core import DeviceInfo
 
-_PAIRED = {"netkit", "veth"}  # of others IFLA_LINK can be changed: ip-tunnel(8)
+_PAIRED = {"netkit", "veth"}  # other kinds can change IFLA_LINK: ip-tunnel(8)
 
 
 class Identity:
@@ -25,9 +25,9 @@ class Identity:
         self._alias = ""
 
     def is_of(self, info: DeviceInfo) -> bool:
-        """Whether this can be the same device; the first time it is, and what may change is learned then."""
+        """Whether this can be the same device, updating what may change; True at the first call."""
         queues = info.number("num_tx_queues"), info.number("num_rx_queues")
-        # Not head- and tailroom: a bridge or a tunnel on top raises them (netkit_set_headroom).
+        # Headroom and tailroom are left out: a bridge or a tunnel on top raises them (netkit_set_headroom).
         fixed = (info.kind, info.primary, info.mode, info.scrub, info.peer_scrub, queues)
         if self._fixed not in (None, fixed) or (info.kind in _PAIRED and self._has_another_end(info)):
             return False
@@ -38,9 +38,9 @@ class Identity:
         known = self._other_end
         if known is None or known == (info.link, info.link_netnsid):
             return False
-        # Somebody moved the other end, unless it is in its place under another number, or the alias changed too.
+        # The other end was moved, unless it is in the same place with another number, or the alias changed too.
         return known[1] == info.link_netnsid or self._alias != info.alias
 
     def forget_other_end(self) -> None:
-        """One of the ends is moved by this package, and may get another number."""
+        """Call this when this package moves one of the ends, because its number may change."""
         self._other_end = None

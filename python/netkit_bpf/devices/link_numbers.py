@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What ip-link(8) sets on a device that is one number: the core's table, and properties of devices made from it."""
+"""The numeric attributes of ip-link(8): the core's table of them, and the device properties made from it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class LinkNumber(NamedTuple):
         name: what it is called here: "num_tx_queues".
         word: what ip-link(8) calls it: "numtxqueues".
         key: what `ip -json link` calls it.
-        at_creation: what a new netkit device can have.
-        later: to what it can be changed, on a device of any kind; None: it cannot be changed.
-        what: what it is, in a few words.
+        at_creation: the range for a new netkit device.
+        later: the range for a change on a device of any kind; None if it cannot be changed.
+        what: a short description.
     """
 
     name: str
@@ -43,7 +43,7 @@ class _HasNumbers(Protocol):
 
 
 class Number:
-    """A property of a device that is the number of its own name, read from the kernel at each access."""
+    """A property of a device: the number that has the same name, read from the kernel at each access."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name

@@ -6,10 +6,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from netkit_bpf._core import Made, PairSpec, device_list, hand_over, single_create
+from netkit_bpf._core import Made, device_list, hand_over, single_create
+from netkit_bpf._core import PairOptions as CorePairOptions
 from netkit_bpf.devices.device import Device, delete_device, find_device, is_left
 from netkit_bpf.devices.netns import DELETE_IT, NetNS, expect_netns
-from netkit_bpf.devices.pair_options import DeviceOptions, pair_spec
+from netkit_bpf.devices.pair_options import DeviceOptions, check_pair_options
 from netkit_bpf.enums import Mode
 from netkit_bpf.internal.resource import Resource
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class NetkitDevice(Device, Resource):
-    """A netkit device without a peer (Linux 7.1): what is sent over it is dropped.
+    """A netkit device without a peer (Linux 7.1): it drops the packets that are sent over it.
 
-    It is there to lease queues of a physical device. It has no policy, no scrub mode and no netkit hooks. As a
+    Its purpose is to lease queues of a physical device. It has no policy, no scrub mode and no netkit hooks. As a
     context manager it is deleted on exit. Any thread may use it.
 
     >>> with NetkitDevice.create("nk0", num_rx_queues=2) as device:  # doctest: +SKIP
@@ -48,23 +49,23 @@ class NetkitDevice(Device, Resource):
         Raises:
             NotSupportedError: the kernel is older than 7.1, which would make a pair.
         """
-        spec = pair_spec(
+        checked = check_pair_options(
             name, mode=mode, headroom=headroom, tailroom=tailroom, up=up,
             ends={"mtu": mtu, "mac": mac, **options}, single=True,
         )  # fmt: skip
         netns = expect_netns(netns, "netns")
-        return hand_over(cls._create(spec, netns))
+        return hand_over(cls._create(checked, netns))
 
     @classmethod
-    def _create(cls, spec: PairSpec, netns: NetNS) -> NetkitDevice:
-        info, made = single_create(netns._netlink(), spec)
+    def _create(cls, options: CorePairOptions, netns: NetNS) -> NetkitDevice:
+        info, made = single_create(netns._netlink(), options)
         device = cls._of(info, netns)
         device._made = made
         return device
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitDevice:
-        """Take a single device that is there, by its name or ifindex.
+        """Open an existing single device by its name or ifindex.
 
         Raises:
             ValueError: the device is not a netkit device, or is one of a pair.
@@ -94,7 +95,7 @@ class NetkitDevice(Device, Resource):
         return self._read().tailroom or 0
 
     def delete(self) -> None:
-        """Delete the device. Idempotent: one that is gone already is no error."""
+        """Delete the device. Idempotent: it is not an error if the device is gone."""
         delete_device(self)
         made, self._made = self._made, None
         if made is not None:

@@ -25,17 +25,17 @@ _DIRECTORY = Path("/run/netns")
 _PID = range(1, 1 << 31)
 DELETE_IT = "call its delete(), or use `with`"
 _SLICE = 0.1  # seconds; signal handlers run in between
-AF_INET, SOCK_STREAM = 2, 1  # as socket has them, which is imported when the first one is made
+AF_INET, SOCK_STREAM = 2, 1  # the values of the module socket, which is imported only when the first socket is made
 
 
 class NetNS(Resource):
     """A network namespace, held by a descriptor.
 
-    Made by `create`, `open` or `current`. What a name or a process id led to then is what the object stands for, also
-    when the name is given to another namespace later. As long as it is held, by this object or by a monitor that
-    reaches its pair through it, the namespace lives with the devices in it, even where somebody takes its name away.
-    As a context manager, a namespace that was created is deleted on exit; of one that was opened only this object's
-    hold is dropped. Any thread may use it; no thread is ever left in it.
+    Made by `create`, `open` or `current`. The object keeps standing for the namespace that the name or process id led
+    to at first, even if the name is given to another namespace later. The namespace and the devices in it live as long
+    as it is held, by this object or by a monitor that reaches its pair through it, even if its name is removed. As a
+    context manager, a namespace that was created is deleted on exit; one that was opened is only released. Any thread
+    may use it; no thread is ever left in the namespace.
 
     >>> with NetNS.create() as ns:  # doctest: +SKIP
     ...     ns.run(["ip", "link"])
@@ -50,26 +50,27 @@ class NetNS(Resource):
         owned: bool = False,
         made: Made | None = None,
     ) -> None:
-        self._space: Namespace | None = space  # until this object lets go of it
+        expect(space, Namespace, "space", "NetNS.open() takes a name, a path or a process id, NetNS.create() makes one")
+        self._space: Namespace | None = space  # until this object releases it
         self._name = name
         self._owned = owned
-        self._made = made  # of a name that was given here, until it is taken away
-        self._let_go = False  # and perhaps it lives on
+        self._made = made  # undoes a name that was given here, until it is removed
+        self._let_go = False  # the namespace may live on
         self._identity = space.identity()
         if netlink is None:
             with contextlib.suppress(PermissionError):  # who needs it will see
                 netlink = NetlinkSocket(space)
-        # Made at once, so that the object holds as many descriptors from now on.
+        # Made now, so that the number of descriptors that the object holds never changes.
         self._socket = None if netlink is None else (os.getpid(), netlink)
 
     @classmethod
     def create(cls, name: str | None = None) -> NetNS:
-        """Make a new namespace, its loopback device down as the kernel makes it.
+        """Make a new namespace; its loopback device is down, as the kernel makes it.
 
         Args:
-            name: makes it a named one, under /run/netns, as ip-netns(8) makes it, for all processes to see. The alias
-                of its loopback device says which process made it, so that `reap` can remove it should that process
-                be killed. Without a name it lives as long as this object and what runs inside.
+            name: a name under /run/netns, as ip-netns(8) gives, visible to all processes. The alias of the loopback
+                device records the process that made it, so that `reap` can remove the namespace if that process is
+                killed. Without a name it lives as long as this object and the processes inside.
 
         Raises:
             ValueError: the name is empty, or not the name of a file.
@@ -88,16 +89,16 @@ class NetNS(Resource):
 
     @classmethod
     def open(cls, which: str | os.PathLike[str] | int) -> NetNS:
-        """Take a namespace that is there.
+        """Open an existing namespace.
 
         Args:
-            which: the name of a named one, the path of one (anything with a "/"), or a process's id. A name or a
-                path may be a link to one, as Docker's are made: `ln -s /proc/PID/ns/net /run/netns/NAME`.
+            which: a name, a path (anything with a "/"), or a process id. A name or a path may be a link to a namespace,
+                as for Docker's: `ln -s /proc/PID/ns/net /run/netns/NAME`.
 
         Raises:
             FileNotFoundError: there is no such name, path or process.
-            ValueError: what is there is something else; it is not opened.
-            PermissionError: the process belongs to somebody else, and CAP_SYS_PTRACE is missing.
+            ValueError: it is something else, which is not opened.
+            PermissionError: the process belongs to another user, and CAP_SYS_PTRACE is missing.
 
         >>> NetNS.open("red"), NetNS.open("/proc/1/ns/net"), NetNS.open(1)  # doctest: +SKIP
         """
@@ -123,22 +124,34 @@ class NetNS(Resource):
         return self._name
 
     def fileno(self) -> int:
-        """The descriptor that holds the namespace, for setns(2) and nsenter(1); it is this object's to close.
+        """The descriptor that holds the namespace, for setns(2) and nsenter(1); only this object may close it.
 
         Raises:
-            ValueError: the namespace is deleted, or this object let go of it.
+            ValueError: the namespace is deleted, or this object has released it.
         """
         return self._open().fileno()
 
     @property
     def inode(self) -> int:
-        """The number by which lsns(8) and the links in /proc/PID/ns know the namespace."""
+        """The inode number of the namespace, which lsns(8) and the links in /proc/PID/ns show."""
         return self._identity[1]
+
+    @property
+    def cookie(self) -> int:
+        """The number of the namespace that no other one has or will have until the machine starts anew.
+
+        Raises:
+            ValueError: the namespace is deleted, or this object has released it.
+            PermissionError: CAP_SYS_ADMIN is missing.
+
+        Source: socket(7), SO_NETNS_COOKIE
+        """
+        return self._netlink().netns_cookie()
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same namespace, however they were opened.
 
-        One that is not held any more equals no other: its number may be another namespace's by now.
+        A namespace that is no longer held equals no other: its number may belong to another one by now.
         """
         if not isinstance(other, NetNS):
             return NotImplemented
@@ -148,11 +161,13 @@ class NetNS(Resource):
         return hash(self._identity)
 
     def _open(self) -> Namespace:
-        """What the extension takes; once the namespace is deleted by another thread it refuses that itself."""
+        """The namespace for the extension, which refuses it if another thread deletes it meanwhile."""
         space = self._space
         if space is None:
             raise ValueError(
-                "this object let go of its network namespace" if self._let_go else "this network namespace is deleted"
+                "this object has released its network namespace"
+                if self._let_go
+                else "this network namespace is deleted"
             )
         return space
 
@@ -164,13 +179,13 @@ class NetNS(Resource):
         return self._owned and self._name is None
 
     def _netlink(self) -> NetlinkSocket:
-        """A netlink socket inside. A forked child makes its own: the parent would get its answers."""
+        """A netlink socket inside. A forked child makes its own, because the parent would get its answers."""
         space = self._open()
         process = os.getpid()
         kept = self._socket
         if kept is None or kept[0] != process:
             self._socket = kept = (process, NetlinkSocket(space))
-            if self._space is None:  # another thread let go of it meanwhile
+            if self._space is None:  # another thread has released it meanwhile
                 kept[1].close()
         return kept[1]
 
@@ -186,8 +201,8 @@ class NetNS(Resource):
     ) -> subprocess.CompletedProcess[Any]:
         """Run a program inside and wait for it; arguments and errors are those of `subprocess.run`.
 
-        What it sees is told at `popen`.
-        Without `capture_output` it writes where this process does; in a notebook that is not the cell.
+        See `popen` for what the program sees. Without `capture_output` its output goes where this process writes; in a
+        notebook that is not the cell.
 
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
         """
@@ -210,8 +225,9 @@ class NetNS(Resource):
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
         """Start a program inside; arguments and errors are those of `subprocess.Popen`.
 
-        It is the calling thread's child, and sees what `ip netns exec` shows: /sys is that of the namespace, and the
-        files in /etc/netns/NAME are those in /etc. So what it mounts is seen by nobody else.
+        It is the calling thread's child, and sees what `ip netns exec` shows: /sys belongs to the namespace, and the
+        files in /etc/netns/NAME replace those in /etc. It has its own mount namespace, so no other process sees its
+        mounts.
         """
         return spawn(self._open(), self._name, argv, options)
 
@@ -221,13 +237,13 @@ class NetNS(Resource):
         type: int = SOCK_STREAM,  # noqa: A002 - as socket.socket() names it
         proto: int = 0,
     ) -> socket.socket:
-        """Make a Python socket that belongs to the namespace for its whole life, whoever uses it."""
+        """Make a Python socket that belongs to the namespace for its whole life, in any thread."""
         from socket import socket
 
         return self.call(socket, family, type, proto)
 
     def call(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
-        """Call a function on a new thread inside the namespace and return what it returns, or raises.
+        """Call a function on a new thread inside the namespace; return its result, or raise its exception.
 
         The thread ends with the call. Ctrl-C interrupts the wait; the function then still runs to its end.
         """
@@ -247,32 +263,31 @@ class NetNS(Resource):
 
         thread = threading.Thread(target=inside, name=f"netns-{self._name or 'unnamed'}")
         start(thread, f"call a function in network namespace {self._name or f'net:[{self.inode}]'}")
-        while thread.is_alive():  # in slices: a library's signal handler may let an endless wait go on (polars does)
+        while thread.is_alive():  # in slices: a library's signal handler may restart an endless wait (polars does)
             thread.join(_SLICE)
         result, error = outcome.pop()
         if error is not None:
             try:
                 raise error
             finally:
-                del error  # its traceback refers to this frame: no circle
+                del error  # its traceback refers to this frame: a cycle
         return cast("_T", result)
 
     def delete(self) -> None:
         """Delete the namespace: at once if nothing runs inside, else with the last process inside. Idempotent.
 
-        Its name is taken away, unless that is another namespace's by now, and every hold on it that came by way of
-        this object is dropped: its devices', its pairs' and its monitors'. Another object that opened the same
-        namespace, here or in another process, still holds it. Of an opened namespace with no name only this object's
-        hold is dropped.
+        Its name is removed, unless the name belongs to another namespace by now. Everything that reached the namespace
+        through this object releases it: devices, pairs and monitors. Another object that opened the same namespace,
+        here or in another process, still holds it. An opened namespace without a name is only released.
 
         Raises:
-            PermissionError: CAP_SYS_ADMIN is missing to take its name away; then nothing is dropped.
+            PermissionError: CAP_SYS_ADMIN is missing to remove the name; then nothing is released.
         """
         space = self._space
         if space is None:
             return
         if self._name is not None:
-            with contextlib.suppress(FileNotFoundError):  # somebody was faster
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 space.remove_name(os.fsencode(self._name))
             made, self._made = self._made, None
             if made is not None:
@@ -283,8 +298,8 @@ class NetNS(Resource):
         self._let_go = only_ours
         space, self._space = self._space, None
         kept, self._socket = self._socket, None
-        if kept is not None and kept[0] == os.getpid():  # in a forked child its lock may be held for ever
-            kept[1].close()  # now, though the traceback of an error may still refer to it
+        if kept is not None and kept[0] == os.getpid():  # in a forked child its lock may never be released
+            kept[1].close()  # now, because the traceback of an error may still refer to it
         if space is not None and not only_ours:
             space.close()
 
@@ -313,7 +328,7 @@ class NetNS(Resource):
 
     @property
     def _label(self) -> str:
-        """How reprs call it: its name and its number, and whether it is held."""
+        """Its name in reprs: name and number, and whether it is held."""
         known = f"{self._name} " if self._name else ""
         state = "" if self._is_held() else " closed" if self._let_go else " deleted"
         return f"{known}net:[{self.inode}]{state}"
@@ -340,15 +355,15 @@ def expect_netns(netns: NetNS | None, argument: str) -> NetNS:
 
 
 def find_netns(is_it: Callable[[Namespace], bool]) -> NetNS | None:
-    """The namespace that is asked for: a named one, one that is held open here, or a process's."""
+    """Find a namespace: among the named ones, those held open here, and those of processes."""
     names = sorted(_DIRECTORY.iterdir()) if _DIRECTORY.is_dir() else []
     processes = [path / "ns" / "net" for path in Path("/proc").iterdir() if path.name.isdigit()]
     held = sorted(Path("/proc/thread-self/fd").iterdir())
     for path in [*names, *held, *processes]:
         try:
             space = Namespace.open(os.fsencode(path), os.fsencode(path))
-            if is_it(space):  # what is taken, whatever becomes of the path
+            if is_it(space):  # checked by descriptor, as the path may change
                 return NetNS(space, name=path.name if path.parent == _DIRECTORY else None)
         except (OSError, ValueError):
-            continue  # something else, a process that ended, somebody else's
+            continue  # something else, an ended process, or not ours
     return None

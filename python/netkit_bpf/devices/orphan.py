@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""What an ended process of this package left behind, and nobody uses any more.
+"""What an ended process of this package left behind and nobody uses any more.
 
-The rule, which errs on the side of leaving things: a pair is an orphan if
+The rule errs on the side of leaving things. A pair is an orphan if
 
-- both of its ends have the very alias that its maker gave them. A pair with an alias of somebody's own is somebody's;
-- its maker has ended, and so have all processes that were forked from it (owner.py): a daemon's child goes on with
-  what its parent made;
-- no program is attached to its hooks: somebody watches it or filters with it, or pinned a link;
-- nobody lives in a network namespace of its ends, but for the one that this is asked in: a container uses it.
+- both of its ends have the alias that its maker gave them. A pair with another alias belongs to somebody;
+- its maker and all processes that were forked from it have ended (owner.py): a daemon's child goes on with what its
+parent made; - no program is attached to its hooks: otherwise it is being watched or filtered, or a link is pinned; - no
+process lives in a network namespace of its ends, except the caller's own: otherwise a container uses it.
 
-A named namespace is one if its maker, of whom the alias of its loopback device tells, has ended likewise, no other
-process lives in it or holds it open, and no device in it is somebody else's to lose: a physical one, or one whose
-other end is elsewhere.
+A named namespace is an orphan if its maker, which the alias of its loopback device names, has ended likewise, no other
+process lives in it or holds it open, and it has no device that others would lose: a physical one, or one whose other
+end is elsewhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ from netkit_bpf._core import DeviceInfo, device_list
 from netkit_bpf.bpf.hook import Hook
 from netkit_bpf.devices.device import Device, find_device, other_end
 from netkit_bpf.devices.netns import NetNS
-from netkit_bpf.devices.owner import Owner
+from netkit_bpf.devices.owner import NO_CLAIM, Owner
 from netkit_bpf.enums import Side
 
 _LOOPBACK = 1  # LOOPBACK_IFINDEX
@@ -35,9 +35,8 @@ class Orphan(NamedTuple):
     """A netkit device, or a named namespace, that was left behind.
 
     Attributes:
-        name: of the device: the primary of its pair, or the peer of one whose primary is out of reach; or of the
-            namespace.
-        ifindex: the device's number; None of a namespace.
+        name: of the device (the primary of its pair, or the peer if the primary is out of reach), or of the namespace.
+        ifindex: the device's number; None for a namespace.
         netns: the namespace that the device lives in, or that has the name.
         pid: the process that made it.
     """
@@ -57,7 +56,7 @@ class Orphan(NamedTuple):
 
 
 def orphaned_devices(netns: NetNS, inhabited: Inhabited) -> list[Orphan]:
-    """The orphans among the netkit devices in a namespace; of pairs with both ends in it the primaries."""
+    """The orphans among the netkit devices in a namespace; if both ends of a pair are in it, only the primary."""
     devices = {info.ifindex: info for info in device_list(netns._netlink(), "netkit")}
     found = []
     for info in devices.values():
@@ -69,23 +68,25 @@ def orphaned_devices(netns: NetNS, inhabited: Inhabited) -> list[Orphan]:
 
 
 def gone_owner(info: DeviceInfo, netns: NetNS, inhabited: Inhabited) -> Owner | None:
-    """Who made a netkit device of which nobody is left that may use it; None of any other."""
+    """The maker of a netkit device, if the device is an orphan; None otherwise."""
     return Owner.of(info.alias) if not why_kept(info, netns, inhabited) else None
 
 
 def why_kept(info: DeviceInfo, netns: NetNS, inhabited: Inhabited) -> str:
-    """Whose a netkit device is, or who may use it, to go on after "it"; empty of an orphan."""
+    """Why a netkit device is not an orphan, as a phrase that follows its name; empty if it is one."""
     owner = Owner.of(info.alias)
     if owner is None:
-        return "is somebody else's, or was given another alias"
+        return "belongs to somebody else, or was given another alias"
     if not owner.has_ended():
-        return f"was made by process {owner.pid}{owner.called()}, which has not ended as far as can be told here"
+        return f"was made by process {owner.pid}{owner.called()}, which has not ended as far as is known here"
     if reason := _use_of(info, netns, owner, inhabited):
         return f"was made by process {owner.pid}, which has ended, but {reason}"
     return ""
 
 
 def _use_of(info: DeviceInfo, netns: NetNS, owner: Owner, inhabited: Inhabited) -> str:
+    if owner.claim == NO_CLAIM:
+        return "it could not say so for its forks, without root's rights: whether one goes on with it cannot be told"
     if not owner.is_gone():
         return "a process that was forked from it may go on with it"
     if inhabited.has(netns):
@@ -105,8 +106,23 @@ def _use_of(info: DeviceInfo, netns: NetNS, owner: Owner, inhabited: Inhabited) 
         if any(Hook(primary, side).programs for side in Side):
             return "a program is attached to it"
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror}"  # gone meanwhile, or not ours
+        return f"it cannot be examined: {error.strerror}"  # gone meanwhile, or access denied
     return ""
+
+
+def devices_of(owner: Owner, netns: NetNS) -> Iterator[str]:
+    """Names of the netkit devices in a namespace whose alias says that this process made them."""
+    for info in device_list(netns._netlink(), "netkit"):
+        if Owner.of(info.alias) == owner:
+            yield info.name
+
+
+def namespaces_of(owner: Owner, but: NetNS) -> Iterator[str]:
+    """Names of the named namespaces whose loopback device says that this process made them."""
+    for netns in named_namespaces(but):
+        with netns, contextlib.suppress(OSError):  # deleted meanwhile, or not ours to enter
+            if Owner.of(find_device(_LOOPBACK, netns).alias) == owner:
+                yield netns.name or ""
 
 
 def orphaned_namespaces(but: NetNS, inhabited: Inhabited) -> Iterator[Orphan]:
@@ -121,7 +137,7 @@ def orphaned_namespaces(but: NetNS, inhabited: Inhabited) -> Iterator[Orphan]:
 
 
 def named_namespaces(but: NetNS) -> Iterator[NetNS]:
-    """All under /run/netns that can be opened."""
+    """All namespaces under /run/netns that can be opened."""
     directory = Path("/run/netns")
     for path in sorted(directory.iterdir()) if directory.is_dir() else []:
         try:
@@ -130,6 +146,19 @@ def named_namespaces(but: NetNS) -> Iterator[NetNS]:
             continue  # deleted meanwhile, or an empty file
         if found != but:
             yield found
+
+
+def out_of_reach() -> list[str]:
+    """The names of the namespaces that this process may not enter, without CAP_SYS_ADMIN, nor find orphans in."""
+    names = []
+    with NetNS.current() as here:
+        for netns in named_namespaces(but=here):
+            with netns, contextlib.suppress(OSError):  # deleted meanwhile
+                try:
+                    netns._netlink()
+                except PermissionError:
+                    names.append(netns.name or "")
+    return names
 
 
 def _is_used(netns: NetNS, inhabited: Inhabited) -> bool:
@@ -145,9 +174,9 @@ def _is_used(netns: NetNS, inhabited: Inhabited) -> bool:
 
 
 class Inhabited:
-    """The network namespaces that other processes live in, but for the calling thread's own.
+    """The network namespaces that other processes live in, except the calling thread's own.
 
-    Processes that may not be looked at are not seen.
+    Processes that this one may not inspect are not seen.
     """
 
     def __init__(self) -> None:
@@ -156,7 +185,7 @@ class Inhabited:
         self._held: frozenset[int] | None = None
 
     def has(self, netns: NetNS) -> bool:
-        """Whether somebody lives there."""
+        """Whether a process lives there."""
         if self._found is None:
             self._found = frozenset(inode for task in _tasks() if (inode := _inode(task / "ns/net")))
         return netns.inode != self._here and netns.inode in self._found
@@ -193,7 +222,7 @@ def _held() -> Iterator[int]:
     for process in _processes():
         for fd in _descriptors(process):
             try:
-                # A namespace that was opened by its name is shown by that.
+                # A namespace that was opened by its name is shown by its name.
                 if os.readlink(fd).startswith(("net:[", "/")) and (found := fd.stat()).st_dev == device:
                     yield found.st_ino
             except OSError:

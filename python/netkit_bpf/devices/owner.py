@@ -11,22 +11,22 @@ from typing import NamedTuple
 
 from netkit_bpf._core import claim_is_free, claim_make
 
-# Compiled when it is first used, or importing the package would take as long again as for a dozen of its modules.
+# Compiled on first use: at import it would take as long as a dozen modules of the package.
 _ALIAS = (
     r"netkit-bpf pid=(\d{1,10}) start=(\d{1,20}) pidns=(\d{1,20}) timens=(\d{1,20}) claim=(-|[0-9a-f]{16}-[0-9a-f]{16})"
 )
-_NO_CLAIM = "-"
+NO_CLAIM = "-"
 
 
 class Owner(NamedTuple):
-    """A process, told apart from all others that had or will have its id.
+    """A process, distinguished from all others that had or will have its id.
 
     Attributes:
         pid: the process id, as the process itself sees it.
-        start: when it started, in clock ticks since boot, as it sees that (proc_pid_stat(5), field 22).
-        pidns: the PID namespace in which that is its id, by number.
-        timens: the time namespace in which that is its start; 0 where the kernel has none.
-        claim: what it holds in common with the processes that it forks (src/base/claim.hpp); "-" where it could not.
+        start: when it started, in clock ticks since boot in its time namespace (proc_pid_stat(5), field 22).
+        pidns: the number of the PID namespace in which that is its id.
+        timens: the number of the time namespace in which that is its start; 0 if the kernel has none.
+        claim: the lock that it shares with the processes that it forks (src/base/claim.hpp); "-" if it has none.
     """
 
     pid: int
@@ -42,7 +42,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, alias: str) -> Owner | None:
-        """The process that an alias names; None if the alias is somebody else's, or there is none."""
+        """The process that an alias names; None if the alias was not written by this package, or is empty."""
         found = re.fullmatch(_ALIAS, alias)
         if not found:
             return None
@@ -56,7 +56,7 @@ class Owner(NamedTuple):
         return "netkit-bpf " + " ".join(f"{field}={value}" for field, value in self._asdict().items())
 
     def called(self) -> str:
-        """What the process is called while it runs: " (python3)"; "" if that cannot be told."""
+        """The name of the running process: " (python3)"; "" if it is unknown."""
         if self == _current():
             return " (this one)"
         try:
@@ -65,13 +65,13 @@ class Owner(NamedTuple):
             return ""
 
     def is_gone(self) -> bool:
-        """Whether the process has ended for sure, and so have all that it forked; False where that cannot be told."""
+        """Whether the process and all that it forked have certainly ended; False if that is unknown."""
         return self.has_ended() and claim_is_free(self.claim)
 
     def has_ended(self) -> bool:
-        """Whether the process has ended for sure; False where that cannot be told from here.
+        """Whether the process has certainly ended; False if that is unknown.
 
-        Of a process in another PID namespace it cannot, nor in another time namespace, where clocks differ.
+        It is unknown for a process in another PID namespace, or in another time namespace, where clocks differ.
         """
         if (self.pidns, self.timens) != (_namespace("pid"), _namespace("time")):
             return False
@@ -80,7 +80,7 @@ class Owner(NamedTuple):
         except ProcessLookupError:
             return True
         except PermissionError:
-            pass  # there is one, and it is somebody else's
+            pass  # the process exists and belongs to another user
         if os.readlink("/proc/self") != str(os.getpid()):
             return False  # this /proc speaks of another PID namespace
         try:
@@ -89,17 +89,17 @@ class Owner(NamedTuple):
             return True  # just now
         except OSError:
             return False  # hidden from us (proc(5), hidepid)
-        # Nobody waited yet for a zombie; while it has other threads, it is only its first thread that has ended.
+        # A zombie has ended but was not waited for; while it has other threads, only its first thread has ended.
         return stat.start != self.start or (stat.state in "ZX" and stat.threads <= 1)
 
 
 @functools.cache
 def _current() -> Owner:
-    """Nothing of it changes while the process lives; a forked child looks anew."""
+    """It never changes while the process lives; a forked child looks again."""
     try:
         claim = claim_make()
-    except OSError:  # /run/netkit-bpf is root's: what others make stays until somebody deletes it
-        claim = _NO_CLAIM
+    except OSError:  # /run/netkit-bpf belongs to root: what other users make stays until it is deleted
+        claim = NO_CLAIM
     return Owner(os.getpid(), _stat("self").start, _namespace("pid"), _namespace("time"), claim)
 
 

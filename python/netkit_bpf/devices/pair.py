@@ -14,35 +14,36 @@ from typing import TYPE_CHECKING
 from netkit_bpf._core import (
     DeviceInfo,
     Made,
-    PairSpec,
     device_list,
     group_delete,
     hand_over,
     pair_set_policy,
     pairs_create,
 )
+from netkit_bpf._core import PairOptions as CorePairOptions
 from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
 from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.devices.device import Device, delete_device, find_device, is_left, other_end
 from netkit_bpf.devices.netns import DELETE_IT, NetNS, expect_netns
-from netkit_bpf.devices.pair_options import PairOptions, pair_spec
-from netkit_bpf.devices.reap import explain_taken, remove_orphans
-from netkit_bpf.devices.watch import Watch
-from netkit_bpf.enums import Mode, Policy, Scrub, Side, parse
+from netkit_bpf.devices.pair_options import PairOptions, check_pair_options
+from netkit_bpf.enums import Mode, Policy, Rank, Scrub, Side
 from netkit_bpf.errors import NotAPairError
-from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.internal.arguments import expect, expect_in, expect_word
 from netkit_bpf.internal.resource import Resource
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from netkit_bpf.devices.watch import Watch
+    from netkit_bpf.internal.drawing import Cable
+
 
 class NetkitPair(Resource):
     """A pair of netkit devices.
 
-    Made by `create` or `open`. As a context manager, a pair that was created is deleted on exit, one that
-    was opened is left. Any thread may use it.
+    Made by `create` or `open`. As a context manager, a pair that was created is deleted on exit; one that was opened
+    stays. Any thread may use it.
 
     >>> with NetkitPair.create("nk0", mode="l2") as pair:  # doctest: +SKIP
     ...     print(pair.primary, pair.peer)
@@ -79,65 +80,69 @@ class NetkitPair(Resource):
         replace: bool = False,
         **options: Unpack[PairOptions],
     ) -> NetkitPair:
-        """Make a pair. On any failure nothing is left behind and nothing that was there is touched.
+        """Make a pair. On any failure nothing is left behind, and nothing that existed is touched.
 
         In L3 mode the ends get no automatic IPv6 link-local address, as both would get the same one.
 
         Args:
             name: of the primary, 1 to 15 bytes.
-            peer_name: of the peer; the primary's name with a "p" behind it if not given.
+            peer_name: of the peer; by default the primary's name with a "p" appended.
             mode: "l2" or "l3".
-            policy: "forward" or "blackhole": what the primary's packets meet while no program is attached.
+            policy: "forward" or "blackhole": what happens to the primary's packets while no program is attached.
             peer_policy: the same for the peer's.
-            scrub: "none" or "default": whether packets lose mark and priority on their way from the
-                primary into another namespace. Not given: "none" where the kernel can choose (6.13 or
-                6.12.4), "default" before.
+            scrub: "none" or "default": whether packets lose mark and priority on their way from the primary into
+                another namespace. By default "none" if the kernel can choose (6.13 or 6.12.4), else "default".
             peer_scrub: the same for the peer's packets.
             headroom: bytes to reserve before each packet, 0 to 65535 (6.14).
             tailroom: bytes to reserve behind each packet, 0 to 65535 (6.14).
             mtu: of the primary, 68 to 65535 bytes.
             peer_mtu: of the peer; the primary's if not given.
-            mac: of the primary, "02:00:00:00:00:01"; L2 only (6.10).
+            mac: of the primary, "02:00:00:00:00:01"; L2 only (6.10). Not given, a random one, which stays. With
+                "kernel" the kernel chooses one, which systemd-udevd replaces.
             peer_mac: of the peer.
-            netns: where the primary shall live; the calling thread's namespace if not given.
-            peer_netns: where the peer shall live; the primary's if not given.
+            netns: the primary's namespace; by default the calling thread's.
+            peer_netns: the peer's namespace; by default the primary's.
             up: whether both ends are set up.
-            replace: take the place of a pair that has the name of an end, if it is one that `reap` would remove: this
-                package made it, and nobody is left who may use it. Any other stays, and the name is taken.
-            options: what ip-link(8) sets on any device: alias, group, txqueuelen, num_tx_queues, num_rx_queues,
-                gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size, gro_ipv4_max_size, addrgenmode
-                ("eui64", "none", "stable_secret", "random") and ifindex, each also with "peer_" before it. The
-                peer takes from the primary what is not given for it, but alias and ifindex. Not given, the alias
-                of both ends says which process made them, so that `reap` can remove the pair should that process
-                be killed. A pair with an alias of your own, even an empty one, stays until somebody deletes it.
+            replace: replace a pair that has the name of an end, if `reap` would remove that pair: this package made it,
+                and no process is left that may use it. Any other pair stays, and FileExistsError is raised.
+            options: attributes that ip-link(8) sets on any device: alias, group, txqueuelen, num_tx_queues,
+                num_rx_queues, gso_max_size, gso_max_segs, gro_max_size, gso_ipv4_max_size, gro_ipv4_max_size,
+                addrgenmode ("eui64", "none", "stable_secret", "random") and ifindex, each also with "peer_" before it.
+                An attribute that is not given for the peer is taken from the primary, except alias and ifindex. By
+                default the alias of both ends says which process made them, so that `reap` can remove the pair if that
+                process is killed. A pair with an alias of your own, even an empty one, stays until it is deleted.
 
         Raises:
-            ValueError: an argument is not possible, whatever the kernel.
-            FileExistsError: one of the names is taken; the text says whose it is, and what can be done.
+            ValueError: an argument is not valid on any kernel.
+            FileExistsError: one of the names is taken; the text says by whom, and what can be done.
             PermissionError: CAP_NET_ADMIN is missing.
             NotSupportedError: the kernel has no netkit devices, or ignored an attribute that was asked for.
         """
-        spec = pair_spec(
+        checked = check_pair_options(
             name, peer_name, mode=mode, policy=policy, peer_policy=peer_policy, scrub=scrub, peer_scrub=peer_scrub,
             headroom=headroom, tailroom=tailroom, up=up,
             ends={"mtu": mtu, "peer_mtu": peer_mtu, "mac": mac, "peer_mac": peer_mac, **options},
         )  # fmt: skip
         netns = expect_netns(netns, "netns")
         peer_netns = netns if peer_netns is None else expect_netns(peer_netns, "peer_netns")
-        names = ((spec.primary.name, netns), (spec.peer.name, peer_netns))
+        names = ((checked.primary.name, netns), (checked.peer.name, peer_netns))
         if expect(replace, bool, "replace"):
+            from netkit_bpf.devices.reap import remove_orphans
+
             remove_orphans(names)
         try:
-            return hand_over(create_pairs(netns, [(spec, peer_netns)])[0])
+            return hand_over(create_pairs(netns, [(checked, peer_netns)])[0])
         except FileExistsError as error:
+            from netkit_bpf.devices.reap import explain_taken
+
             raise explain_taken(error, names) from None
 
     @classmethod
     def open(cls, name: str | int, netns: NetNS | None = None) -> NetkitPair:
-        """Take a pair that is there, by the name or ifindex of either end.
+        """Open an existing pair by the name or ifindex of either end.
 
         Args:
-            name: of one end, also an alternative one, or its ifindex.
+            name: the name or an alternative name of one end, or its ifindex.
             netns: where that end lives; the calling thread's namespace if not given.
 
         Raises:
@@ -160,25 +165,66 @@ class NetkitPair(Resource):
         return pair
 
     @classmethod
+    def of(cls, which: int | str | os.PathLike[str] | NetNS) -> NetkitPair:
+        """Open the pair of a container, or of whatever lives in a network namespace: one end of it is in there.
+
+        Containers are found by their cgroups, without asking a runtime: those of Docker, Podman, containerd, CRI-O and
+        Kubernetes, with cgroup v1 and v2. What a container says itself is not trusted: neither the names that it gives
+        to cgroups of its own, nor files in its mount namespace.
+
+        Args:
+            which: the id of a process; the id of a container or of a pod, or as much of its beginning as no other has;
+                a path, which is anything with a "/": of a namespace, as `NetNS.open` takes it, or of a cgroup, as
+                "/sys/fs/cgroup/machine.slice/…"; or a `NetNS`.
+
+        Raises:
+            ValueError: `which` cannot be any of these.
+            FileNotFoundError: there is no such process or path.
+            LookupError: there is no such container, or more than one; it shares the network of the machine or of this
+                process; no pair has an end there, or several have. The text lists what there is.
+            PermissionError: the processes belong to another user, and CAP_SYS_PTRACE is missing; or CAP_SYS_ADMIN is.
+
+        >>> NetkitPair.of("3f9a12c0"), NetkitPair.of(4711), NetkitPair.of("/run/netns/red")  # doctest: +SKIP
+
+        Source: cgroups(7), proc_pid_cgroup(5)
+        """
+        from netkit_bpf.devices.places import places_of  # it takes long to import
+
+        what, places = places_of(which)
+        found = {(pair.primary.netns, pair.primary.ifindex): pair for netns in places for pair in pairs(netns)}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            names = ", ".join(
+                sorted(f"{each.primary._known_name} in {each.primary.netns._label}" for each in found.values())
+            )
+            raise LookupError(f"{what} has ends of {len(found)} pairs: {names}; open one by its name")
+        there = [info for netns in places for info in device_list(netns._netlink(), "")]
+        if any(info.kind == "netkit" and info.link for info in there):
+            raise NotAPairError(f"{what}: the primary is in a network namespace that has no name and no process here")
+        names = ", ".join(f"{info.name} ({info.kind or 'plain'})" for info in there)
+        raise NotAPairError(f"{what} has no end of a pair: there are {names}")
+
+    @classmethod
     def _from_info(cls, info: DeviceInfo, netns: NetNS) -> NetkitPair | None:
         """The pair of an end; None if this end is the peer and the primary cannot be found."""
         near = Device._of(info, netns)
-        if info.primary:  # a peer elsewhere is looked for when it is asked for, as that holds its namespace
+        if info.primary:  # a peer elsewhere is looked up on first use, because that holds its namespace
             return cls(near, other_end(info, netns) if info.link_netnsid is None else None, owned=False)
         far = other_end(info, netns)
         return None if far is None else cls(far, near, owned=False)
 
     @property
     def primary(self) -> Device:
-        """The primary: the end that was asked for, and through which programs are attached."""
+        """The primary: the end with the given name, through which programs are attached."""
         return self._primary
 
     @property
     def peer(self) -> Device:
         """The peer.
 
-        Of a pair that was opened it is looked for when it is first asked for. From then on the pair holds the peer's
-        namespace, which lives as long.
+        For a pair that was opened, the peer is looked up on first use. From then on the pair holds the peer's namespace
+        and keeps it alive.
 
         Raises:
             LookupError: the peer's namespace cannot be found: it has no name and no process here.
@@ -198,7 +244,7 @@ class NetkitPair(Resource):
         self._primary._opposite, peer._opposite = weakref.ref(peer), weakref.ref(self._primary)
 
     def _find_peer(self) -> Device | None:
-        """The peer, without holding its namespace for longer than the caller does; None where it cannot be found."""
+        """The peer, without holding its namespace longer than the caller does; None if it cannot be found."""
         return self._peer or other_end(self._read(), self._primary.netns)
 
     @property
@@ -239,17 +285,17 @@ class NetkitPair(Resource):
     def set_policy(self, policy: Policy | str, *, side: Side | str = Side.PRIMARY) -> None:
         """Change the policy of one side.
 
-        It holds while no program is attached there. A monitor that is attached follows within 0.2 s.
+        The policy applies while no program is attached there. An attached monitor follows the change at once.
 
         Args:
             policy: "forward" or "blackhole".
-            side: "primary" or "peer": whose packets it is about.
+            side: "primary" or "peer": the side whose packets it applies to.
 
         Raises:
             PermissionError: CAP_NET_ADMIN is missing.
         """
-        number = parse(Policy, policy, "policy").number
-        of_peer = parse(Side, side, "side") is Side.PEER
+        number = expect_word(policy, Policy, "policy").number
+        of_peer = expect_word(side, Side, "side") is Side.PEER
         pair_set_policy(*self._primary._verified(), number, of_peer)
 
     def hook(self, side: Side | str) -> Hook:
@@ -257,24 +303,26 @@ class NetkitPair(Resource):
 
         >>> pair.hook("peer").programs  # doctest: +SKIP
         """
-        return Hook(self._primary, parse(Side, side, "side"))
+        return Hook(self._primary, expect_word(side, Side, "side"))
 
     def attach(
         self,
         program: Program,
         side: Side | str,
         *,
+        rank: Rank | str | None = None,
         before: Anchor | None = None,
         after: Anchor | None = None,
         expected_revision: int | None = None,
     ) -> Link:
         """Attach a program to the hook that sees what one side sends: short for `hook(side).attach(program, …)`.
 
-        A side's policy holds only while no program is attached.
+        A side's policy applies only while no program is attached.
 
         >>> link = pair.attach(obj.programs["drop"], "peer", before="all")  # doctest: +SKIP
         """
-        return self.hook(side).attach(program, before=before, after=after, expected_revision=expected_revision)
+        hook = self.hook(side)
+        return hook.attach(program, rank=rank, before=before, after=after, expected_revision=expected_revision)
 
     def programs(self, side: Side | str) -> HookPrograms:
         """The programs on a side's hook, in the order in which they run, and the hook's revision.
@@ -288,7 +336,7 @@ class NetkitPair(Resource):
         return self.hook(side).query()
 
     def detach(self, program: Program | AttachedProgram, side: Side | str) -> None:
-        """Take a program off a side's hook that no link holds; errors are those of `Hook.detach`."""
+        """Detach a program that no link holds from a side's hook; errors are those of `Hook.detach`."""
         self.hook(side).detach(program)
 
     def add_link_local(self) -> tuple[ipaddress.IPv6Interface, ipaddress.IPv6Interface]:
@@ -312,7 +360,7 @@ class NetkitPair(Resource):
         return primary, peer
 
     def watch(self) -> Watch:
-        """Listen to what happens to both ends from now on, whoever does it.
+        """Listen to changes of both ends from now on, made by any process.
 
         Raises:
             OSError: ENODEV, an end is gone.
@@ -322,20 +370,22 @@ class NetkitPair(Resource):
         ...     for change in watch.events(timeout=1.0):
         ...         print(change)  # [peer] nk0p down
         """
+        from netkit_bpf.devices.watch import Watch
+
         return Watch(self._primary, self._find_peer())
 
     def delete(self) -> None:
-        """Delete both ends. Idempotent: a pair that is gone already is no error.
+        """Delete both ends. Idempotent: it is not an error if the pair is gone.
 
-        A primary that somebody else moved away is deleted with its peer, if this pair was created here or its `peer`
-        was asked for before.
+        A primary that another process moved away is deleted with its peer, if this pair was created here or its `peer`
+        was used before.
         """
         if not delete_device(self._primary) and self._peer is not None and self._peer_remains():
             delete_device(self._peer)
         self._let_go()
 
     def _let_go(self) -> None:
-        """It is gone, or somebody else deletes it."""
+        """Forget the pair: it is gone, or something else will delete it."""
         made, self._made = self._made, None
         if made is not None:
             made.keep()
@@ -355,11 +405,11 @@ class NetkitPair(Resource):
             raise OSError(
                 errno.ENODEV,
                 f"look up device {self._primary._known_name}: somebody moved it to another network namespace; its peer"
-                f" {self.peer._known_name} is still there: open the pair anew by that",
+                f" {self.peer._known_name} is still there: open the pair again by that name",
             ) from None
 
     def _peer_remains(self) -> bool:
-        """Whether the peer lives on where the primary is gone. Numbers can be given out again: names are compared."""
+        """Whether the peer still exists though the primary is gone. Numbers are reused, so names are compared."""
         if self._peer is None:
             return False
         name = self._peer._known_name
@@ -385,8 +435,33 @@ class NetkitPair(Resource):
         far = "its peer elsewhere" if peer is None else f"{peer._known_name} in {peer.netns._label}"
         return f"<NetkitPair {near}, {far}{self._state()}>"
 
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.drawing import draw_cables
+        from netkit_bpf.internal.html import facts, show
+
+        def build() -> list[object]:
+            sides = facts(
+                policy=f"{self.policy}, of the peer {self.peer_policy}",
+                scrub=f"{self.scrub}, of the peer {self.peer_scrub}",
+                mtu=self.primary.mtu,
+            )
+            return [draw_cables(_box_of(self.primary), [self._cable()]), sides]
+
+        return show(self, build)
+
+    def _cable(self, name: str = "") -> Cable:
+        """The pair as a cable of a drawing, with what is on its hooks now."""
+        from netkit_bpf.internal.drawing import Cable
+
+        try:
+            far = _box_of(self.peer)
+        except LookupError:
+            far = ["the peer, elsewhere"]
+        on = [[each.name or f"program {each.id}" for each in self.hook(side).programs] for side in Side]
+        return Cable(name, on[0], on[1], far)
+
     def _state(self) -> str:
-        """What a repr says at its end: the mode, or what became of the pair."""
+        """The end of the repr: the mode, or what became of the pair."""
         try:
             number = self._primary._read().mode
         except ValueError:
@@ -398,18 +473,23 @@ class NetkitPair(Resource):
         return "".join(f" mode={mode}" for mode in Mode if mode.number == number)
 
 
-def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list[NetkitPair]:
-    """Make several pairs in as few messages as can be: all, or on any failure none.
+def _box_of(device: Device) -> list[str]:
+    """What a drawing says in the box of a device."""
+    return [device.name, device.netns._label, *map(str, device.addresses), *([] if device.is_up else ["down"])]
+
+
+def create_pairs(netns: NetNS, orders: Sequence[tuple[CorePairOptions, NetNS]]) -> list[NetkitPair]:
+    """Make several pairs in as few messages as possible: all of them, or none on any failure.
 
     Args:
-        netns: where the primaries shall live.
-        orders: for each pair what it shall be (`spec.pair_spec`), and where its peer shall live.
+        netns: the namespace of the primaries.
+        orders: the options of each pair (`check_pair_options`), and the namespace of its peer.
     """
-    for spec, peer_netns in orders:
-        spec.peer_netns = peer_netns._open()
+    for options, peer_netns in orders:
+        options.peer_netns = peer_netns._open()
     netlink = netns._netlink()
     sockets = {each: each._netlink() for each in {peer_netns for _, peer_netns in orders} - {netns}}
-    made = pairs_create(netlink, [(spec, sockets.get(peer_netns, netlink)) for spec, peer_netns in orders])
+    made = pairs_create(netlink, [(options, sockets.get(peer_netns, netlink)) for options, peer_netns in orders])
     return [
         NetkitPair(Device._of(primary, netns), Device._of(peer, peer_netns), owned=True, made=owner)
         for (primary, peer, owner), (_, peer_netns) in zip(made, orders, strict=True)
@@ -417,7 +497,7 @@ def create_pairs(netns: NetNS, orders: Sequence[tuple[PairSpec, NetNS]]) -> list
 
 
 def delete_group(group: int, netns: NetNS) -> bool:
-    """Delete all devices of a group, not 0, with one wait of the kernel for all; False where there is none."""
+    """Delete all devices of a group other than 0, with a single wait in the kernel; False if there is none."""
     return group_delete(netns._netlink(), expect_in(group, range(1, 1 << 32), "group"))
 
 

@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""What a new device shall be: checks of the arguments, before the kernel is asked."""
+"""Options of a new device: checks of the arguments before the kernel is asked."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypedDict
 
 from netkit_bpf._core import DeviceOptions as CoreDeviceOptions
-from netkit_bpf._core import PairSpec
+from netkit_bpf._core import PairOptions as CorePairOptions
 from netkit_bpf.devices.link_numbers import LINK_NUMBERS
 from netkit_bpf.devices.owner import Owner
-from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub, parse
-from netkit_bpf.internal.arguments import check_device_name, expect, expect_in
+from netkit_bpf.enums import AddrGenMode, Mode, Policy, Scrub
+from netkit_bpf.internal import kernel_release
+from netkit_bpf.internal.arguments import check_device_name, expect, expect_in, expect_word
 
 IFINDEX = range(1, 1 << 31)
 _ROOM = range(65536)
-# An end of its own: the peer does not take these from the primary.
+_KERNELS = "kernel"  # as a MAC address: the kernel's choice
+# The peer does not take these from the primary.
 _EACH_ITS_OWN = {"alias", "ifindex", "mac"}
 
 
 class DeviceOptions(TypedDict, total=False):
-    """What ip-link(8) sets on a device of any kind.
+    """The attributes that ip-link(8) sets on a device of any kind.
 
     Attributes:
-        alias: a text of at most 255 bytes, for people; not given, it tells `reap` who made the device.
+        alias: a text for people, at most 255 bytes; by default it tells `reap` which process made the device.
         group: number of the group.
         txqueuelen: packets that a queueing discipline may hold.
         num_tx_queues: transmit queues, 1 to 4096; from 7.1 on netkit devices have one.
@@ -53,7 +56,7 @@ class DeviceOptions(TypedDict, total=False):
 
 
 class DeviceChanges(TypedDict, total=False):
-    """What ip-link(8) changes on a device of any kind, as in `DeviceOptions`, with mtu and mac."""
+    """The attributes that ip-link(8) changes on a device of any kind, as in `DeviceOptions`, with mtu and mac."""
 
     mtu: int
     mac: str
@@ -69,7 +72,7 @@ class DeviceChanges(TypedDict, total=False):
 
 
 class PairOptions(DeviceOptions, total=False):
-    """The same for both ends: the peer takes from the primary what is not given for it, but alias and ifindex."""
+    """The same for both ends: what is not given for the peer is taken from the primary, except alias and ifindex."""
 
     peer_alias: str
     peer_group: int
@@ -85,7 +88,7 @@ class PairOptions(DeviceOptions, total=False):
     peer_ifindex: int
 
 
-def pair_spec(
+def check_pair_options(
     name: str,
     peer_name: str | None = None,
     *,
@@ -99,29 +102,29 @@ def pair_spec(
     up: bool = True,
     ends: Mapping[str, object] = MappingProxyType({}),
     single: bool = False,
-) -> PairSpec:
-    """Check what `NetkitPair.create` takes, but the namespaces; `ends` has the keys of `PairOptions`, mtu and mac."""
-    spec = PairSpec()
-    spec.primary.name = check_device_name(name, "name")
+) -> CorePairOptions:
+    """Check the arguments of `NetkitPair.create` but namespaces; `ends` has the keys of `PairOptions`, mtu and mac."""
+    options = CorePairOptions()
+    options.primary.name = check_device_name(name, "name")
     if not single:
-        spec.peer.name = _peer_name(name, peer_name)
-    parsed_mode = parse(Mode, mode, "mode")
-    spec.mode = parsed_mode.number
-    spec.policy = parse(Policy, policy, "policy").number
-    spec.peer_policy = parse(Policy, peer_policy, "peer_policy").number
+        options.peer.name = _peer_name(name, peer_name)
+    parsed_mode = expect_word(mode, Mode, "mode")
+    options.mode = parsed_mode.number
+    options.policy = expect_word(policy, Policy, "policy").number
+    options.peer_policy = expect_word(peer_policy, Policy, "peer_policy").number
     if scrub is not None:
-        spec.scrub = parse(Scrub, scrub, "scrub").number
+        options.scrub = expect_word(scrub, Scrub, "scrub").number
     if peer_scrub is not None:
-        spec.peer_scrub = parse(Scrub, peer_scrub, "peer_scrub").number
-    spec.headroom = _check_room(headroom, "headroom")
-    spec.tailroom = _check_room(tailroom, "tailroom")
-    _fill_ends(spec, ends, parsed_mode, single)
+        options.peer_scrub = expect_word(peer_scrub, Scrub, "peer_scrub").number
+    options.headroom = _check_room(headroom, "headroom")
+    options.tailroom = _check_room(tailroom, "tailroom")
+    _fill_ends(options, ends, parsed_mode, single)
     if ends.get("alias") is None and ends.get("peer_alias") is None:
-        spec.primary.alias = Owner.current().alias
+        options.primary.alias = Owner.current().alias
         if not single:
-            spec.peer.alias = spec.primary.alias
-    spec.up = expect(up, bool, "up")
-    return spec
+            options.peer.alias = options.primary.alias
+    options.up = expect(up, bool, "up")
+    return options
 
 
 def _peer_name(name: str, peer_name: str | None) -> str:
@@ -142,40 +145,45 @@ def _unknown(option: str, allowed: set[str]) -> str:
     return f"{option!r} is not an option here: {hint}"
 
 
-def _fill_ends(spec: PairSpec, options: Mapping[str, object], mode: Mode, single: bool) -> None:
+def _fill_ends(options: CorePairOptions, ends: Mapping[str, object], mode: Mode, single: bool) -> None:
     allowed = {"mac", "mtu", *DeviceOptions.__annotations__}
     if not single:
         allowed |= {f"peer_{key}" for key in allowed}
-    if unknown := options.keys() - allowed:
+    if unknown := ends.keys() - allowed:
         import inspect
 
-        allowed |= inspect.signature(pair_spec).parameters.keys() - {"ends", "single"}
+        allowed |= inspect.signature(check_pair_options).parameters.keys() - {"ends", "single"}
         raise TypeError(_unknown(sorted(unknown)[0], allowed))
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in ends.items() if value is not None}
     if "peer_ifindex" in given and "ifindex" not in given:
         raise ValueError("peer_ifindex: the kernel takes it only together with ifindex")
     if not single:
         for key in {key for key in given if not key.startswith("peer_")} - _EACH_ITS_OWN:
             given.setdefault(f"peer_{key}", given[key])
     for key, value in given.items():
-        end = spec.peer if key.startswith("peer_") else spec.primary
+        end = options.peer if key.startswith("peer_") else options.primary
         fill_option(end, key.removeprefix("peer_"), value, key, mode)
+    if mode is Mode.L2 and kernel_release.is_at_least("6.10"):  # which refuse one before: netkit_validate()
+        for prefix, end in (("", options.primary), ("peer_", options.peer))[: 1 if single else 2]:
+            end.mac = end.mac if f"{prefix}mac" in given else _random_mac()
 
 
 def fill_option(end: CoreDeviceOptions, key: str, value: object, argument: str, mode: Mode | None = None) -> None:
-    """Check one option of a new device and put it in; `argument` is what the caller calls it."""
+    """Check one option of a new device and set it; `argument` is its name for the caller."""
     if key in LINK_NUMBERS:
         end.set_number(key, expect_in(value, LINK_NUMBERS[key].at_creation, argument))
     elif key == "ifindex":
         end.ifindex = expect_in(value, IFINDEX, argument)
     elif key == "mac" and mode is Mode.L3:
         raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+    elif key == "mac" and value == _KERNELS:
+        pass
     else:
         _fill_other(end, key, value, argument)
 
 
 def checked_changes(given: Mapping[str, object]) -> CoreDeviceOptions:
-    """Check what a device is to become; the keys are those of `DeviceChanges`."""
+    """Check the changes of a device; the keys are those of `DeviceChanges`."""
     options = CoreDeviceOptions()
     for key, value in given.items():
         if key not in DeviceChanges.__annotations__:
@@ -192,7 +200,7 @@ def _fill_other(end: CoreDeviceOptions, key: str, value: object, argument: str) 
     if key == "alias":
         end.alias = _check_alias(value, argument)
     elif key == "addrgenmode":
-        end.addrgenmode = parse(AddrGenMode, expect(value, str, argument), argument).number
+        end.addrgenmode = expect_word(expect(value, str, argument), AddrGenMode, argument).number
     else:
         end.mac = _check_mac(value, argument)
 
@@ -206,6 +214,17 @@ def _check_alias(alias: object, argument: str) -> str:
     if len(checked.encode()) > 255 or "\0" in checked:
         raise ValueError(f"{argument} must have at most 255 bytes and no NUL")
     return checked
+
+
+def _random_mac() -> list[int]:
+    """An address of the local kind, as the kernel's eth_random_addr() makes them.
+
+    A device that is given its address when it is made keeps it: addr_assign_type is NET_ADDR_SET. One whose address the
+    kernel chose is given another by systemd-udevd (MACAddressPolicy=persistent, systemd.link(5)) a moment later.
+    """
+    octets = list(os.urandom(6))
+    octets[0] = octets[0] & 0xFE | 0x02
+    return octets
 
 
 def _check_mac(mac: object, argument: str) -> list[int]:

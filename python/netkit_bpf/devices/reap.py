@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Removing what processes left behind that have ended without deleting it: killed, or crashed."""
+"""Removing what killed or crashed processes left behind."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from netkit_bpf.internal.arguments import expect
 def orphans(netns: NetNS | None = None) -> list[Orphan]:
     """Find the netkit devices and named namespaces that `reap` would remove.
 
-    A device counts if both ends of its pair have the alias that this package gave them, in a process that has ended
-    for sure, and nobody is left who may use it: no process that was forked from its maker, no program on its hooks, no
-    process in the namespace of an end, but for the caller's own. A named namespace counts likewise, if nobody lives in
-    it or holds it open, and no device in it belongs to somebody else. So neither a stranger's device counts, nor one
-    that was given another alias, nor one whose maker ran in another PID, time or mount namespace or without root's
-    rights, of whom nothing can be known here.
+    A device is an orphan if both ends of its pair have the alias that this package gave them, the process that made it
+    has certainly ended, and nothing is left that may use it: no process that was forked from its maker, no program on
+    its hooks, and no process in the namespace of an end, except the caller's own. A named namespace is an orphan under
+    the same rules, if no process lives in it or holds it open, and no device in it belongs to somebody else. A device
+    that this package did not make is not an orphan, nor one that was given another alias, nor one whose maker ran in
+    another PID, time or mount namespace or without root's rights: whether such a process has ended is unknown here.
 
     Args:
-        netns: where to look for devices; if not given, in the calling thread's namespace and in all that have a name,
-            of which those that were left behind are found too.
+        netns: where to look for devices; by default in the calling thread's namespace and in all named ones. By default
+            named namespaces that were left behind are found too.
 
     Raises:
         PermissionError: a namespace was given and may not be entered: CAP_SYS_ADMIN is missing.
@@ -50,13 +50,13 @@ def orphans(netns: NetNS | None = None) -> list[Orphan]:
 
 
 def reap(netns: NetNS | None = None) -> list[Orphan]:
-    """Remove the netkit devices and named namespaces whose maker has ended, and return them. Of each pair both ends go.
+    """Remove the netkit devices (both ends) and named namespaces whose maker has ended, and return them.
 
-    What it takes for one, and where it looks, is told at `orphans`. Unnamed namespaces, and what lives in them, end
-    with their process anyway.
+    See `orphans` for what counts as one, and where it looks. Unnamed namespaces, and the devices in them, end with
+    their process anyway.
 
     Raises:
-        PermissionError: CAP_NET_ADMIN is missing in a device's namespace, or CAP_SYS_ADMIN to take a name away.
+        PermissionError: CAP_NET_ADMIN is missing in a device's namespace, or CAP_SYS_ADMIN to remove a name.
 
     >>> for orphan in reap():  # doctest: +SKIP
     ...     print("removed", orphan)
@@ -65,7 +65,7 @@ def reap(netns: NetNS | None = None) -> list[Orphan]:
 
 
 def _remove(orphan: Orphan) -> bool:
-    """Whether it was still there."""
+    """Remove it; False if it was gone already."""
     if orphan.ifindex is None:
         orphan.netns.delete()
         return True
@@ -73,19 +73,19 @@ def _remove(orphan: Orphan) -> bool:
 
 
 def explain_taken(error: FileExistsError, names: Iterable[tuple[str, NetNS]]) -> FileExistsError:
-    """The error, and for each of the names that is taken whose it is and what to do."""
+    """The error, extended for each taken name by its owner and what to do."""
     inhabited = Inhabited()
     told = [_explain(info, netns, inhabited) for info, netns in _found(names)]
     return FileExistsError(error.errno, ": ".join([str(error.strerror), *told]))
 
 
 def in_kernels_words(error: FileExistsError) -> OSError:
-    """What `explain_taken` was given: without advice for those who write Python."""
+    """The error that `explain_taken` was given, without the advice for Python programs."""
     return error.__context__ if isinstance(error.__context__, FileExistsError) else error
 
 
 def remove_orphans(names: Iterable[tuple[str, NetNS]]) -> None:
-    """Delete the devices of these names that were left behind, which nobody uses; leave all others."""
+    """Delete the devices of these names that are orphans; leave all others."""
     inhabited = Inhabited()
     for info, netns in _found(names):
         if info.kind == "netkit" and not why_kept(info, netns, inhabited):
@@ -104,7 +104,7 @@ def _explain(info: DeviceInfo, netns: NetNS, inhabited: Inhabited) -> str:
     name = info.name
     if info.kind != "netkit":
         return f"{name} is a {info.kind or 'physical'} device: choose another name"
-    take = f"NetkitPair.open({name!r}) takes it as it is"
+    take = f"NetkitPair.open({name!r}) opens it as it is"
     if reason := why_kept(info, netns, inhabited):
         return f"{name} {reason}: {take}, or choose another name"
-    return f"{name} was left by a process that has ended: nk.reap() removes it, replace=True takes its place, {take}"
+    return f"{name} was left by a process that has ended: nk.reap() removes it, replace=True replaces it, {take}"

@@ -16,8 +16,8 @@ class Route(NamedTuple):
     """A route of the main table.
 
     Attributes:
-        dst: where to; 0.0.0.0/0 and ::/0 are the default routes.
-        via: the gateway, or None where the destination is reached directly.
+        dst: the destination; 0.0.0.0/0 and ::/0 are the default routes.
+        via: the gateway; None if the destination is reached directly.
     """
 
     dst: Network

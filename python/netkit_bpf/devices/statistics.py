@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a device has counted: struct rtnl_link_stats64 of linux/if_link.h."""
+"""The counters of a device: struct rtnl_link_stats64 of linux/if_link.h."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Statistics(NamedTuple):
     """The counters of a device since it was made, by the kernel's names.
 
-    What a netkit device drops (verdict, blackhole, other end down) is in its own tx_dropped.
+    Packets that a netkit device drops (verdict, blackhole, other end down) count in its own tx_dropped.
     """
 
     rx_packets: int

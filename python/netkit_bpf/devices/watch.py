@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What happens to the devices of a pair: rtnetlink(7), groups RTNLGRP_LINK and RTNLGRP_NSID."""
+"""Changes of the devices of a pair: rtnetlink(7), groups RTNLGRP_LINK and RTNLGRP_NSID."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from netkit_bpf._core import Change, PairWatch
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.netns import NetNS, find_netns
 from netkit_bpf.enums import ChangeKind, Side
+from netkit_bpf.internal.arguments import expect
 from netkit_bpf.internal.event_stream import EventStream
 
 
@@ -21,7 +22,7 @@ class DeviceChange(NamedTuple):
         kind: "up", "down", "renamed", "moved" or "deleted".
         name: the device's name, after the change.
         ifindex: its number, after the change.
-        netns: where it was moved to; None for other changes, and where that namespace cannot be found: it has no
+        netns: where it was moved to; None for other changes, or if that namespace cannot be found because it has no
             name and no process here.
     """
 
@@ -36,11 +37,11 @@ class DeviceChange(NamedTuple):
 
 
 class Watch(EventStream[DeviceChange]):
-    """Tells what happens to the ends of a pair from its construction on, whoever does it: `DeviceChange`s.
+    """Reports changes of the ends of a pair from its construction on, made by any process: `DeviceChange`s.
 
     Made by `NetkitPair.watch`. `read`, `events` and `async for` are those of a `Monitor`; they also end once both
-    ends are deleted. A moved end is followed if its new namespace can be found. The watch keeps no namespace alive in
-    which an end lives. Any thread may read, and each change goes to one reader. Any thread or signal handler may close
+    ends are deleted. A moved end is followed if its new namespace can be found. The watch does not keep the namespaces
+    of the ends alive. Any thread may read, and each change goes to one reader. Any thread or signal handler may close
     it, which wakes the readers. A forked child cannot use it.
     """
 
@@ -48,10 +49,11 @@ class Watch(EventStream[DeviceChange]):
 
     def __init__(self, primary: Device, peer: Device | None) -> None:
         super().__init__()
+        expect(primary, Device, "primary", "NetkitPair.watch() makes a watch")
         ends = (None if end is None else (end.netns._open(), end._ref()) for end in (primary, peer))
         self._core: PairWatch | None = PairWatch(*ends)
 
-    def _take(self, end: float) -> DeviceChange | None:  # noqa: ARG002 - it has not far to look
+    def _take(self, end: float) -> DeviceChange | None:  # noqa: ARG002 - it never searches for long
         core = self._open()
         change = core.next()
         return None if change is None else self._event(core, change)
@@ -69,7 +71,7 @@ class Watch(EventStream[DeviceChange]):
         self._core = None
 
     def _open(self) -> PairWatch:
-        core = self._core  # which another thread may let go of
+        core = self._core  # another thread may close it
         if core is None:
             raise ValueError("the watch is closed")
         return core
@@ -81,7 +83,7 @@ class Watch(EventStream[DeviceChange]):
         )
 
     def _follow(self, core: PairWatch, side: int, nsid: int) -> NetNS | None:
-        with contextlib.suppress(OSError):  # what is gone meanwhile, and what we may not look into
+        with contextlib.suppress(OSError):  # gone meanwhile, or access denied
             netns = find_netns(lambda space: core.is_destination(side, nsid, space))
             if netns is not None:
                 core.follow(side, netns._open())

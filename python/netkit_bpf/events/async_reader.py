@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reading where other tasks run too: in asyncio, and in trio if anyio is installed.
+"""Reading in tasks: in asyncio, and in trio if anyio is installed.
 
 While there is nothing to read, a task waits for the stream's descriptor in the loop that runs it.
 """
@@ -11,37 +11,37 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-from netkit_bpf._core import Watch
+from netkit_bpf._core import StreamDescriptor
 from netkit_bpf.events.limits import Limits
 from netkit_bpf.internal.waiting import end_of, give_way, readable
 
 _T = TypeVar("_T")
-# Seconds. A stream without a thread notices only in a read that its device is gone.
+# Seconds. Without a thread, only a read notices that the device is gone.
 _LOOK = 0.2
 
 
 class Watched(Protocol):
-    """A stream, as far as a task waits for it."""
+    """The part of a stream that a waiting task uses."""
 
     @property
     def threaded(self) -> bool:
         """Whether a thread empties the rings."""
 
-    def watch(self) -> Watch | None:
-        """What is readable while there is something to read; None where nothing can come any more."""
+    def descriptor(self) -> StreamDescriptor | None:
+        """A descriptor that is readable while there is something to read; None once nothing can come any more."""
 
 
 class Reader(Generic[_T]):
     """An asynchronous iterator over a stream; it ends when the stream is closed, and at its limits.
 
-    It takes one item at a time, after its last await: a task that is cancelled has taken nothing that it did not
-    hand out. Any number of them, and of blocking readers beside them, share a stream.
+    It takes one item at a time, after its last await, so a cancelled task has handed out every item that it took. Any
+    number of these and of blocking readers may share a stream.
 
     Args:
-        stream: what is read.
-        waiting: gives an iterator over the items that are there, which does not wait.
+        stream: the stream to read.
+        waiting: returns an iterator over the available items, which does not wait.
         limits: when it ends; the duration begins now.
-        patience: after how many items without a wait the other tasks of the loop have a turn.
+        patience: after this many items without a wait, the other tasks of the loop get a turn.
     """
 
     def __init__(self, stream: Watched, waiting: Callable[[], Iterator[_T]], limits: Limits, *, patience: int) -> None:
@@ -77,17 +77,17 @@ class Reader(Generic[_T]):
         end = min(end_of(self._timeout), self._end)
         while True:
             late = time.monotonic() >= end
-            self._items = self._waiting()  # one that has ended stays ended
+            self._items = self._waiting()  # an iterator that has ended stays ended
             item = next(self._items, None)
             if item is not None:
                 return item
-            watch = None if late else self._stream.watch()
-            if watch is None:
+            descriptor = None if late else self._stream.descriptor()
+            if descriptor is None:
                 break
             self._taken = 0
             try:
-                await readable(watch.fileno(), min(end - time.monotonic(), self._look))
+                await readable(descriptor.fileno(), min(end - time.monotonic(), self._look))
             finally:
-                watch.close()
+                descriptor.close()
         self._ended = True
         raise StopAsyncIteration

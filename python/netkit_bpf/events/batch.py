@@ -8,50 +8,52 @@ import operator
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, overload
 
 from netkit_bpf._core import EventBatch as CoreEventBatch
-from netkit_bpf._core import Stream, Watch, row_dtype, row_flags
-from netkit_bpf.events.event import PacketEvent
+from netkit_bpf._core import Stream, StreamDescriptor, match_filter, row_dtype, row_flags
+from netkit_bpf.events.columns import Columns
+from netkit_bpf.events.event import PacketEvent, Protocol
 from netkit_bpf.events.limits import Limits
 from netkit_bpf.internal.arguments import expect
 from netkit_bpf.internal.waiting import end_of
+from netkit_bpf.observer.filter import Filter
 
 if TYPE_CHECKING:
     import numpy
-    import pandas
 
 __all__ = ["BatchReader", "EventBatch"]
 
-ANY_NUMBER = 1 << 40  # of events: more than any memory holds
+_SHOWN = 10  # events in a notebook
+PACKET_HEADER = ("after [ms]", "pair", "side", "source", "destination", "protocol", "length")
+ANY_NUMBER = 1 << 40  # events: more than fit in any memory
 
 
-class EventBatch:
+class EventBatch(Columns):
     """Packet events as a table: a sequence of `PacketEvent`s, and an array or a data frame without a loop.
 
     Immutable; any thread may use it. `Monitor.read_batch` and `Monitor.batches` make them.
 
     An index gives a `PacketEvent`, a slice or a mask (a numpy array or a sequence of booleans, one for each event)
-    a batch, and a field's name its column: `batch["length"].sum()`. A slice without a step shares the memory of the
-    batch that it is cut from, and so do numpy's arrays: as long as one of them lives, all of that memory does, which is
-    96 bytes an event, or up to twice that for a batch from a monitor. Other slices, masks and `concat` copy. Events and
-    Arrow tables keep nothing of a batch.
+    a batch, and a field's name its column: `batch["length"].sum()`. Slices without a step and numpy arrays share the
+    memory of the batch. All of that memory lives as long as one of them does: 96 bytes per event, or up to twice that
+    for a batch from a monitor. Other slices, masks and `concat` copy. Events and Arrow tables are independent of the
+    batch.
 
     **numpy.** `numpy.asarray(batch)` is a read-only structured array over the same memory. Its fields are those of
     `PacketEvent`, with these differences: `pair_name` is an index into `batch.pair_names`; `side` is 0 for primary and
-    1 for peer; `src` and `dst` are bytes (S16), which numpy shows without the zeros at their end, so that
-    `ipaddress.ip_address(src.ljust(16, b"\0")[: 4 if family == 4 else 16])` is the address; a fragment is
-    `fragment_offset` and `fragment_more`. A field that does not apply is 0; where 0 is a value too,
-    `array["flags"] & EventBatch.FLAGS["icmp_code"] != 0` tells where that field applies.
-    `array["timestamp_ns"].view("datetime64[ns]")` are times of UTC. What a monitor with a snaplen keeps of the packets
-    is not in the array, because it differs in length: `event.data` and Arrow's column `data` have it.
+    1 for peer; `src` and `dst` are bytes (S16), which numpy shows without trailing zeros, so that
+    `ipaddress.ip_address(src.ljust(16, b"\0")[: 4 if family == 4 else 16])` is the address; `fragment` is split into
+    `fragment_offset` and `fragment_more`. A field that does not apply is 0; for a field of which 0 is also a value,
+    `array["flags"] & EventBatch.FLAGS["icmp_code"] != 0` tells whether it applies.
+    `array["timestamp_ns"].view("datetime64[ns]")` are times of UTC. Packet data, which a monitor with a snaplen keeps,
+    is not in the array, because its length varies: see `event.data` and Arrow's column `data`.
 
     **Arrow.** `pyarrow.record_batch(batch)`, `polars.DataFrame(batch)`, `pandas.DataFrame.from_arrow(batch)` and
-    DuckDB's `FROM batch` take it as it is, through the Arrow PyCapsule interface. Columns have the same names and are
-    null where a field does not apply; times are timestamp[ns, UTC]; `pair_name`, `side`, `src` and `dst` are
-    dictionaries of strings, which these libraries call categories.
+    DuckDB's `FROM batch` take it as it is, through the Arrow PyCapsule interface. Columns have the same names, and are
+    null if a field does not apply; times are timestamp[ns, UTC]; `pair_name`, `side`, `src` and `dst` are dictionaries
+    of strings, which these libraries call categories.
 
     >>> batch = monitor.read_batch()  # doctest: +SKIP
     >>> array = numpy.asarray(batch)  # doctest: +SKIP
@@ -59,8 +61,8 @@ class EventBatch:
     >>> polars.DataFrame(web).group_by("src").len()  # doctest: +SKIP
 
     Attributes:
-        FLAGS: by the name of each field that does not always apply, the bit of `flags` that is set where it does;
-            flow_label has that of all fields of IP.
+        FLAGS: maps each field that does not always apply to the bit of `flags` that is set if it does; flow_label has
+            the bit of all IP fields.
 
     Source: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
     """
@@ -72,7 +74,7 @@ class EventBatch:
 
     def __new__(cls) -> EventBatch:
         """Refuse: batches come from a monitor."""
-        raise TypeError("cannot create EventBatch: Monitor.read_batch() makes them, and EventBatch.concat() of others")
+        raise TypeError("cannot create EventBatch: Monitor.read_batch() makes them, and EventBatch.concat() joins them")
 
     @classmethod
     def _of(cls, rows: CoreEventBatch) -> EventBatch:
@@ -82,20 +84,17 @@ class EventBatch:
 
     @classmethod
     def concat(cls, batches: Iterable[EventBatch]) -> EventBatch:
-        """Return one batch with the events of all, one batch after the other; a copy.
+        """Return one batch with the events of all, in order; a copy.
 
-        They may be of several monitors; pairs with the same name become one.
+        The batches may come from several monitors; pairs with the same name become one.
         """
         parts = [expect(batch, EventBatch, "each of batches")._rows for batch in batches]
         return cls._of(CoreEventBatch.concat(parts))
 
     @property
     def pair_names(self) -> tuple[str, ...]:
-        """The names of the pairs that the batch may have events of."""
+        """The names of the pairs whose events the batch may hold."""
         return self._rows.names
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __iter__(self) -> Iterator[PacketEvent]:
         return iter(self._rows)
@@ -125,8 +124,9 @@ class EventBatch:
             raise IndexError(f"no event {number} in a batch of {len(self)}")
         return self._rows.event(number % len(self))
 
-    def _ipython_key_completions_(self) -> list[str]:
-        return list(row_dtype()["names"])
+    @staticmethod
+    def _layout() -> dict[str, Any]:
+        return row_dtype()
 
     def __eq__(self, other: object) -> bool:
         return self._rows == other._rows if isinstance(other, EventBatch) else NotImplemented
@@ -143,47 +143,25 @@ class EventBatch:
         ways = 'batch["length"], numpy.asarray(batch), polars.DataFrame(batch), batch.to_pandas()'
         return f"<EventBatch {len(self)} events, {_clock(self[0])} to {_clock(self[-1])} UTC: {ways}>"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray[Any, Any]:
-        import numpy
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import first, show
 
-        array = numpy.ndarray(len(self), _dtype(), memoryview(self._rows))
-        if dtype is not None and dtype != array.dtype:
-            if copy is False:
-                raise ValueError(f"an EventBatch is no array of {dtype} without a copy")
-            return array.astype(dtype)
-        return array.copy() if copy else array
+        rows = [packet_row(event, self[0].timestamp_ns) for event in self[:_SHOWN]]
+        left = f" of {len(self):,}" if len(self) > _SHOWN else ""
+        caption = f"the first {_SHOWN}{left}" if left else ""
+        return show(self, lambda: [first(rows, PACKET_HEADER, caption)] if rows else [])
 
-    def __arrow_c_schema__(self) -> object:
-        """Return the table's schema as a capsule, for libraries that speak Arrow."""
-        return self._rows.arrow_schema()
-
-    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        """Return the table's schema and its data as capsules. Another schema that is requested is not made."""
-        return self._rows.arrow_schema(), self._rows.arrow_array()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the table as a capsule that gives it in one piece. Another schema that is requested is not made."""
-        return self._rows.arrow_stream()
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a data frame, with the columns that Arrow has; integers are pandas' own, which know missing values.
+    def matching(self, chosen: Filter) -> EventBatch:
+        """Return the packets that match a filter, as the kernel would have chosen them. It copies their rows.
 
         Raises:
-            ImportError: pandas or pyarrow is not installed.
+            ValueError: the batch has no packet data.
+
+        >>> web = batch.matching(Filter("tcp port 443"))  # doctest: +SKIP
         """
-        try:
-            import pandas
-            import pyarrow
-        except ImportError as error:
-            raise ImportError("to_pandas() needs pandas and pyarrow: pip install 'netkit-bpf[pandas]'") from error
-        nullable = {
-            pyarrow.uint8(): pandas.UInt8Dtype(),
-            pyarrow.uint16(): pandas.UInt16Dtype(),
-            pyarrow.uint32(): pandas.UInt32Dtype(),
-            pyarrow.bool_(): pandas.BooleanDtype(),
-        }
-        frame: pandas.DataFrame = pyarrow.record_batch(self).to_pandas(types_mapper=nullable.get)
-        return frame
+        classic = expect(chosen, Filter, "chosen")._classic
+        self._check_data()
+        return self._of(self._rows.select(match_filter(classic, self._rows)))
 
     def to_pcapng(self, target: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the packets to a pcapng file, which Wireshark and tcpdump open, as `Monitor.capture` does.
@@ -194,7 +172,7 @@ class EventBatch:
             target: a path, which is created or emptied, or a binary file, which is left open.
 
         Raises:
-            ValueError: the batch has no data of packets: its monitor has no snaplen.
+            ValueError: the batch has no packet data: its monitor has no snaplen.
             OSError: the file cannot be written.
 
         >>> monitor.read_batch()[:100].to_pcapng("first.pcapng")  # doctest: +SKIP
@@ -203,16 +181,12 @@ class EventBatch:
         """
         from netkit_bpf.events.capture import write_rows
 
-        if not self._rows.has_data:
-            raise ValueError("this batch has no data of packets: make the monitor with a snaplen")
+        self._check_data()
         write_rows(self._rows, target)
 
-    def _column(self, name: str) -> numpy.ndarray[Any, Any]:
-        array = self.__array__()
-        if name not in (array.dtype.names or ()):
-            raise KeyError(f"no column {name!r}: there are {', '.join(array.dtype.names or ())}")
-        column: numpy.ndarray[Any, Any] = array[name]
-        return column
+    def _check_data(self) -> None:
+        if not self._rows.has_data:
+            raise ValueError("this batch has no packet data: make the monitor with a snaplen")
 
     def _mask(self, mask: Any) -> bytes:
         """Return a byte for each event, from a numpy array of booleans or a sequence."""
@@ -231,10 +205,22 @@ class EventBatch:
         return bytes(mask)
 
 
+def packet_row(event: PacketEvent, start_ns: int) -> tuple[object, ...]:
+    """A packet as a row of a table that people read; its time since a start."""
+    ends = []
+    for address, port in ((event.src, event.src_port), (event.dst, event.dst_port)):
+        shown = f"[{address}]" if port is not None and event.family == 6 else f"{address}"
+        ends.append("" if address is None else shown if port is None else f"{shown}:{port}")
+    protocol = event.protocol if event.protocol is not None else event.ethertype
+    word = protocol.name if isinstance(protocol, Protocol) else "" if protocol is None else f"{protocol:#x}"
+    after = f"{(event.timestamp_ns - start_ns) / 1e6:.3f}"
+    return after, event.pair_name, event.side, *ends, word, event.length
+
+
 class BatchReader:
     """The batches of a monitor as they come, for `for` and for `async for`; `Monitor.batches` makes it.
 
-    It gives no empty batch, and ends at its limits or when the monitor is closed.
+    It never gives an empty batch, and ends at its limits or when the monitor is closed.
     """
 
     __slots__ = ("_end", "_left", "_stream", "_timeout", "_with_data")
@@ -252,7 +238,7 @@ class BatchReader:
     def __next__(self) -> EventBatch:
         rows = self._read(self._timeout)
         if not rows:
-            self._left = 0  # one that has ended stays ended
+            self._left = 0  # an iterator that has ended stays ended
             raise StopIteration
         return EventBatch._of(rows)
 
@@ -271,18 +257,17 @@ class BatchReader:
         """Whether a thread empties the rings."""
         return self._stream.threaded
 
-    def watch(self) -> Watch | None:
-        """What a task waits for; None where no batch can come any more."""
-        return self._stream.watch() if self._left else None
+    def descriptor(self) -> StreamDescriptor | None:
+        """The descriptor that a task waits for; None once no batch can come any more."""
+        return self._stream.descriptor() if self._left else None
 
     def _read(self, timeout: float | None) -> CoreEventBatch | None:
         left = self._end - time.monotonic()
         if not self._left or left <= 0:
             return None
         wait = min(math.inf if timeout is None else timeout, left)
-        rows = self._stream.read_batch(
-            self._left, None if wait == math.inf else wait, merge=False, with_data=self._with_data
-        )
+        timeout = None if wait == math.inf else wait
+        rows = CoreEventBatch.read(self._stream, self._left, timeout, merge=False, with_data=self._with_data)
         if self._left < ANY_NUMBER:
             self._left -= len(rows)
         return rows
@@ -299,12 +284,3 @@ def _clock(event: PacketEvent) -> str:
 
     time = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return f"{time:%H:%M:%S}.{nanoseconds // 10**6:03}"
-
-
-@cache
-def _dtype() -> numpy.dtype[Any]:
-    import numpy
-
-    described: Any = row_dtype()
-    dtype: numpy.dtype[Any] = numpy.dtype(described)
-    return dtype

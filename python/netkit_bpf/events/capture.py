@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
-from netkit_bpf._core import (
-    EventBatch as CoreEventBatch,
-)
+from netkit_bpf._core import EventBatch as CoreEventBatch
 from netkit_bpf._core import (
     Stream,
     pcapng_interface,
@@ -20,17 +18,16 @@ from netkit_bpf._core import (
     pcapng_statistics,
     pcapng_take,
 )
+from netkit_bpf.enums import Side
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.events.pcapng_file import BlockFile
 from netkit_bpf.internal.waiting import end_of
 
-_MOST = 65536  # packets in one go
-_SIDES = 2
-_PRIMARY = 0
+_MOST = 65536  # packets at a time
 
 
 class Interface(NamedTuple):
-    """A side of a pair as a capture file sees it: the device that sends what is there."""
+    """A side of a pair as an interface of a capture file: the device that sends the packets."""
 
     pair: int
     side: int
@@ -47,44 +44,50 @@ class Counts(NamedTuple):
 
 
 def interfaces_of(names: Sequence[str], peers: Sequence[str | None], sides: Sequence[Sequence[int]]) -> list[Interface]:
-    """Make an interface of each watched side of each pair, named after the device that sends.
+    """Make an interface for each watched side of each pair, named after the sending device.
 
     Args:
         names: of the primaries.
-        peers: the names of their peers; None where that is not known.
+        peers: the names of their peers; None if unknown.
         sides: by number.
     """
     found = []
     for number, (name, peer, watched) in enumerate(zip(names, peers, sides, strict=True)):
         for side in watched:
-            is_primary = side == _PRIMARY
+            is_primary = side == Side.PRIMARY.number
             sender = name if is_primary else peer or f"{name} (peer)"
             found.append(Interface(number, side, sender, f"{'primary' if is_primary else 'peer'} of the pair {name}"))
     return found
 
 
 def write_rows(rows: CoreEventBatch, target: str | os.PathLike[str] | BinaryIO) -> None:
-    """Write the packets of a batch to a file of their own."""
+    """Write the packets of a batch to a new file."""
     with BlockFile(target) as file:
-        header = pcapng_section("netkit-bpf")
-        for name in rows.names:
-            for sender, description in ((name, "primary"), (f"{name} (peer)", "peer")):
-                header += pcapng_interface(sender, f"{description} of the pair {name}", "", 0)
-        file.write(header)
+        file.write(pcapng_section("netkit-bpf") + interfaces_of_pairs(rows.names))
         for first in range(0, len(rows), _MOST):
             file.write(pcapng_rows(rows, first, _MOST))
 
 
+def interfaces_of_pairs(names: Sequence[str], expression: str = "") -> bytes:
+    """Describe the interfaces of a file of rows: the sides of each pair."""
+    header = b""
+    for name in names:
+        for sender, side in ((name, "primary"), (f"{name} (peer)", "peer")):
+            header += pcapng_interface(sender, f"{side} of the pair {name}" if name else "", expression, 0)
+    return header
+
+
 class Capture:
-    """One file in the making.
+    """A capture file that is being written.
 
     Args:
         stream: where the packets come from.
-        interfaces: what the stream has packets of.
+        interfaces: the interfaces that the packets come from.
         expression: the filter; empty for none.
-        snaplen: the stream's.
-        start_ns: since when the stream has them.
-        counts: gives the counts of each interface since then; None where they cannot be told.
+        snaplen: that of the stream.
+        start_ns: when the stream began, Unix time in nanoseconds.
+        counts: returns the counts of each interface since then; None if they are unknown.
+        later: returns the interfaces that there are now: those from the beginning, and those of pairs added since.
     """
 
     def __init__(
@@ -95,18 +98,18 @@ class Capture:
         snaplen: int,
         start_ns: int,
         counts: Callable[[], Sequence[Counts]] | None,
+        later: Callable[[], Sequence[Interface]] | None = None,
     ) -> None:
         self._stream = stream
-        self._interfaces = interfaces
-        self._numbers = [0] * (_SIDES * (1 + max(each.pair for each in interfaces)))
-        for number, each in enumerate(interfaces):
-            self._numbers[_SIDES * each.pair + each.side] = number
-        self._header = pcapng_section("netkit-bpf")
-        for each in interfaces:
-            self._header += pcapng_interface(each.name, each.description, expression, snaplen)
+        self._expression = expression
+        self._snaplen = snaplen
+        self._interfaces: list[Interface] = []
+        self._numbers: list[int] = []  # of each pair's side
+        self._written: list[int] = []
+        self._header = pcapng_section("netkit-bpf") + self._describe(interfaces)
         self._start_ns = start_ns
         self._counts = counts
-        self._written = [0] * len(interfaces)
+        self._later = later
 
     def write(
         self,
@@ -115,19 +118,30 @@ class Capture:
         timeout: float | None,
         duration: float | None = None,
     ) -> int:
-        """Write packets; `PacketReader.capture` tells when it ends."""
+        """Write packets; see `PacketReader.capture` for when it ends."""
         end = end_of(duration)
         with BlockFile(target) as file:
             file.write(self._header)
             try:
                 self._write_packets(file, count, timeout, end)
-            finally:  # however the packets ended, but not if the file cannot be written
+            finally:  # however the packets ended, unless the file cannot be written
                 if not file.failed:
                     file.write(self._statistics())
         return sum(self._written)
 
+    def _describe(self, interfaces: Sequence[Interface]) -> bytes:
+        """The blocks for those interfaces that are new."""
+        blocks = b""
+        for number, each in enumerate(interfaces[len(self._interfaces) :], len(self._interfaces)):
+            blocks += pcapng_interface(each.name, each.description, self._expression, self._snaplen)
+            self._numbers += [0] * (len(Side) * (1 + each.pair) - len(self._numbers))
+            self._numbers[len(Side) * each.pair + each.side] = number
+            self._interfaces.append(each)
+            self._written.append(0)
+        return blocks
+
     def _write_packets(self, file: BlockFile, count: int | None, timeout: float | None, end: float) -> None:
-        told = self._lost()  # how many of the lost packets the file tells of
+        told = self._lost()  # how many lost packets the file has recorded
         while count is None or sum(self._written) < count:
             lost = self._lost()
             dropped = [number - known for number, known in zip(lost, told, strict=True)]
@@ -136,7 +150,15 @@ class Capture:
             if left < 0 and any(self._written):
                 return
             wait = None if left == math.inf else max(left, 0.0)
-            blocks, taken = pcapng_take(self._stream, most, wait, self._numbers, dropped)
+            try:
+                blocks, taken = pcapng_take(self._stream, most, wait, self._numbers, dropped)
+            except IndexError:  # of a pair that was added since
+                if self._later is None:
+                    raise
+                file.write(self._describe(self._later()))
+                self._counts = None  # those that were given are of one pair
+                told = self._lost()
+                continue
             if not any(taken):
                 return
             file.write(blocks)

@@ -102,7 +102,7 @@ class Protocol(enum.IntEnum):
 
 
 def _protocol(number: int) -> int:
-    """Serve the extension module, which asks once for each number."""
+    """Called by the extension module, once for each number."""
     try:
         return Protocol(number)
     except ValueError:
@@ -110,7 +110,7 @@ def _protocol(number: int) -> int:
 
 
 def _to_json(event: PacketEvent) -> str:
-    """Serve PacketEvent.to_json(), which the extension module hands on to here."""
+    """Implements PacketEvent.to_json() for the extension module."""
     import json
 
     fields = event.asdict()
@@ -119,3 +119,13 @@ def _to_json(event: PacketEvent) -> str:
     if event.data is not None:
         fields["data"] = event.data.hex()
     return json.dumps(fields, default=str)
+
+
+def _to_html(event: PacketEvent) -> str | None:
+    """Implements PacketEvent._repr_html_() for the extension module."""
+    from netkit_bpf.internal.html import facts, show
+
+    fields = event.asdict()
+    if event.data is not None:
+        fields["data"] = event.data.hex(" ", -4)[:108]
+    return show(f"PacketEvent {event}", lambda: [facts(**fields)])

@@ -11,12 +11,12 @@ _COUNTS = range(1, 1 << 62)
 
 
 class Limits(NamedTuple):
-    """Each is None for never.
+    """Limits of an iteration; None is no limit.
 
     Attributes:
-        timeout: after so many seconds without a record.
-        duration: after so many seconds in all, whatever still comes.
-        number: after so many records.
+        timeout: seconds without a record.
+        duration: seconds in all, even if records keep coming.
+        number: number of records.
     """
 
     timeout: float | None
@@ -25,7 +25,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, timeout: float | None, duration: float | None, count: int | None) -> Limits:
-        """Refuse what is no number of seconds, or of records: 1 or more."""
+        """Check the limits: numbers of seconds, and at least 1 record."""
         return cls(
             expect_timeout(timeout),
             expect_timeout(duration, "duration"),

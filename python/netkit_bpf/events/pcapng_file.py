@@ -14,11 +14,11 @@ from netkit_bpf.internal.writing import write_all
 
 
 class BlockFile(Closing):
-    """A file that is written block by block, and ends with a whole one at any time.
+    """A file that is written block by block, and ends with a whole block at any time.
 
     Args:
-        target: a path, which is created or emptied; or a binary file, which is written from where it stands and left
-            open. A text file that has a binary one below it, as sys.stdout has, will do.
+        target: a path, which is created or emptied; or a binary file, which is written from its current position and
+            left open. A text file with a binary buffer, such as sys.stdout, works too.
 
     Raises:
         TypeError: the target is neither.
@@ -41,17 +41,17 @@ class BlockFile(Closing):
             self._file = below
 
     def write(self, blocks: bytes) -> None:
-        """Write whole blocks now, for whoever reads along.
+        """Write whole blocks at once, for programs that read the file meanwhile.
 
         Raises:
             BrokenPipeError: the reader of a pipe is gone.
-            OSError: the text names the file; ENOSPC, the disk is full. A regular file that was opened here is cut
-                behind what it has of earlier calls.
+            OSError: the text names the file; ENOSPC, the disk is full. A regular file that was opened here is truncated
+                to the blocks of earlier calls.
         """
         start = self._place()
         try:
             write_all(self._file, blocks)
-        except BaseException as error:  # a signal's handler may raise anything
+        except BaseException as error:  # a signal handler may raise anything
             self.failed = True
             if start is not None:
                 with contextlib.suppress(OSError):
@@ -66,12 +66,12 @@ class BlockFile(Closing):
         return self._closed
 
     def close(self) -> None:
-        """Close what was opened here. Idempotent."""
+        """Close the file if it was opened here. Idempotent."""
         self._closed = True
         if self._close:
             self._file.close()
 
     def _place(self) -> int | None:
-        """Where a regular file that was opened here is written next."""
+        """The position in a regular file that was opened here; None for any other."""
         is_ours = self._close and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         return self._file.tell() if is_ours else None

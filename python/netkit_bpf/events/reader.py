@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reading ring buffers, whatever their records are: Documentation/bpf/ringbuf.rst."""
+"""Reading ring buffers with records of any type: Documentation/bpf/ringbuf.rst."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _R = TypeVar("_R", bound="RecordReader[Any]")
 
 
 class RecordReader(Closing, Generic[_T]):
-    """Reads a ring buffer: what `RingBuffer`, `PacketReader` and so `Monitor` have in common.
+    """Reads a ring buffer: the common part of `RingBuffer`, `PacketReader` and `Monitor`.
 
     Any thread may read, close it and ask for its stats; each record goes to one reader. Signal handlers run
     while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events` takes limits.
@@ -43,10 +43,14 @@ class RecordReader(Closing, Generic[_T]):
         loss_advice: str,
         sources: int = 1,
         source_offset: int = 0,
+        pair_offset: int | None = None,
+        endless: bool = False,
     ) -> None:
-        # The first ring's counts are those of all. `decoder`, `sources`, `source_offset` and `loss_advice` are those of
-        # `Stream`; errors call the reader `called`.
-        cores, counts = [ring._open() for ring in rings], counts_of(rings[0], sources)
+        # The counts of the first ring are those of all; with `pair_offset`, those of pairs come later. For `decoder`,
+        # `sources`, the offsets and `loss_advice` see `Stream`; errors name the reader by `called`. An endless one does
+        # not end with its last pair.
+        cores = [ring._open() for ring in rings]
+        counts = counts_of(rings[0], sources) if pair_offset is None else None
         self._called = called
         self._counted = counts is not None
         self._process = os.getpid()
@@ -59,10 +63,12 @@ class RecordReader(Closing, Generic[_T]):
             counts=-1 if counts is None else counts.fileno(),
             sources=sources,
             source_offset=source_offset,
+            pair_offset=pair_offset,
+            endless=endless,
             observers=[each._open() for each in self._observers],
             loss_advice=loss_advice,
         )
-        # Runs at the latest when the interpreter exits, so that no thread waits in a dying interpreter.
+        # Runs at the latest when the interpreter exits, so that no thread waits in it then.
         self._closer = weakref.finalize(self, _close, self._stream, self._process)
 
     def events(
@@ -74,14 +80,14 @@ class RecordReader(Closing, Generic[_T]):
 
         Args:
             timeout: seconds without a record after which it ends. With 0 it gives what is there and waits for nothing.
-            duration: seconds from now on after which it ends, also where records keep coming.
+            duration: seconds from now after which it ends, even if records keep coming.
             count: how many records it gives at most, 1 or more.
 
         Raises:
-            ValueError: it is closed; from the iterator: a record is not of its type, which ends nothing.
-            OSError: from the iterator: ENODEV, the device that is observed, or its namespace, was deleted, and all
-                records from before that are delivered; EBUSY, another program reads the ring too; ENOMEM, there is no
-                memory for records, which stay in the ring until the next try.
+            ValueError: it is closed; from the iterator: a record does not have the expected type. Iteration can go on.
+            OSError: from the iterator: ENODEV, the last observed device or its namespace was deleted, and all earlier
+                records have been delivered; EBUSY, another program reads the ring too; ENOMEM, there is no memory for
+                records, which stay in the ring until the next try.
         """
         self._check_open()
         stream, limits = self._stream, Limits.of(timeout, duration, count)
@@ -100,7 +106,7 @@ class RecordReader(Closing, Generic[_T]):
         return aiter(self.events())
 
     def read(self, timeout: float | None = None) -> _T | None:
-        """Return one record; None after `timeout` seconds without one, or when it is closed meanwhile.
+        """Return one record; None after `timeout` seconds without one, or if the reader is closed meanwhile.
 
         Raises what `events` raises. A timeout of 0 only looks.
         """
@@ -108,10 +114,10 @@ class RecordReader(Closing, Generic[_T]):
         return self._stream.read(expect_timeout(timeout))
 
     def fileno(self) -> int:
-        """A descriptor for `select` and its like: readable while records wait, or the reading has come to its end.
+        """A descriptor for `select` and its like: readable while records wait, or once reading has ended.
 
-        It stays readable until a read finds nothing: read with a timeout of 0 until None comes. It is the reader's
-        own and gone when that is closed.
+        It stays readable until a read finds nothing: read with a timeout of 0 until None comes. It belongs to the
+        reader and is closed with it.
 
         Raises:
             ValueError: it is closed.
@@ -121,7 +127,7 @@ class RecordReader(Closing, Generic[_T]):
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """Those that it was given."""
+        """The observers that it was given."""
         return self._observers
 
     @property
@@ -130,9 +136,9 @@ class RecordReader(Closing, Generic[_T]):
         return not self._closer.alive
 
     def close(self) -> None:
-        """End the reading and wake whoever waits. Idempotent.
+        """Stop reading and wake all waiting readers. Idempotent.
 
-        Records that nobody has read are dropped; the final `stats` count them as pending. The map stays as it is.
+        Unread records are dropped; the final `stats` count them as pending. The map stays as it is.
         """
         self._closer()
 
@@ -158,19 +164,23 @@ def check_ring(ring: Map, reader: str) -> Map:
 
 
 def counts_of(ring: Map, sources: int) -> CoreMap | None:
-    """The map in which the program counts what it wanted to write, and what it could not."""
+    """The map in which the program counts the records that it wanted to write, and those that it could not."""
     counts = ring._counts
-    if not isinstance(counts, Map) or counts._kind is not Kind.PERCPU_ARRAY or counts.value_size != COUNTS_SIZE:
-        return None
-    return counts._open() if counts.max_entries >= sources else None
+    return counts._open() if isinstance(counts, Map) and counts_fit(counts, sources) else None
+
+
+def counts_fit(counts: Map, sources: int) -> bool:
+    """Whether the map is a per-CPU array with a struct nk_counts for each of so many sources."""
+    is_array = counts._kind is Kind.PERCPU_ARRAY and counts.value_size == COUNTS_SIZE
+    return is_array and counts.max_entries >= sources
 
 
 def check_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:
-    """Refuse what is no observation."""
+    """Refuse anything that is not an observer."""
     expect(observers, Sequence, "observers")  # type: ignore[type-abstract]
     return tuple(expect(each, Observer, "each of observers") for each in observers)
 
 
 def _close(stream: Stream[Any], process: int) -> None:
-    if os.getpid() == process:  # a forked child has no reader's thread
+    if os.getpid() == process:  # a forked child has no reader thread
         stream.close()

@@ -23,12 +23,12 @@ _LARGEST_BATCH = 1 << 40
 
 
 class RingStats(NamedTuple):
-    """What became of the records of a ring buffer. At a quiet moment `seen == delivered + lost + pending`.
+    """What became of the records of a ring buffer. While nothing is written, `seen == delivered + lost + pending`.
 
     Attributes:
-        seen: what the program counted in all; None if it does not count.
+        seen: all records, as counted by the program; None if it does not count.
         delivered: records handed out.
-        lost: what found the ring full, by the program's count; None if it does not count.
+        lost: records that found the ring full, as counted by the program; None if it does not count.
         pending: records that wait to be read.
     """
 
@@ -39,39 +39,40 @@ class RingStats(NamedTuple):
 
 
 class RingBuffer(RecordReader[Any]):
-    """The records that a program of yours puts into a ring buffer, as typed, immutable objects.
+    """Reads the records that your program puts into a ring buffer, as typed, immutable objects.
 
-    The very reader of `Monitor` reads it: on a thread that all of them share, from construction until `close`.
+    It is read by the same code as `Monitor`: on a thread that all readers share, from construction until `close`.
     Any thread may read, close it and ask for its stats; each record goes to one reader. Signal handlers run
     while a read waits. Iterating, with `for` and with `async for`, waits for ever; `events` takes limits.
-    A ring buffer has one consumer: it cannot be read by two at once, whether in this process, which is refused, or in
-    two, of which the reading notices that its place was moved. A record that is not of its type is an error for the
-    read that comes to it, and is counted as delivered.
+    A ring buffer has one consumer: a second reader in this process is refused; if another process reads it too, this
+    reader notices that its position was moved and raises an error. A record that does not have the expected type raises
+    an error when it is read, and counts as delivered.
 
-    **The type of the records** is what the map's definition says, `__type(value, struct event)`, else that of the
-    structure that is called as the map, or as the map without an "s" at its end; without any of these a record is
-    bytes. BTF holds a structure only if something mentions it, which the definition of the map does. Structures become
-    named tuples; a flexible array at the end of one, `char data[]`, takes what the record has from its offset on, which
-    may lie within the structure's padding: reserve or output offsetof(struct event, data) and the data's bytes.
+    **The type of the records** is given by the map's definition, `__type(value, struct event)`. Without that it is the
+    structure with the name of the map, or with that name less a final "s"; if there is none, a record is bytes. BTF
+    holds a structure only if something mentions it, which the definition of the map does. Structures become named
+    tuples; a flexible array at the end of one, `char data[]`, takes the rest of the record from its offset on. That
+    offset may lie within the structure's padding, so reserve or output offsetof(struct event, data) plus the length of
+    the data.
 
-    **Loss** is accounted for if the program counts it: in a per-CPU array called `counts`, or as the map with
-    `_counts` behind it, whose element 0 is two `__u64`: how many records the program wanted to write, and how many of
-    them found no room.
+    **Loss** is reported if the program counts it: in a per-CPU array called `counts`, or with the name of the map and
+    `_counts` appended. Its element 0 is two `__u64`: how many records the program wanted to write, and how many of them
+    found no room.
 
     Args:
-        map: a map of type ringbuf; of an object it must be loaded.
+        map: a map of type ringbuf, which must be loaded.
         type: the name of the records' type in the object, "struct event", or `bytes` to have them as they are.
         queue_size: bytes of records that may wait for Python behind the ring.
-        thread: "shared" is the thread that all readers share, "own" one of this reader alone: it empties the ring while
-            Python does something else. With None records stay in the ring until they are read.
-        observers: those whose programs write into it, for the reader to check: five times a second their verdicts
-            are brought in accord with their pairs' policies, and once a pair is gone the reading ends.
+        thread: the thread that empties the ring while Python does something else: "shared" is the one that all readers
+            share, "own" is a separate one. With None records stay in the ring until they are read.
+        observers: the observers whose programs write into it. The reader lets them check when something changes, which
+            makes their verdicts follow the policies of their pairs; once all pairs are gone, reading ends.
 
     Raises:
-        ValueError: the map is closed, not loaded, read already, or has the flag BPF_F_RB_OVERWRITE; or it comes
-            without types.
+        ValueError: the map is closed, not loaded, has a reader already, has the flag BPF_F_RB_OVERWRITE, or has no
+            types.
         LookupError: the object has no such type.
-        TypeError: the map is no ring buffer.
+        TypeError: the map is not a ring buffer.
 
     >>> with BPFObject.compile(source) as program, pair.attach(program.programs["watch"], "peer"):  # doctest: +SKIP
     ...     with RingBuffer(program.maps["events"]) as events:
@@ -107,7 +108,7 @@ class RingBuffer(RecordReader[Any]):
         return "bytes" if self._type is None else self._type.name
 
     def read(self, timeout: float | None = None) -> Any:
-        """Return one record; None after `timeout` seconds without one, or when it is closed meanwhile.
+        """Return one record; None after `timeout` seconds without one, or if the reader is closed meanwhile.
 
         Raises what `events` raises. A timeout of 0 only looks.
         """
@@ -117,13 +118,13 @@ class RingBuffer(RecordReader[Any]):
     def read_batch(self, max_events: int = 65536, timeout: float | None = None) -> NDArray[Any]:
         """Return the records that wait, at most `max_events` of them, as a numpy array.
 
-        Waits for the first; the array is empty after `timeout` seconds without one, or when it is closed meanwhile.
-        It ends before a record that is not of its type, which is an error for the next call. Structures make a
-        structured array with the fields' names in C.
+        Waits for the first; the array is empty after `timeout` seconds without one, or if the reader is closed
+        meanwhile. It ends before a record that does not have the expected type; the next call raises the error.
+        Structures make a structured array with the field names of C.
 
         Raises:
-            TypeError: the records are of no fixed size.
-            ValueError: the ring buffer is closed, or a record is not of its type.
+            TypeError: the records have no fixed size.
+            ValueError: the ring buffer is closed, or a record does not have the expected type.
 
         >>> events.read_batch(timeout=1.0)["length"].mean()  # doctest: +SKIP
         """
@@ -132,13 +133,13 @@ class RingBuffer(RecordReader[Any]):
         self._check_open()
         if self._type is None or not self._type.size or (isinstance(self._type, Structure) and self._type.tails):
             hint = ": say __type(value, struct ...) in the map's definition" if self._type is None else ""
-            raise TypeError(f"records of type {self.type} have no fixed size, as an array needs it{hint}")
+            raise TypeError(f"records of type {self.type} have no fixed size, which an array needs{hint}")
         most = min(max_events, _LARGEST_BATCH)
         return to_array(self._type, read_records(self._stream, most, expect_timeout(timeout), self._type.size))
 
     @property
     def stats(self) -> RingStats:
-        """The account up to now; after `close`, the final one."""
+        """The counts so far; after `close`, the final ones."""
         self._check_process()
         [(seen, delivered, lost, pending)] = self._stream.stats()
         return RingStats(seen if self._counted else None, delivered, lost if self._counted else None, pending)
@@ -158,7 +159,7 @@ def _type_of(ring: Map, wanted: Any) -> Codec | None:
     if wanted is not None:
         name = expect(wanted, str, "type", "the name of a C type, or bytes")
         if types is None:
-            raise ValueError(f"map '{ring.name}' comes without types: {name!r} is not known")
+            raise ValueError(f"map '{ring.name}' has no types: {name!r} is not known")
         return types.find(name)
     if types is None:
         return None
@@ -178,5 +179,5 @@ def _loss_advice(ring: Map) -> str:
     return (
         f"ring buffer '{ring.name}' loses records: they come faster than they are read, and its {ring.max_entries} "
         f"bytes are full. Take a larger max_entries, read in batches, or do less for each record; stats counts what is "
-        f"lost. This is said once"
+        f"lost. This warning is given once"
     )

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The account of a monitor."""
+"""The counts of a monitor."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class SideStats(NamedTuple):
-    """What became of the packets of one side. At a quiet moment `seen == delivered + lost + pending`.
+    """What became of the packets of one side. While there is no traffic, `seen == delivered + lost + pending`.
 
     Attributes:
         seen: packets that reached the hook and match the filter, if there is one.
         delivered: events handed out.
-        lost: packets that found the ring full; they went their way unrecorded.
+        lost: packets that found the ring full; they went on, unrecorded.
         pending: events that wait to be read.
     """
 
@@ -25,17 +25,42 @@ class SideStats(NamedTuple):
         return " ".join(f"{name}={value}" for name, value in self._asdict().items())
 
 
+class PairStats(NamedTuple):
+    """What became of the packets of one pair of a monitor, and when they were watched.
+
+    Attributes:
+        name: the name of the pair's primary when it was attached to.
+        primary: the counts of the primary's side.
+        peer: the counts of the peer's side.
+        start_ns: from when on every packet was seen: Unix time in nanoseconds.
+        end_ns: when watching ended; None while it goes on.
+        end: why it ended: "deleted", the pair was; "removed", by `Monitor.remove`; None while it goes on.
+        netns_cookie: `NetNS.cookie` of the namespace that the primary was in then; None if it is unknown.
+    """
+
+    name: str
+    primary: SideStats
+    peer: SideStats
+    start_ns: int
+    end_ns: int | None
+    end: Literal["deleted", "removed"] | None
+    netns_cookie: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: primary: {self.primary} | peer: {self.peer}" + (f" | {self.end}" if self.end else "")
+
+
 class ReadingStats(NamedTuple):
     """How near the reading is to its limits. Packets are lost while the ring is full.
 
     Attributes:
         ring_fill: bytes that wait in the ring.
         ring_size: bytes that fit.
-        queue_fill: bytes that wait behind the ring; it takes what the ring holds until it is full.
+        queue_fill: bytes that wait in the queue behind the ring, which is drained into it until it is full.
         queue_size: bytes that fit.
-        naps: how often the reader rested instead of asking to be woken, because events kept coming. The thread that
-            monitors share naps and wakes for all of them.
-        wakeups: how often a packet woke it, which costs that packet some microseconds.
+        naps: how often the reader slept for a short time instead of until a packet wakes it, because events kept
+            coming. Naps and wakeups of the shared thread count for all monitors.
+        wakeups: how often a packet woke the reader, which costs that packet some microseconds.
     """
 
     ring_fill: int
@@ -56,20 +81,30 @@ class _Sides(NamedTuple):
 
 
 class MonitorStats(_Sides):
-    """The account of a monitor: a pair of `SideStats`, and beside them the state of its reading.
+    """The counts of a monitor: a pair of `SideStats`, and the state of its reading.
 
     Attributes:
-        primary: the account of the primary's side.
-        peer: the account of the peer's side.
+        primary: the counts of the primary's side.
+        peer: the counts of the peer's side.
         reading: how near the reading is to its limits.
+        pairs: the counts of each pair that is or was watched, in the order in which they were added; they add up to
+            those of the sides. Empty for a `PacketReader` of your own programs, whose counts are of all pairs.
     """
 
     reading: ReadingStats
+    pairs: tuple[PairStats, ...]
 
-    def __new__(cls, primary: SideStats, peer: SideStats, reading: ReadingStats | None = None) -> MonitorStats:
-        """Make one; no reading is one without limits."""
+    def __new__(
+        cls,
+        primary: SideStats,
+        peer: SideStats,
+        reading: ReadingStats | None = None,
+        pairs: tuple[PairStats, ...] = (),
+    ) -> MonitorStats:
+        """Make one; without `reading` it has no limits."""
         stats = super().__new__(cls, primary, peer)
         stats.reading = reading or ReadingStats(0, 0, 0, 0, 0, 0)
+        stats.pairs = pairs
         return stats
 
     @property
@@ -83,3 +118,32 @@ class MonitorStats(_Sides):
 
     def __str__(self) -> str:
         return f"primary: {self.primary} | peer: {self.peer} | {self.reading}"
+
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import show
+
+        return show("MonitorStats", self._tables)
+
+    def _tables(self) -> list[object]:
+        """Its tables for a notebook."""
+        from netkit_bpf.internal.html import Part, Table, first
+
+        sides = [("primary", *self.primary), ("peer", *self.peer), ("both", *self.total)]
+        reading = self.reading
+        filled = [
+            (name, fill, size, Part(fill / size))
+            for name, fill, size in (
+                ("ring", reading.ring_fill, reading.ring_size),
+                ("queue", reading.queue_fill, reading.queue_size),
+            )
+            if size
+        ]
+        tables: list[object] = [Table(("side", *SideStats._fields), sides, "packets")]
+        if len(self.pairs) > 1:
+            pairs = [
+                (each.name, *map(sum, zip(each.primary, each.peer, strict=True)), each.end or "") for each in self.pairs
+            ]
+            tables.append(first(pairs, ("pair", *SideStats._fields, "end"), "by pair, both sides"))
+        if filled:
+            tables.append(Table(("buffer", "bytes that wait", "of", "full"), filled, "reading"))
+        return tables

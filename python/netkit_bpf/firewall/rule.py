@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from netkit_bpf._core import Rule as CoreRule
-from netkit_bpf.enums import Side, Verdict, parse
-from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.enums import Side, Verdict
+from netkit_bpf.internal.arguments import expect, expect_in, expect_word
 
 if TYPE_CHECKING:
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Addresses = Address | Iterable[Address]
     Ports = int | str | range | Iterable[int | str | range]
 
-_SIDES = (Side.PRIMARY, Side.PEER)
 _FAMILIES = {1: "ip", 2: "ip6", 3: "arp"}
 _FAMILY_NUMBERS: dict[object, int] = {"ip": 1, "inet": 1, 4: 1, "ip6": 2, "inet6": 2, 6: 2, "arp": 3}
 _FRAGMENTS = ("any", "first", "later")
@@ -35,6 +34,7 @@ class Rule:
     Args:
         action: "pass" or "drop".
         side: whose packets: "primary" or "peer".
+        log: whether each packet that it decides makes an event: `Firewall.events`.
         family: "ip" (or 4), "ip6" (or 6) or "arp".
         src: where they come from: an address, a network, several in a sequence, or the name of a set, "<friends>".
         dst: where they go to, likewise.
@@ -49,6 +49,9 @@ class Rule:
         length: bytes of the packet as `PacketEvent.length` counts them, with the Ethernet header and before
             segmentation: a number, a range, or several. 65535 stands for that and more.
         fragment: "any" fragment, the "first" or a "later" one.
+        rate: how many packets it passes at most, "100/s", "20/min", "5/h" or "1/d"; what exceeds it is dropped, as with
+            max-pkt-rate of pf.conf(5). Of established connections it counts those packets that the rules judge.
+        burst: how many may come at once; the bucket holds so many tokens and is filled at the rate.
         name: what it is called. Rules of different names are not equal.
 
     Raises:
@@ -67,6 +70,7 @@ class Rule:
         action: Verdict | str,
         *,
         side: Side | str | None = None,
+        log: bool = False,
         family: str | int | None = None,
         src: Addresses | None = None,
         dst: Addresses | None = None,
@@ -78,6 +82,8 @@ class Rule:
         tcp_flags: str | None = None,
         length: Ports | None = None,
         fragment: str | None = None,
+        rate: str | None = None,
+        burst: int = 5,
         name: str = "",
     ) -> None:
         if action not in ("pass", "drop"):
@@ -97,10 +103,12 @@ class Rule:
             "icmp_type": icmp_type,
             "tcp_flags": tcp_flags,
             "length": length,
+            "rate": None if rate is None else f"{expect(rate, str, 'rate')} burst {expect(burst, int, 'burst')}",
         }
         core = CoreRule.make(
             is_drop=action == "drop",
-            side=None if side is None else _SIDES.index(parse(Side, side, "side")),
+            side=None if side is None else expect_word(side, Side, "side").number,
+            log=expect(log, bool, "log"),
             family=None if family is None else _FAMILY_NUMBERS[family],
             fields=[(field, _words(value, field)) for field, value in fields.items() if value is not None],
             icmp_code=None if icmp_code is None else expect_in(icmp_code, range(256), "icmp_code"),
@@ -135,7 +143,12 @@ class Rule:
     @property
     def side(self) -> Side | None:
         """Whose packets it is about."""
-        return None if self._core.side is None else _SIDES[self._core.side]
+        return None if self._core.side is None else Side.from_number(self._core.side)
+
+    @property
+    def log(self) -> bool:
+        """Whether each packet that it decides makes an event."""
+        return self._core.log
 
     @property
     def family(self) -> str | None:
@@ -191,6 +204,16 @@ class Rule:
     def fragment(self) -> str | None:
         """Which fragments: "any", "first" or "later"; None for packets of all kinds."""
         return None if self._core.fragment is None else _FRAGMENTS[self._core.fragment]
+
+    @property
+    def rate(self) -> str | None:
+        """How many packets it passes at most."""
+        return None if self._core.rate is None else self._core.rate[0]
+
+    @property
+    def burst(self) -> int | None:
+        """How many of these may come at once."""
+        return None if self._core.rate is None else self._core.rate[1]
 
     @property
     def name(self) -> str:

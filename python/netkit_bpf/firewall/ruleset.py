@@ -9,11 +9,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
-from netkit_bpf._core import PacketEvent
+from netkit_bpf._core import PacketEvent, RulePacket
 from netkit_bpf._core import Ruleset as CoreRuleset
+from netkit_bpf.enums import Side
 from netkit_bpf.firewall.packet import packet_of
 from netkit_bpf.firewall.rule import Rule, _words
-from netkit_bpf.internal.arguments import expect
+from netkit_bpf.internal.arguments import expect, expect_word
+
+_SHOWN = 40  # rules in a notebook
 
 if TYPE_CHECKING:
     from netkit_bpf._core import RuleTables
@@ -42,6 +45,8 @@ class Ruleset(Sequence[Rule]):
         if isinstance(rules, str):
             raise TypeError("rules must be rules or lines of text; a whole text is read by Ruleset.parse()")
         chosen = [Rule.parse(rule) if isinstance(rule, str) else expect(rule, Rule, "rules") for rule in rules]
+        if sets is not None:
+            expect(sets, Mapping, "sets")  # type: ignore[type-abstract]
         texts = {_check_name(name): _set_text(name, networks) for name, networks in (sets or {}).items()}
         for rule in chosen:
             for end in (rule._core.src, rule._core.dst):
@@ -53,9 +58,10 @@ class Ruleset(Sequence[Rule]):
     def parse(cls, text: str) -> Ruleset:
         """Read a text with one rule a line.
 
-        `pass` or `drop`, and then what the packets have: `primary` or `peer`, `ip`, `ip6` or `arp`, a protocol,
+        `pass` or `drop`, and then what the packets have: `primary` or `peer`, `log`, `ip`, `ip6` or `arp`, a protocol,
         `from ADDRESS port PORT`, `to ADDRESS port PORT`, `flags S/SA`, `icmp-type echoreq code 0`, `length 0-1280`,
-        `fragment`, `fragment first`, `fragment later`, `label "TEXT"`. Several stand in braces: `{ 80, 443 }`.
+        `fragment`, `fragment first`, `fragment later`, `rate 100/s burst 200`, `label "TEXT"`. Several stand in
+        braces: `{ 80, 443 }`.
 
         `# ` begins a comment. `web = { 80, 443 }` gives a variable its value, for all lines below: `port $web`.
         `table <friends> { 192.0.2.0/24, fd00::/8 }` makes a set: `from <friends>`.
@@ -89,7 +95,8 @@ class Ruleset(Sequence[Rule]):
         """What is odd: each rule that never decides, because an earlier one matches all that it matches.
 
         Both are named by their lines, or by their numbers where they were not read from a text. A rule that several
-        earlier ones hide together is not found, nor one that is hidden by none of the first 256 that overlap it.
+        earlier ones hide together is not found. Each rule is compared with all that overlap it; where these are
+        millions, with the first 256, and the last warning says from which rule on.
         """
         return tuple(self.compile().warnings())
 
@@ -101,14 +108,32 @@ class Ruleset(Sequence[Rule]):
         """
         return self._core.compile()
 
-    def match(self, event: PacketEvent) -> int | None:
-        """Return the number of the first rule that matches what an event tells; None if none does.
+    def match(self, packet: PacketEvent | str, side: Side | str | None = None) -> int | None:
+        """Return the number of the first rule that matches a packet; None if none does.
+
+        Args:
+            packet: an event of it, or words: those of a rule that is about this one packet, without action and side.
+                `flags` are those that are set. Without them a TCP packet has SYN, without a code an ICMP message has 0,
+                and without a length a packet has nothing behind its headers.
+            side: whose packet the words tell of.
+
+        Raises:
+            ValueError: the words are none, or not about one packet; the message names line and column. Words without a
+                side, or an event with one.
 
         >>> rules = Ruleset(["drop udp", "pass tcp"])
+        >>> rules.match("tcp from fd00::1 port 1024 to fd00::2 port 22 flags SA", "peer")
+        1
         >>> [rules.match(event) for event in monitor.read_batch()]  # doctest: +SKIP
         [1, 0, 0, None]
         """
-        found = self._compiled.matching(packet_of(expect(event, PacketEvent, "event")), 1)
+        if (side is None) == isinstance(packet, str):
+            raise ValueError("side is whose packet it is, and is said for words alone: an event tells")
+        if isinstance(packet, str):
+            known = RulePacket.parse(packet, expect_word(side, Side, "side").number)
+        else:
+            known = packet_of(expect(packet, PacketEvent, "packet"))
+        found = self._compiled.matching(known, 1)
         return found[0] if found else None
 
     def numbers_in(self, other: Ruleset) -> list[int | None]:
@@ -158,6 +183,15 @@ class Ruleset(Sequence[Rule]):
 
     def __str__(self) -> str:
         return self._core.text().removesuffix("\n")
+
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import Table, show
+
+        def build() -> list[object]:
+            rows = [(str(number), str(rule)) for number, rule in enumerate(self[:_SHOWN], 1)]
+            return [Table(("", "rule"), rows, left_out=max(0, len(self) - _SHOWN))]
+
+        return show(self, build)
 
     def __repr__(self) -> str:
         return f"<Ruleset of {len(self)} rules>"

@@ -10,12 +10,12 @@ from netkit_bpf.bpf.object import BPFObject
 
 
 def possible_cpus() -> int:
-    """One more than the highest number that a CPU can have."""
+    """The number of possible CPUs: one more than the highest CPU number."""
     return _numbers("possible")[-1] + 1
 
 
 def make_cpu_rings(obj: BPFObject, ring_size: int) -> list[Map]:
-    """Give each CPU that is online a ring of its own; the first one's is that which the others share."""
+    """Give each online CPU its own ring; all other CPUs share the ring of the first one."""
     first, *others = _numbers("online")
     rings = {first: obj.maps["events"]}
     rings |= {cpu: Map.create("ringbuf", name=f"cpu{cpu}_events", max_entries=ring_size) for cpu in others}

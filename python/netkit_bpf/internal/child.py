@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import mmap
     import subprocess
 
-_ROOM = 4096  # bytes for what kept the child out: its errno, and a text
+_ROOM = 4096  # bytes for the reason why the child could not enter: an errno and a text
 
 
 def spawn(
@@ -22,8 +22,8 @@ def spawn(
 ) -> subprocess.Popen[Any]:
     """Start a process inside, as the calling thread's child.
 
-    The child enters the namespace itself, between fork and exec: were it started by a thread inside, which ends, it
-    would get the signal that it asked for with prctl(PR_SET_PDEATHSIG) at once.
+    The child enters the namespace itself, between fork and exec. If a thread inside started it and then ended, a child
+    that uses prctl(PR_SET_PDEATHSIG) would get its signal at once.
     """
     import mmap
     import subprocess
@@ -40,14 +40,14 @@ def spawn(
 
 
 class _Inhabitant:
-    """What the child does before the program: go inside, then what `subprocess` would have done before that."""
+    """What the child does before it runs the program: enter the namespace, then what `subprocess` would do."""
 
     def __init__(self, space: Namespace, name: bytes, outcome: mmap.mmap, options: dict[str, Any]) -> None:
         self._space = space
         self._name = name
         self._outcome = outcome
         self._preexec: Callable[[], object] | None = options.pop("preexec_fn", None)
-        # Who has given its rights away may not enter any more.
+        # A process that has dropped its rights may not enter any more.
         self._user, self._group = (options.pop(key, None) for key in ("user", "group"))
         self._extra_groups = options.pop("extra_groups", None)
         if not (self._user is self._group is self._extra_groups is None):

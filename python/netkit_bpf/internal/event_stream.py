@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Streams of events that Python reads itself, with the same ways to read as those of packets."""
+"""Streams of events that Python code reads itself, with the same methods as streams of packets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from netkit_bpf.internal.waiting import end_of, give_way, readable, wait_readabl
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound="EventStream[Any]")
-_PATIENCE = 256  # items without a wait, after which the other tasks of an event loop have a turn
+_PATIENCE = 256  # items in a row, after which the other tasks of an event loop get a turn
 
 
 class EventStream(Closing, Generic[_T]):
-    """What is read as events come.
+    """A stream of events, read as they come.
 
     Any thread may read, and several may: each event goes to one of them. Any thread, a signal handler and the garbage
-    collector may close it, which wakes the readers. No lock is held for that: what is read from is let go of by
-    whoever leaves last, a reader or the closer.
+    collector may close it, which wakes the readers. No lock is held for that: the last user to leave, a reader or the
+    closer, releases the source.
     """
 
     _called: str  # in errors
@@ -32,15 +32,16 @@ class EventStream(Closing, Generic[_T]):
     def __init__(self) -> None:
         self._process = os.getpid()
         self._closed = False
-        self._users: set[object] = set()  # who reads, or waits
+        self._users: set[object] = set()  # those that read or wait
 
     @abstractmethod
     def _take(self, end: float) -> _T | None:
-        """The next event; None if there is none yet. It may look for one until `end`, and waits for none."""
+        """The next event; None if there is none yet. May search until `end`, but does not wait."""
 
     @abstractmethod
     def _descriptor(self) -> int:
-        """What is readable while there may be an event, once it is woken, and once no event can come any more."""
+        """A descriptor that is readable while there may be an event, after `_wake`, and once no event can come any
+        more."""
 
     @abstractmethod
     def _wake(self) -> None:
@@ -48,7 +49,7 @@ class EventStream(Closing, Generic[_T]):
 
     @abstractmethod
     def _let_go(self) -> None:
-        """Let go of what is read from. Nobody uses it any more; idempotent."""
+        """Release the source; nobody uses it any more. Idempotent."""
 
     def _is_over(self) -> bool:
         """Whether no event can come any more."""
@@ -75,7 +76,7 @@ class EventStream(Closing, Generic[_T]):
 
         Args:
             timeout: seconds of silence after which it ends. With 0 it gives what is there and waits for nothing.
-            duration: seconds from now on after which it ends, also where events keep coming.
+            duration: seconds from now after which it ends, even if events keep coming.
             count: how many events it gives at most.
 
         Raises:
@@ -109,12 +110,16 @@ class EventStream(Closing, Generic[_T]):
 
     def close(self) -> None:
         """Stop listening and wake the readers. Idempotent."""
-        self._closed = True
+        me = object()
+        self._users.add(me)  # so that no reader that leaves meanwhile releases what is about to be woken
+        was_open, self._closed = not self._closed, True
         if os.getpid() != self._process:
-            self._users = set()  # a forked child has none of those threads, and may not wake its parent's
-        elif self._users:
-            self._wake()
-        self._leave(None)
+            self._users = set()  # a forked child has none of those threads, and must not wake its parent's
+        try:
+            if was_open and len(self._users) > 1:
+                self._wake()
+        finally:
+            self._leave(me)
 
     def _read(self, end: float) -> _T | None:
         self._check_process()
@@ -133,6 +138,8 @@ class EventStream(Closing, Generic[_T]):
             self._leave(me)
 
     async def _aread(self, end: float) -> _T | None:
+        import select
+
         self._check_process()
         me = object()
         try:
@@ -143,11 +150,9 @@ class EventStream(Closing, Generic[_T]):
                     return event
                 if self._is_over() or time.monotonic() >= end:
                     break
-                own = os.dup(self._descriptor())  # an event loop has one reader a descriptor
-                try:
-                    await readable(own, end - time.monotonic())
-                finally:
-                    os.close(own)
+                with select.epoll() as own:  # an event loop takes one reader per descriptor
+                    own.register(self._descriptor(), select.EPOLLIN)
+                    await readable(own.fileno(), end - time.monotonic())
             return None
         finally:
             self._leave(me)
@@ -175,7 +180,7 @@ class EventStream(Closing, Generic[_T]):
 
 
 class Events(Generic[_T]):
-    """An iterator over a stream, for `for` and for `async for`. One that has ended stays ended."""
+    """An iterator over a stream, for `for` and for `async for`. Once ended, it stays ended."""
 
     def __init__(
         self, stream: EventStream[_T], timeout: float | None, duration: float | None, count: int | None

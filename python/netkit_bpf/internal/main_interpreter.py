@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Imported before the extension module: raises ImportError in a sub-interpreter.
 
-pybind11 takes the GIL of the main interpreter to set itself up (PyGILState_Ensure()). Before Python 3.12, where Python
-itself refuses, an import in another one waits for ever.
+pybind11 takes the GIL of the main interpreter to set itself up (PyGILState_Ensure()). Before Python 3.12, which refuses
+the import itself, importing it in a sub-interpreter waits for ever.
 """
 
 from __future__ import annotations
@@ -17,4 +17,4 @@ except ImportError:  # this Python was built without them
     _interpreters = None
 
 if _interpreters is not None and _interpreters.get_current() != _interpreters.get_main():
-    raise ImportError("this is a sub-interpreter, and the module works in the main interpreter alone")
+    raise ImportError("this is a sub-interpreter, and the module works only in the main interpreter")

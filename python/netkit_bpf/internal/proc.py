@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What /proc tells: proc(5). Names in it are bytes of any kind, and come as those of os.fsdecode()."""
+"""Reading /proc: proc(5). Names there can be any bytes; os.fsdecode() decodes them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Mount(NamedTuple):
 
 
 def lines(*parts: str) -> list[str]:
-    """The lines of a file in /proc. Only a newline ends one: what else str.splitlines() knows may be in a name."""
+    """The lines of a file in /proc. Only a newline ends one: names may contain the others of str.splitlines()."""
     return os.fsdecode(Path("/proc", *parts).read_bytes()).removesuffix("\n").split("\n")
 
 
 def mounts() -> Iterator[Mount]:
-    """The mounts that this process sees. The kernel writes what would end a word as \\040."""
+    """The mounts that this process sees. The kernel writes white space in a name as \\040 and the like."""
     for line in lines("self", "mounts"):
         _, target, kind, *_ = line.split(" ")
         plain = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), os.fsencode(target))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel keeps for an object, until the object is closed: who forgets that is told where it was made."""
+"""Objects for which the kernel keeps something until they are closed: a warning says where an unclosed one was made."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class _Made(ABCMeta):
-    """Notes where an object was made, once it is whole: one whose construction failed holds nothing."""
+    """Notes where an object was made, once construction has succeeded: a failed one holds nothing."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
-        place = _place()
         made = super().__call__(*args, **options)
-        made._made_at = place
-        made._made_by = os.getpid()
+        made.note_made()
         return made
 
 
 class Resource(metaclass=_Made):
-    """Something that its maker has to let go of.
+    """Something that must be closed or deleted.
 
-    Python warns with a `ResourceWarning` where the last reference to one is dropped first, and names it by its noun and
-    the line that made it. It is silent about what is a part of another resource, and in a forked child, which holds
-    a copy.
+    If the last reference to one is dropped before that, a `ResourceWarning` names it and the line that made it. There
+    is no warning for a part of another resource, nor in a forked child, which holds a copy.
     """
 
-    _warns = True  # of those whose loss harms nobody, False
-    _made_at: tuple[str, int] | None  # file and line; None of a part
+    _warns = True  # False if losing one does no harm
+    _made_at: tuple[str, int] | None  # file and line; None for a part
     _made_by: int  # the process
+
+    def note_made(self) -> None:
+        """Note where it was made. To be called once it is whole, if it is not made by a call of its class."""
+        self._made_at = _place()
+        self._made_by = os.getpid()
 
     @abstractmethod
     def _noun(self) -> str:
-        """What is held, "Monitor of nk0"; empty if nothing is."""
+        """What it holds, "Monitor of nk0"; empty if nothing."""
 
     @abstractmethod
     def _let_go_of(self) -> str:
-        """Let go of what can be, as the last reference is dropped; returns what becomes of it, for the warning."""
+        """Release what can be released, as the last reference is dropped; returns what happened, for the warning."""
 
     def _what_is_held(self) -> str:
-        """The noun, and where it was made; empty if nothing is held, or another resource holds it."""
+        """The noun, and where it was made; empty if it holds nothing, or is held by another resource."""
         made_at = getattr(self, "_made_at", None)
         if made_at is None or os.getpid() != self._made_by:
             return ""
@@ -66,7 +68,17 @@ class Resource(metaclass=_Made):
 
 
 class Closing(Resource):
-    """A context manager that closes itself on exit."""
+    """What monitors, observers, firewalls and the like are: something that is closed, by `close` or by a `with` block.
+
+    One that nobody refers to any more is closed then, with a `ResourceWarning` that names the line which made it. In a
+    forked child, which holds a copy, nothing is said.
+
+    Derive from it for a packet function of your own: `closed` and `close` are yours.
+
+    >>> class Counter(nk.Closing):  # doctest: +SKIP
+    ...     def close(self) -> None:
+    ...         self._link.detach()
+    """
 
     @property
     @abstractmethod
@@ -75,10 +87,10 @@ class Closing(Resource):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release everything. Idempotent."""
 
     def _of(self) -> str:
-        """What it is about, for people: the name of a device, a map or a program."""
+        """What it belongs to, for messages: the name of a device, a map or a program."""
         return ""
 
     def _noun(self) -> str:
@@ -103,12 +115,12 @@ class Closing(Resource):
 
 
 def what_is_held(object_: object) -> str:
-    """What an object holds that was not let go of, and where it was made; empty for any other object."""
+    """What an object still holds, and where it was made; empty if it holds nothing."""
     return object_._what_is_held() if isinstance(object_, Resource) else ""
 
 
 def _place() -> tuple[str, int] | None:
-    """The line outside of this package that makes something; None where another object makes it as a part of itself."""
+    """The line outside of this package that makes the object; None if another object makes it as a part of itself."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Threads whose failure to start is told as what the kernel refuses is."""
+"""Starting threads: a failure is an OSError, like any other refusal by the kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def start(thread: threading.Thread, operation: str) -> None:
     """Start the thread.
 
     Raises:
-        OSError: EAGAIN, the kernel has no more threads for this process; Python's own is a RuntimeError.
+        OSError: EAGAIN, the kernel has no more threads for this process (Python would raise a RuntimeError).
     """
     try:
         thread.start()

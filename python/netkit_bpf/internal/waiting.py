@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Waiting until a descriptor is readable: in a thread, and in a task of asyncio, or of trio if anyio is installed.
 
-Signal handlers run meanwhile, and no event loop is made, owned or run here.
+Signal handlers run meanwhile. No event loop is made, owned or run here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _SLICE = 3600.0  # seconds; poll(2) takes 24 days at most
 
 
 def end_of(timeout: float | None) -> float:
-    """When a wait that begins now is over, by time.monotonic(); None is for ever."""
+    """The end of a wait that begins now, by time.monotonic(); None waits for ever."""
     return math.inf if timeout is None else time.monotonic() + timeout
 
 
 def wait_readable(fd: int, end: float) -> None:
-    """Return once the descriptor is readable or `end` has come; earlier too, so look."""
+    """Return once the descriptor is readable or `end` has come. May return early, so check."""
     import select
 
     ready = select.poll()
@@ -73,7 +73,7 @@ async def _readable_in_asyncio(fd: int, timeout: float) -> None:
 def _in_asyncio() -> bool:
     import sys
 
-    # Where nobody has imported it, nobody runs its loop; importing it takes longer than all of this package.
+    # If asyncio is not imported, its loop is not running; importing it takes longer than this whole package.
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writing all of something, also to what does not block and takes a part."""
+"""Writing all of the bytes, also to a file that does not block and takes only a part."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import BinaryIO
 
 
 def write_all(file: BinaryIO | io.RawIOBase, data: bytes) -> None:
-    """Write the bytes and flush; where the file takes nothing now, wait until it does."""
+    """Write the bytes and flush; wait while the file takes nothing."""
     rest = memoryview(data)
     while rest:
         try:
             written = file.write(rest)
-        except BlockingIOError as error:  # of a buffer before what does not block; it has kept that many
+        except BlockingIOError as error:  # from a buffer on a non-blocking file, which has taken that many
             written = error.characters_written
             _wait(file)
         if written is None and isinstance(file, io.RawIOBase):
             written = 0
             _wait(file)
-        rest = rest[len(rest) if written is None else written :]  # other files say nothing, and took all
+        rest = rest[len(rest) if written is None else written :]  # files that return None took all
     while not _is_flushed(file):
         _wait(file)
 

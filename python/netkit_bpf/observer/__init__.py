@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Programs that see every packet of a pair and alter nothing, and filters before them."""
+"""Programs that see every packet of a pair and alter none, and filters in front of them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Filters before the programs of an observer."""
+"""Filters in front of the programs of an observer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from netkit_bpf.internal.arguments import expect
 
 
 class Filter:
-    """A pcap-filter(7) expression, for the kernel to execute before each of an observer's programs.
+    """A pcap-filter(7) expression, which the kernel executes before each of an observer's programs.
 
-    It matches what tcpdump with the same expression would match on the wire: a VLAN tag that the kernel keeps beside a
-    packet is at its place. "protochain" follows 16 headers. "inbound", "outbound" and "ifindex" are refused: a hook
-    sees what its own end sends, so choose the pair and the sides instead. A filter may be as long as the kernel's
-    verifier follows it: a hundred IPv6 hosts load in half a second, eight hundred in tens of seconds. Names are
-    looked up once, now. Immutable: any number of observers and any thread may use it.
+    It matches what tcpdump would match on the wire with the same expression: a VLAN tag that the kernel keeps beside a
+    packet counts as part of it. "protochain" follows at most 16 headers. "inbound", "outbound" and "ifindex" are
+    refused: a hook sees what its own end sends, so choose the pair and the sides instead. Only the kernel's verifier
+    limits its length: a hundred IPv6 hosts load in half a second, eight hundred in tens of seconds. Names are looked up
+    once, on construction. Immutable: any number of observers and any thread may use it.
 
     Raises:
-        ValueError: libpcap refuses the expression; the text is its own, with the place of a syntax error.
-        FileNotFoundError: there is no libpcap.
+        ValueError: libpcap refuses the expression; the text is libpcap's, with the place of a syntax error.
+        FileNotFoundError: libpcap is not installed.
 
     >>> web = Filter("tcp port 443")
     >>> with Monitor(first, filter=web), Monitor(second, filter=web):  # doctest: +SKIP
@@ -36,7 +36,7 @@ class Filter:
 
     @property
     def expression(self) -> str:
-        """What it was made of."""
+        """The expression."""
         return self._expression
 
     def __repr__(self) -> str:
@@ -44,14 +44,14 @@ class Filter:
 
 
 class FilteredCounts(NamedTuple):
-    """How many packets did not match a monitor's filter, a side each."""
+    """How many packets did not match a monitor's filter, on each side."""
 
     primary: int
     peer: int
 
 
 class SideFilters:
-    """The filter programs before an observer's own, one a side."""
+    """The filter programs in front of an observer's own, one for each side."""
 
     def __init__(self, chosen: Filter) -> None:
         self._classic = chosen._classic
@@ -59,20 +59,20 @@ class SideFilters:
         self._final: tuple[int, int] | None = None
 
     def before(self, program: CoreProgram, side: int, verdict_map: int, verdict_offset: int) -> CoreProgram:
-        """Return what is to be attached in the place of a side's program."""
+        """Return the program to attach in place of a side's program."""
         made = self._made[side] = FilterProgram(self._classic, program.fileno(), side, verdict_map, verdict_offset)
         return made.program
 
     @property
     def filtered(self) -> tuple[int, int]:
         """How many packets did not match, on each side."""
-        made = self._made  # first: they go once there is a final account
+        made = self._made  # read first: the programs are gone once the counts are final
         if self._final is not None:
             return self._final
         primary, peer = (0 if each is None else each.filtered for each in made)
         return primary, peer
 
     def close(self) -> None:
-        """Let the programs go; what they counted stays."""
+        """Close the programs; keep what they counted."""
         self._final = self.filtered
         self._made = [None, None]

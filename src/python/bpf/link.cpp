@@ -8,6 +8,8 @@
 #include <mutex>
 #include <optional>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "base/netns.hpp"
 #include "bpf/program.hpp"
@@ -24,7 +26,7 @@ namespace {
 
 using Entry = std::tuple<uint32_t, uint32_t, std::optional<std::string>>;
 
-// A link until close(). Whoever closes it while another thread calls leaves the descriptor to that thread.
+// A link until close(). If it is closed during a call of another thread, that thread closes the descriptor.
 class PyLink {
  public:
   explicit PyLink(std::shared_ptr<Link> link) : link_(std::move(link)) {}
@@ -70,7 +72,7 @@ struct Place {
   Hook hook;
 };
 
-// As Python writes it: namespace, name, number and kind of the device, and which hook.
+// The Python form: namespace, name, number and kind of the device, and which hook.
 using Address = std::tuple<netns::Namespace, std::string, int, std::string, int>;
 
 Place to_place(const Address& address) {
@@ -78,10 +80,18 @@ Place to_place(const Address& address) {
   return {space, {static_cast<Hook::Kind>(hook), ifindex, device, device_kind}};
 }
 
-std::unique_ptr<PyLink> attach(const Program& program, const Address& address, int where,
-                               std::optional<std::pair<bool, uint32_t>> anchor, uint64_t expected_revision) {
-  Placement placement{static_cast<Placement::Where>(where), false, 0, expected_revision};
-  if (anchor) std::tie(placement.is_link, placement.id) = *anchor;
+// The Python form of a placement: where, the rank, whether the anchor is a link, and its number.
+using Where = std::tuple<int, int, bool, uint32_t>;
+
+Placement to_placement(const Where& written) {
+  const auto& [where, rank, is_link, id] = written;
+  return {static_cast<Placement::Where>(where), static_cast<Rank>(rank), is_link, id, 0};
+}
+
+std::unique_ptr<PyLink> attach(const Program& program, const Address& address, const Where& where,
+                               uint64_t expected_revision) {
+  Placement placement = to_placement(where);
+  placement.expected_revision = expected_revision;
   const Place place = to_place(address);
   std::shared_ptr<Link> link;
   netns::run_inside(place.space, [&] { link = std::make_shared<Link>(place.hook, program, placement); });
@@ -113,15 +123,23 @@ void bind_link(py::module_& module) {
   module.def("hook_of_side", [](int side, const std::string& kind) {
     return static_cast<int>(hook::of_side(static_cast<Side>(side), kind));
   });
+  module.def("rank_of_program", [](const std::string& name) {
+    const std::optional<Rank> rank = hook::rank_of(std::string_view(name));
+    return rank ? std::optional(static_cast<int>(*rank)) : std::nullopt;
+  });
   module.def("hook_query", &query, py::arg("hook"), no_gil());
   module.def("hook_detach", &detach, py::arg("hook"), py::arg("program"), no_gil());
   module.def(
       "program_open", [](uint32_t id) { return std::make_shared<Program>(program::open(id)); }, py::arg("id"),
       no_gil());
+  module.def(
+      "program_open_pinned",
+      [](const std::string& path) { return std::make_shared<Program>(program::open_pinned(path)); }, py::arg("path"),
+      no_gil());
 
   py::class_<PyLink>(module, "Link")
-      .def(py::init(&attach), py::arg("program"), py::arg("hook"), py::arg("where"), py::arg("anchor"),
-           py::arg("expected_revision"), no_gil())
+      .def(py::init(without_gil(&attach)), py::arg("program"), py::arg("hook"), py::arg("where"),
+           py::arg("expected_revision"))
       .def_static(
           "open_pinned", [](const std::string& path) { return std::make_unique<PyLink>(std::make_shared<Link>(path)); },
           py::arg("path"), no_gil())
@@ -147,15 +165,39 @@ void bind_link(py::module_& module) {
 
   module.attr("VERDICT_SIZE") = sizeof(int32_t);  // of one side's
   py::class_<Observer, std::shared_ptr<Observer>>(module, "Observer")
-      .def(py::init([](const std::string& observer, const netns::Namespace& space, const std::string& device,
-                       int ifindex, const Program* primary, const Program* peer, int verdict_map,
-                       size_t verdict_offset) {
-             return std::make_shared<Observer>(observer, Observer::Place{device, ifindex, space},
-                                               std::array{primary, peer}, VerdictCells(verdict_map, verdict_offset));
-           }),
+      .def(py::init(without_gil(
+               +[](const std::string& observer, const netns::Namespace& space, const std::string& device, int ifindex,
+                   const Program* primary, const Program* peer, int verdict_map, size_t verdict_offset,
+                   const Where& where, const std::optional<std::tuple<netns::Namespace, std::string, int>>& receiver,
+                   bool sees_all, const std::optional<std::tuple<const Program*, const Program*, size_t>>& standby) {
+                 std::optional<Observer::Place> place;
+                 if (receiver) place = {std::get<1>(*receiver), std::get<2>(*receiver), std::get<0>(*receiver)};
+                 std::optional<Standby> copies;
+                 if (standby) {
+                   const auto [primary_copy, peer_copy, offset] = *standby;
+                   copies.emplace(Standby{{}, SideCells(verdict_map, offset)});
+                   if (primary_copy != nullptr) copies->programs[0] = primary_copy->duplicate();
+                   if (peer_copy != nullptr) copies->programs[1] = peer_copy->duplicate();
+                 }
+                 return std::make_shared<Observer>(observer, Observer::Place{device, ifindex, space},
+                                                   std::array{primary, peer}, SideCells(verdict_map, verdict_offset),
+                                                   to_placement(where), place, sees_all, std::move(copies));
+               })),
            py::arg("observer"), py::arg("space"), py::arg("device"), py::arg("ifindex"), py::arg("primary"),
-           py::arg("peer"), py::arg("verdict_map"), py::arg("verdict_offset"), no_gil())
+           py::arg("peer"), py::arg("verdict_map"), py::arg("verdict_offset"), py::arg("where"), py::arg("receiver"),
+           py::arg("sees_all"), py::arg("standby"))
       .def("check", &Observer::check, no_gil())
+      .def("predecessors",
+           [](const Observer& observer) {
+             std::vector<std::pair<int, Entry>> found;
+             const WithoutGil release;
+             for (const Observer::Predecessor& each : observer.predecessors()) {
+               const auto [program, link] = each.program;
+               found.emplace_back(static_cast<int>(each.side), Entry{program, link, program::name_of(program)});
+             }
+             return found;
+           })
+      .def("program_ids", &Observer::program_ids, no_gil())
       .def("close", &Observer::close, no_gil());
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "bpf/map.hpp"
 
+#include <pybind11/stl.h>
+
 #include <memory>
 
 #include "python/bindings.hpp"
@@ -12,7 +14,7 @@ namespace netkit_bpf::python {
 
 namespace {
 
-// Runs what asks the kernel without the GIL. Its arguments are bytes that the caller holds, and immutable.
+// Runs a system call without the GIL. Its arguments are immutable bytes that the caller holds.
 template <typename F>
 auto without_gil(F ask) {
   const WithoutGil release;
@@ -30,7 +32,7 @@ py::tuple to_tuple(const MapInfo& info) {
 
 void bind_map(py::module_& module) {
   using no_gil = py::call_guard<WithoutGil>;
-  // A lookup is some hundred nanoseconds, and takes no lock that is held for long: the GIL stays.
+  // A lookup takes some hundred nanoseconds, and no lock that is held for long, so it keeps the GIL.
   py::class_<Map, std::shared_ptr<Map>>(module, "Map")
       .def_static(
           "open_pinned", [](const std::string& path) { return std::make_shared<Map>(Map::open_pinned(path)); },
@@ -82,6 +84,8 @@ void bind_map(py::module_& module) {
              const MapElements elements = without_gil([&] { return read_all(map); });
              return py::make_tuple(to_bytes(elements.keys), to_bytes(elements.values));
            })
+      .def(
+          "sum_over_cpus", [](const Map& map) { return sum_over_cpus(map); }, no_gil())
       .def(
           "write_all",
           [](const Map& map, const py::bytes& keys, const py::bytes& values) {

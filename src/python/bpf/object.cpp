@@ -14,7 +14,7 @@ namespace netkit_bpf::python {
 
 namespace {
 
-// Hands libbpf's messages to Python's logging, where the application decides what becomes of them.
+// Passes libbpf's messages to Python's logging, so that the application decides what to do with them.
 void log_messages(Object& object) {
   const std::string messages = object.take_messages();
   if (messages.empty()) return;
@@ -88,7 +88,7 @@ void bind_object(py::module_& module) {
       .def("load",
            [](Object& object) {
              {
-               const WithoutGil release;  // takes nothing of Python
+               const WithoutGil release;  // uses nothing of Python
                object.load();
              }
              log_messages(object);

@@ -30,7 +30,7 @@ py::tuple test_run(const Program& program, const py::bytes& packet, uint32_t rep
     const WithoutGil release;
     run = program.test_run(data, repeat, given);
   } catch (const Error& error) {
-    // A signal ends a long run; if its handler raises, that is what the caller gets.
+    // A signal ends a long run; if its handler raises, the caller gets that exception.
     if (error.number() == EINTR && call_python(PyErr_CheckSignals) != 0) throw py::error_already_set();
     throw;
   }
@@ -40,6 +40,7 @@ py::tuple test_run(const Program& program, const py::bytes& packet, uint32_t rep
 }  // namespace
 
 void bind_program(py::module_& module) {
+  using no_gil = py::call_guard<WithoutGil>;
   py::class_<Program, std::shared_ptr<Program>>(module, "Program")
       .def("fileno", &Program::fd)
       .def("info",
@@ -47,6 +48,7 @@ void bind_program(py::module_& module) {
              const ProgramInfo info = program.info();
              return py::make_tuple(info.id, info.type, to_bytes(info.tag), to_text(info.name));
            })
+      .def("pin", &Program::pin, py::arg("path"), no_gil())
       .def("test_run", &test_run, py::arg("packet"), py::arg("repeat"), py::arg("context"));
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "python/devices/address.hpp"
+#include "devices/address.hpp"
 
 #include <pybind11/stl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <string>
 #include <utility>
 
 #include "devices/route.hpp"
@@ -18,6 +20,19 @@ namespace netkit_bpf::python {
 namespace {
 
 using Ref = std::pair<int, std::string>;
+
+// IP addresses are 4 or 16 bytes, by which the family is known.
+int family_of(const std::string& packed) { return packed.size() == 16 ? AF_INET6 : AF_INET; }
+
+std::array<uint8_t, 16> bytes_of(const std::string& packed) {
+  std::array<uint8_t, 16> bytes{};
+  std::copy_n(packed.begin(), std::min(packed.size(), bytes.size()), bytes.begin());
+  return bytes;
+}
+
+Address to_address(const std::string& packed, uint8_t prefix_len, uint32_t flags) {
+  return {family_of(packed), bytes_of(packed), prefix_len, flags, {}};
+}
 
 py::bytes packed(int family, const std::array<uint8_t, 16>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), family == AF_INET6 ? size_t{16} : size_t{4}};
@@ -53,6 +68,14 @@ void bind_addresses(py::module_& module) {
   };
   on_address("address_add", &address::add);
   on_address("address_remove", &address::remove);
+  module.def(
+      "address_is_delivered",
+      [](NetlinkSocket& netlink, const Ref& ref, const py::bytes& ip) {
+        const Address address = to_address(ip, 128, 0);
+        const WithoutGil release;  // the address is a copy
+        return address::is_delivered(netlink, {ref.first, ref.second}, address);
+      },
+      py::arg("netlink"), py::arg("device"), py::arg("ip"));
   module.def(
       "address_list",
       [](NetlinkSocket& netlink, const Ref& ref) {

@@ -17,7 +17,7 @@ namespace netkit_bpf::python {
 namespace {
 
 using no_gil = py::call_guard<WithoutGil>;
-using Ref = std::pair<int, std::string>;  // DeviceRef as Python writes it: ifindex and last known name
+using Ref = std::pair<int, std::string>;  // the Python form of DeviceRef: ifindex and last known name
 
 DeviceRef device_of(const Ref& ref) { return {ref.first, ref.second}; }
 

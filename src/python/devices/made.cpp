@@ -14,7 +14,7 @@ namespace netkit_bpf::python {
 
 namespace {
 
-// With the exception that is set, if one is, out of the way.
+// Saves and restores the current exception, if any.
 const void* current_frame() {
   const py::error_scope scope;
   return PyEval_GetFrame();
@@ -27,7 +27,7 @@ const void* caller_of_current_frame() {
   return caller.is_none() ? nullptr : caller.ptr();
 }
 
-// pybind11 puts the exception away before a destructor runs, so it is looked at here.
+// pybind11 saves the exception before a destructor runs, so it is examined here.
 void deallocate(PyObject* self) {
   if (PyErr_Occurred() != nullptr) {
     const py::error_scope scope;
@@ -46,7 +46,7 @@ Made::~Made() {
   try {
     undo_();
   } catch (const std::exception&) {
-    undo_ = nullptr;  // gone already: its namespace is
+    undo_ = nullptr;  // gone already, with its namespace
   }
 }
 
@@ -65,7 +65,7 @@ void bind_made(py::module_& module) {
   py::class_<Made>(module, "Made",
                    py::custom_type_setup([](PyHeapTypeObject* type) { type->ht_type.tp_dealloc = &deallocate; }))
       .def("keep", &Made::keep);
-  // Returns what it was given, which thus is in no variable of the function that makes it: a traceback keeps those.
+  // Returns its argument, so that the caller needs no variable for it: a traceback would keep that alive.
   module.def(
       "hand_over",
       [](py::object object) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the kernel made for a Python object that its caller does not have yet.
+// Something that the kernel made for a Python object, until the caller has that object.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,9 +9,9 @@
 
 namespace netkit_bpf::python {
 
-// Undoes the making when it is destroyed, unless it was handed over or kept before. Ctrl-C, and whatever else a
-// signal's handler raises, comes between any two steps of Python code: what the kernel made is an object from its first
-// step on, of which Python's own unwinding lets go. A forked child, which has a copy, undoes nothing.
+// Undoes the creation when it is destroyed, unless it was handed over or kept before. Ctrl-C, or another exception of a
+// signal handler, can come between any two steps of Python code. So this object owns what the kernel made from the
+// first step on, and Python's unwinding releases it. A forked child, which has a copy, undoes nothing.
 class Made {
  public:
   explicit Made(std::function<void()> undo);
@@ -19,10 +19,10 @@ class Made {
   Made(const Made&) = delete;
   Made& operator=(const Made&) = delete;
 
-  // The caller of the calling Python function gets it now. It is still undone where an exception unwinds one of these
-  // two frames with nobody else holding it: then the caller got nothing.
+  // The calling Python function now returns it to its caller. It is still undone if an exception unwinds one of these
+  // two frames while nothing else holds it: then the caller got nothing.
   void hand_over();
-  // For good: it lives on, or is gone.
+  // Never undo it: it stays, or is gone already.
   void keep() noexcept { undo_ = nullptr; }
   // With an exception set, as Python is unwinding.
   void dropped_while_unwinding();

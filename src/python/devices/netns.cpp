@@ -23,7 +23,7 @@ namespace {
 
 using netns::Namespace;
 
-// With a socket inside, which is made on the thread that is there anyway.
+// Also makes a socket inside, on the thread that is there anyway.
 template <typename Create>
 std::pair<Namespace, std::shared_ptr<NetlinkSocket>> with_socket(const Create& create) {
   std::shared_ptr<NetlinkSocket> netlink;
@@ -31,7 +31,7 @@ std::pair<Namespace, std::shared_ptr<NetlinkSocket>> with_socket(const Create& c
   return {std::move(made), std::move(netlink)};
 }
 
-// Of the loopback device of this thread's namespace: it says whose the namespace is, whatever becomes of its name.
+// Sets the alias of the loopback device of this thread's namespace: it records the maker, even if the name is removed.
 void set_alias(const std::string& alias) {
   NetlinkSocket netlink;
   DeviceOptions options;
@@ -65,12 +65,14 @@ void bind_netns(py::module_& module) {
       .def("identity", &Namespace::identity)
       .def("fileno", [](const Namespace& space) { return space.use().fd(); })
       .def("enter", &netns::enter, no_gil())
-      .def("become_inhabitant", &netns::become_inhabitant, py::arg("name"))  // in a forked child, which is alone
+      .def("become_inhabitant", &netns::become_inhabitant,
+           py::arg("name"))  // in a forked child
       .def("close", &Namespace::close, no_gil())
       .def_property_readonly("closed", &Namespace::is_closed);
   py::class_<NetlinkSocket, std::shared_ptr<NetlinkSocket>>(module, "NetlinkSocket")
       .def(py::init<const Namespace&>(), py::arg("space"), no_gil())
       .def("close", &NetlinkSocket::close, no_gil())
+      .def("netns_cookie", &NetlinkSocket::netns_cookie, no_gil())
       .def("fail_request", &NetlinkSocket::fail_request, py::arg("n"), py::arg("error"));  // for tests alone
   module.def("netns_id", &nsid::find, py::arg("netlink"), py::arg("other"), no_gil());
 }

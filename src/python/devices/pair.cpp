@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "python/bindings.hpp"
-#include "python/devices/address.hpp"
 #include "python/devices/made.hpp"
 #include "python/gil.hpp"
 
@@ -28,43 +27,35 @@ std::unique_ptr<Made> made_device(const std::shared_ptr<NetlinkSocket>& netlink,
 
 void bind_pairs(py::module_& module) {
   using no_gil = py::call_guard<WithoutGil>;
-  using netkit::Spec;
+  using netkit::PairOptions;
 
-  py::class_<Spec>(module, "PairSpec")
+  py::class_<PairOptions>(module, "PairOptions")
       .def(py::init<>())
-      .def_readwrite("kind", &Spec::kind)  // for benchmarks alone
-      .def_readonly("primary", &Spec::primary)
-      .def_readonly("peer", &Spec::peer)
-      .def_property("mode", nullptr, [](Spec& spec, uint32_t value) { spec.mode = netkit::Mode{value}; })
-      .def_property("policy", nullptr, [](Spec& spec, uint32_t value) { spec.policy = netkit::Policy{value}; })
+      .def_readwrite("kind", &PairOptions::kind)  // for benchmarks alone
+      .def_readonly("primary", &PairOptions::primary)
+      .def_readonly("peer", &PairOptions::peer)
+      .def_property("mode", nullptr, [](PairOptions& options, uint32_t value) { options.mode = netkit::Mode{value}; })
+      .def_property("policy", nullptr,
+                    [](PairOptions& options, uint32_t value) { options.policy = netkit::Policy{value}; })
       .def_property("peer_policy", nullptr,
-                    [](Spec& spec, uint32_t value) { spec.peer_policy = netkit::Policy{value}; })
-      .def_property("scrub", nullptr, [](Spec& spec, uint32_t value) { spec.scrub = netkit::Scrub{value}; })
-      .def_property("peer_scrub", nullptr, [](Spec& spec, uint32_t value) { spec.peer_scrub = netkit::Scrub{value}; })
-      .def_readwrite("headroom", &Spec::headroom)
-      .def_readwrite("tailroom", &Spec::tailroom)
-      .def_property("peer_netns", nullptr, [](Spec& spec, const netns::Namespace& space) { spec.peer_netns = space; })
-      .def_readwrite("up", &Spec::up)
-      .def(
-          "add_address",
-          [](Spec& spec, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
-            spec.addresses.push_back(to_address(ip, prefix_len, flags));
-          },
-          py::arg("ip"), py::arg("prefix_len"), py::arg("flags"))
-      .def(
-          "add_peer_address",
-          [](Spec& spec, const py::bytes& ip, uint8_t prefix_len, uint32_t flags) {
-            spec.peer_addresses.push_back(to_address(ip, prefix_len, flags));
-          },
-          py::arg("ip"), py::arg("prefix_len"), py::arg("flags"));
+                    [](PairOptions& options, uint32_t value) { options.peer_policy = netkit::Policy{value}; })
+      .def_property("scrub", nullptr,
+                    [](PairOptions& options, uint32_t value) { options.scrub = netkit::Scrub{value}; })
+      .def_property("peer_scrub", nullptr,
+                    [](PairOptions& options, uint32_t value) { options.peer_scrub = netkit::Scrub{value}; })
+      .def_readwrite("headroom", &PairOptions::headroom)
+      .def_readwrite("tailroom", &PairOptions::tailroom)
+      .def_property("peer_netns", nullptr,
+                    [](PairOptions& options, const netns::Namespace& space) { options.peer_netns = space; })
+      .def_readwrite("up", &PairOptions::up);
 
   module.def(
       "pairs_create",
       [](const std::shared_ptr<NetlinkSocket>& netlink,
-         const std::vector<std::pair<const Spec*, NetlinkSocket*>>& wanted) {
+         const std::vector<std::pair<const PairOptions*, NetlinkSocket*>>& wanted) {
         std::vector<netkit::Order> orders;
         orders.reserve(wanted.size());
-        for (const auto& [spec, peer_netlink] : wanted) orders.push_back({spec, peer_netlink});
+        for (const auto& [options, peer_netlink] : wanted) orders.push_back({options, peer_netlink});
         std::vector<std::tuple<DeviceInfo, DeviceInfo, std::unique_ptr<Made>>> made;
         for (netkit::Pair& pair : netkit::create(*netlink, orders)) {
           auto owner = made_device(netlink, pair.primary);
@@ -75,13 +66,13 @@ void bind_pairs(py::module_& module) {
       py::arg("netlink"), py::arg("orders"), no_gil());
   module.def(
       "single_create",
-      [](const std::shared_ptr<NetlinkSocket>& netlink, Spec& spec) {
-        spec.pairing = netkit::Pairing::single;
-        DeviceInfo device = netkit::create_single(*netlink, spec);
+      [](const std::shared_ptr<NetlinkSocket>& netlink, PairOptions& options) {
+        options.pairing = netkit::Pairing::single;
+        DeviceInfo device = netkit::create_single(*netlink, options);
         auto owner = made_device(netlink, device);
         return std::pair(std::move(device), std::move(owner));
       },
-      py::arg("netlink"), py::arg("spec"), no_gil());
+      py::arg("netlink"), py::arg("options"), no_gil());
   module.def(
       "pair_set_policy",
       [](NetlinkSocket& netlink, const std::pair<int, std::string>& primary, uint32_t policy, bool of_peer) {

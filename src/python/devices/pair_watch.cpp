@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Waits are short here: the loop around them is Python's, which runs signal handlers in it.
+// Waits are short here: Python code loops around them and runs signal handlers.
 #include "devices/pair_watch.hpp"
 
 #include <linux/rtnetlink.h>
@@ -27,9 +27,9 @@ std::chrono::nanoseconds seconds(double value) {
 
 using EndOf = std::pair<netns::Namespace, std::pair<int, std::string>>;  // and ifindex and name
 
-std::optional<Watch::End> to_end(const std::optional<EndOf>& end) {
+std::optional<PairWatch::End> to_end(const std::optional<EndOf>& end) {
   if (!end) return std::nullopt;
-  return Watch::End{end->first, {end->second.first, end->second.second}};
+  return PairWatch::End{end->first, {end->second.first, end->second.second}};
 }
 
 constexpr std::array settled{int{RTNLGRP_LINK}, int{RTNLGRP_IPV6_IFADDR}};
@@ -44,33 +44,35 @@ void bind_watch(py::module_& module) {
       .def_property_readonly("name", [](const Change& change) { return to_text(change.name); })
       .def_readonly("ifindex", &Change::ifindex)
       .def_readonly("nsid", &Change::nsid);
-  py::class_<Watch>(module, "PairWatch")
-      .def(py::init([](const std::optional<EndOf>& primary, const std::optional<EndOf>& peer) {
-             return std::make_unique<Watch>(std::array{to_end(primary), to_end(peer)});
-           }),
-           py::arg("primary"), py::arg("peer"), no_gil())
-      .def("next", &Watch::next, no_gil())
-      .def("ended", &Watch::ended, no_gil())
-      .def("fileno", &Watch::fd)
-      .def("wake", &Watch::wake)
+  py::class_<PairWatch>(module, "PairWatch")
+      .def(py::init(without_gil(+[](const std::optional<EndOf>& primary, const std::optional<EndOf>& peer) {
+             return std::make_unique<PairWatch>(std::array{to_end(primary), to_end(peer)});
+           })),
+           py::arg("primary"), py::arg("peer"))
+      .def("next", &PairWatch::next, no_gil())
+      .def("ended", &PairWatch::ended, no_gil())
+      .def("fileno", &PairWatch::fd)
+      .def("wake", &PairWatch::wake)
       .def(
           "is_destination",
-          [](Watch& watch, int side, int nsid, const netns::Namespace& space) {
+          [](PairWatch& watch, int side, int nsid, const netns::Namespace& space) {
             return watch.is_destination(static_cast<Side>(side), nsid, space);
           },
           py::arg("side"), py::arg("nsid"), py::arg("space"), no_gil())
       .def(
           "follow",
-          [](Watch& watch, int side, const netns::Namespace& space) { watch.follow(static_cast<Side>(side), space); },
+          [](PairWatch& watch, int side, const netns::Namespace& space) {
+            watch.follow(static_cast<Side>(side), space);
+          },
           py::arg("side"), py::arg("space"), no_gil());
-  // What may make a device ready: its state, and its IPv6 addresses.
+  // Notifications that can make a device ready: changes of its state and its IPv6 addresses.
   py::class_<Subscription>(module, "Subscription")
-      .def(py::init([](const netns::Namespace& space) {
+      .def(py::init(without_gil(+[](const netns::Namespace& space) {
              std::unique_ptr<Subscription> made;
              netns::run_inside(space, [&] { made = std::make_unique<Subscription>(settled); });
              return made;
-           }),
-           py::arg("space"), no_gil())
+           })),
+           py::arg("space"))
       .def(
           "wait",
           [](Subscription& subscription, double value) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Batches of events: their memory as a Python buffer, their table as Arrow's capsules.
+// Batches of events: their memory as a Python buffer, their table as Arrow capsules.
 #include "python/events/batch.hpp"
 
 #include <pybind11/stl.h>
@@ -19,8 +19,11 @@
 #include "events/arrow_table.hpp"
 #include "events/fields.hpp"
 #include "python/bindings.hpp"
+#include "python/events/capsule.hpp"
 #include "python/events/event.hpp"
+#include "python/events/stream.hpp"
 #include "python/gil.hpp"
+#include "python/iterator.hpp"
 #include "python/mutex.hpp"
 
 namespace py = pybind11;
@@ -43,7 +46,7 @@ py::tuple from_names(const EventBatch::Names& names) {
   return tuple;
 }
 
-// Both copy. `data` is what belongs to each row, or None.
+// Both copy. `data` has the packet data of each row, or is None.
 PyEventBatch from_rows(const py::buffer& rows, const std::optional<std::vector<py::bytes>>& data,
                        const py::tuple& names) {
   const py::buffer_info info = rows.request();
@@ -65,70 +68,27 @@ PyEventBatch from_records(const py::buffer& records, bool with_data, int64_t clo
   return {std::move(made), names};
 }
 
-// Calls what exports a structure, and gives it to a capsule, which releases it if no consumer has.
-template <typename Structure, typename Export>
-py::object capsule(const char* name, Export&& export_to) {
-  auto structure = std::make_unique<Structure>();
-  std::forward<Export>(export_to)(structure.get());
-  PyObject* made = PyCapsule_New(structure.get(), name, [](PyObject* self) {
-    auto* const held = static_cast<Structure*>(PyCapsule_GetPointer(self, PyCapsule_GetName(self)));
-    if (held->release != nullptr) held->release(held);
-    delete held;
-  });
-  if (made == nullptr) {
-    structure->release(structure.get());
-    throw py::error_already_set();
-  }
-  static_cast<void>(structure.release());
-  return py::reinterpret_steal<py::object>(made);
-}
-
 struct BatchIterator {
-  PyObject ob_base;
-  PyObject* owner;  // the PyEventBatch's Python object
-  const PyEventBatch* batch;
-  Mutex mutex;
-  size_t next;
+  static constexpr const char* name = "netkit_bpf._core.BatchIterator";
+
+  PyObject* next() {
+    size_t row = 0;
+    {
+      const std::lock_guard lock(mutex);
+      if (following == batch.batch().size()) return nullptr;
+      row = following++;
+    }
+    return batch.event(row);
+  }
+
+  py::object owner;  // Python's object of the batch
+  const PyEventBatch& batch;
+  Mutex mutex{};
+  size_t following = 0;
 };
 
-PyTypeObject* iterator_type = nullptr;  // made once with the module, never changed
-
-PyObject* iterator_next(PyObject* self) {
-  auto* iterator = reinterpret_cast<BatchIterator*>(self);
-  size_t row = 0;
-  {
-    const std::lock_guard lock(iterator->mutex);
-    if (iterator->next == iterator->batch->batch().size()) return nullptr;
-    row = iterator->next++;
-  }
-  return iterator->batch->event(row);
-}
-
-void iterator_dealloc(PyObject* self) {
-  PyTypeObject* type = Py_TYPE(self);
-  Py_DECREF(reinterpret_cast<BatchIterator*>(self)->owner);
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
-std::array<PyType_Slot, 4> iterator_slots{{
-    {Py_tp_dealloc, reinterpret_cast<void*>(iterator_dealloc)},
-    {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)},
-    {Py_tp_iternext, reinterpret_cast<void*>(iterator_next)},
-    {},
-}};
-
-PyType_Spec iterator_spec{"netkit_bpf._core.BatchIterator", sizeof(BatchIterator), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots.data()};
-
 py::object make_iterator(const py::object& batch) {
-  auto* iterator = PyObject_New(BatchIterator, iterator_type);
-  if (iterator == nullptr) throw py::error_already_set();
-  iterator->owner = Py_NewRef(batch.ptr());
-  iterator->batch = batch.cast<const PyEventBatch*>();
-  new (&iterator->mutex) Mutex;
-  iterator->next = 0;
-  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(iterator));
+  return Iterator<BatchIterator>::make(batch, batch.cast<const PyEventBatch&>());
 }
 
 py::object event(const PyEventBatch& batch, size_t index) {
@@ -144,7 +104,7 @@ py::bytes data(const PyEventBatch& batch, size_t index) {
   return {reinterpret_cast<const char*>(data.data()), data.size()};
 }
 
-// Calls what needs nothing of Python without the GIL.
+// Calls a function that uses nothing of Python, without the GIL.
 template <typename F>
 EventBatch without_gil(F&& f) {
   const WithoutGil release;
@@ -172,7 +132,7 @@ PyEventBatch concat(const std::vector<const PyEventBatch*>& parts) {
 
 EventBatch to_batch(std::span<const Slice> slices, bool with_data, const EventBatch::Names& names,
                     EventBatch::Refused& refused) {
-  // A few records do not keep the memory of many.
+  // A few records must not keep the memory of many alive.
   if (!with_data && slices.size() == 1 && slices[0].run.size() >= slices[0].block->memory.size() / 2)
     return {{slices[0].run, slices[0].clock_offset_ns}, slices[0].block, names, refused};
   std::vector<EventBatch::Input> inputs;
@@ -223,7 +183,7 @@ py::dict row_flags() {
   return flags;
 }
 
-// What a test holds stub, dtype, Arrow and JSON against: name, whether it is in events, the array and Arrow, and doc.
+// For a test of stub, dtype, Arrow and JSON: name, whether it is in events, the array and Arrow, and doc.
 py::list all_fields() {
   py::list list;
   for (const Field& field : fields::all)
@@ -235,6 +195,28 @@ py::list all_fields() {
 py::buffer_info buffer_of(const PyEventBatch& batch) {
   const std::span<const std::byte> bytes = batch.batch().bytes();
   return {const_cast<std::byte*>(bytes.data()), 1, "B", static_cast<py::ssize_t>(bytes.size()), true};
+}
+
+// The waiting packet events, at most `most`; waits for the first; empty on time-out and at the end. Without `merge`,
+// only those of one block, which are not copied if there are many. `with_data` says whether the records have data.
+PyEventBatch read_batch(PyStream& stream, size_t most, std::optional<double> timeout, bool merge, bool with_data) {
+  if (!stream.has_packet_events()) throw py::type_error("the records of this stream are not packet events");
+  std::vector<Slice> slices;
+  std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
+  for (size_t taken = 0; slice;) {
+    taken += slice->records;
+    slices.push_back(std::move(*slice));
+    slice = merge && taken < most ? stream.take_waiting(most - taken) : std::nullopt;
+  }
+  const py::tuple pairs = stream.names();  // those of the records, and perhaps of later pairs
+  const EventBatch::Names names = to_names(pairs);
+  EventBatch::Refused refused;
+  EventBatch batch = without_gil([&] { return to_batch(slices, with_data, names, refused); });
+  if (!refused.why.empty()) {  // the call that begins with it throws the error
+    stream.put_back(slices, refused.input, batch.size() == 0 ? refused.end : refused.start);
+    if (batch.size() == 0) throw py::value_error(refused.why);
+  }
+  return {std::move(batch), pairs};
 }
 
 }  // namespace
@@ -249,33 +231,13 @@ PyObject* PyEventBatch::event(size_t index) const {
   return make_event({with_data, 0}, names_.ptr());
 }
 
-PyEventBatch read_batch(PyStream& stream, size_t most, std::optional<double> timeout, bool merge, bool with_data) {
-  if (stream.names().empty()) throw py::type_error("the records of this stream are no packet events");
-  const EventBatch::Names names = to_names(stream.names());
-  std::vector<Slice> slices;
-  std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
-  for (size_t taken = 0; slice;) {
-    taken += slice->records;
-    slices.push_back(std::move(*slice));
-    slice = merge && taken < most ? stream.take_waiting(most - taken) : std::nullopt;
-  }
-  EventBatch::Refused refused;
-  EventBatch batch = without_gil([&] { return to_batch(slices, with_data, names, refused); });
-  if (!refused.why.empty()) {  // an error for the call that begins with it
-    stream.put_back(slices, refused.input, batch.size() == 0 ? refused.end : refused.start);
-    if (batch.size() == 0) throw py::value_error(refused.why);
-  }
-  return {std::move(batch), stream.names()};
-}
-
 void bind_batch(py::module_& module) {
-  const auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&iterator_spec));
-  if (!type) throw py::error_already_set();
-  iterator_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
+  Iterator<BatchIterator>::make_type();
 
-  module.attr("EVENT_SIZE") = sizeof(nk_event);  // of a record without data
+  module.attr("EVENT_SIZE") = sizeof(nk_event);  // size of a record without data
   module.attr("RECORD_SIZE") = sizeof(Row);      // with the ring's header
   module.attr("SIDE_OFFSET") = offsetof(nk_event, side);
+  module.attr("PAIR_OFFSET") = offsetof(nk_event, pair);
   module.attr("COUNTS_SIZE") = sizeof(nk_counts);
   module.def("row_dtype", &row_dtype);
   module.def("row_flags", &row_flags);
@@ -283,6 +245,8 @@ void bind_batch(py::module_& module) {
 
   py::class_<PyEventBatch>(module, "EventBatch", py::buffer_protocol())
       .def_buffer(&buffer_of)
+      .def_static("read", &read_batch, py::arg("stream"), py::arg("most"), py::arg("timeout"), py::arg("merge"),
+                  py::arg("with_data"))
       .def_static("from_records", &from_records, py::arg("records"), py::arg("with_data"), py::arg("clock_offset_ns"),
                   py::arg("names"))
       .def_static("from_rows", &from_rows, py::arg("rows"), py::arg("data"), py::arg("names"))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The times of what Python reads itself are told by the same rule as those of records.
+// Events that Python reads itself get their times by the same rule as records.
 #include "ring/clock_offset.hpp"
 
 #include "python/bindings.hpp"

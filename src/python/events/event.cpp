@@ -14,6 +14,7 @@
 #include "events/summary_line.hpp"
 #include "python/bindings.hpp"
 #include "python/events/event_fields.hpp"
+#include "python/events/packet_event.hpp"
 #include "python/gil.hpp"
 
 namespace py = pybind11;
@@ -26,7 +27,7 @@ namespace {
 PyTypeObject* event_type = nullptr;
 PyObject* field_names = nullptr;  // a tuple
 
-// Events without data that were freed, to be used again: each holds its reference to the type. A loop needs two.
+// Freed events without data, for reuse: each keeps its reference to the type. A loop needs two.
 #ifndef Py_GIL_DISABLED
 constexpr size_t most_unused = 64;
 std::array<PacketEvent*, most_unused> unused;
@@ -44,7 +45,7 @@ bool keep_unused(PacketEvent* event) {
   unused[unused_count++] = event;
   return true;
 }
-#else  // there the allocator has a list for each thread itself
+#else  // there the allocator itself has a list for each thread
 PacketEvent* reuse() { return nullptr; }
 bool keep_unused(PacketEvent*) { return false; }
 #endif
@@ -68,7 +69,7 @@ PyObject* copy_record(std::span<const std::byte> record, int64_t clock_offset_ns
 
 bool is_event(size_t size) {
   if (size >= sizeof(nk_event)) return true;
-  PyErr_Format(PyExc_ValueError, "a record has %zu bytes, not %zu: it is no packet event", sizeof(nk_event), size);
+  PyErr_Format(PyExc_ValueError, "a record has %zu bytes, not %zu: it is not a packet event", sizeof(nk_event), size);
   return false;
 }
 
@@ -107,9 +108,20 @@ PyObject* event_asdict(PyObject* self, PyObject*) {
   return dict;
 }
 
+PyObject* event_without_data(PyObject* self, PyObject*) {
+  if (Py_SIZE(self) == 0) return Py_NewRef(self);
+  return copy_record(std::as_bytes(std::span(&record_of(self), 1)), 0, pair_of(self));
+}
+
 PyObject* event_to_json(PyObject* self, PyObject*) {
   static Imported to_json("netkit_bpf.events.event", "_to_json");
   PyObject* const function = to_json.get();
+  return function == nullptr ? nullptr : call_python([&] { return PyObject_CallOneArg(function, self); });
+}
+
+PyObject* event_to_html(PyObject* self, PyObject*) {
+  static Imported to_html("netkit_bpf.events.event", "_to_html");
+  PyObject* const function = to_html.get();
   return function == nullptr ? nullptr : call_python([&] { return PyObject_CallOneArg(function, self); });
 }
 
@@ -132,7 +144,7 @@ PyObject* event_reduce(PyObject* self, PyObject*) {
 
 PyObject* event_itself(PyObject* self, PyObject*) { return Py_NewRef(self); }
 
-// Equal are events with the same fields. They are ordered by time alone.
+// Events with the same fields are equal. Events are ordered only by time.
 PyObject* event_richcompare(PyObject* self, PyObject* other, int operation) {
   if (Py_TYPE(other) != event_type) Py_RETURN_NOTIMPLEMENTED;
   if (operation != Py_EQ && operation != Py_NE)
@@ -156,9 +168,11 @@ void event_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
-std::array<PyMethodDef, 7> methods{{
+std::array<PyMethodDef, 9> methods{{
     {"asdict", event_asdict, METH_NOARGS, "All fields by name, in their order, as a new dict."},
     {"to_json", event_to_json, METH_NOARGS, "All fields as one JSON object in one line."},
+    {"_repr_html_", event_to_html, METH_NOARGS, nullptr},
+    {"without_data", event_without_data, METH_NOARGS, "The same event without the packet's data."},
     {"_from_record", event_from_record, METH_VARARGS | METH_STATIC, nullptr},
     {"__reduce__", event_reduce, METH_NOARGS, nullptr},
     {"__copy__", event_itself, METH_NOARGS, nullptr},
@@ -169,9 +183,9 @@ std::array<PyMethodDef, 7> methods{{
 constexpr const char* doc =
     "One packet at a hook of a netkit pair. Immutable; any thread may use it.\n\n"
     "str(event) is a summary, \"[side] IPv6: src -> dst | next=… len=… ttl=…\": next is next_header, len is\n"
-    "payload_len and ttl is hop_limit; of a packet that is not IP len is length. asdict() and to_json()\n"
-    "give all fields. A field that does not apply is None. Events are ordered by time; equal are those\n"
-    "with the same fields. An event may be kept: it holds its own record, and nothing that others wait for.";
+    "payload_len and ttl is hop_limit; if the packet is not IP, len is length. asdict() and to_json()\n"
+    "give all fields. A field that does not apply is None. Events are ordered by time; events with the same\n"
+    "fields are equal. Events can be kept: each has its own copy of the record, and blocks nothing.";
 
 py::object make_type() {
   std::array<PyType_Slot, 10> slots{{

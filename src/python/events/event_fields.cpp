@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "events/fields.hpp"
-#include "python/events/event.hpp"
+#include "python/events/packet_event.hpp"
 #include "python/gil.hpp"
 
 namespace py = pybind11;
@@ -21,13 +21,12 @@ namespace {
 
 constexpr uint64_t golden_ratio = 0x9e3779b97f4a7c15;  // mixes
 
-// Objects made lately, to be handed out again: of the values of a field there are few in most traffic, and an address
-// takes Python half a microsecond to make. Without the GIL two threads could get into each other's way; there nothing
-// is kept.
+// A cache of recent objects: in most traffic a field has few distinct values, and making an address takes Python half a
+// microsecond. Without the GIL two threads could interfere, so nothing is cached there.
 template <typename Value, size_t size>
 class Recent {
  public:
-  // Finds the object of a value or has it made. A new reference, or null with an exception set.
+  // Finds the object for a value, or makes it. A new reference, or null with an exception set.
   template <typename Make>
   PyObject* get(const Value& value, size_t hash, const Make& make) {
 #ifndef Py_GIL_DISABLED
@@ -72,16 +71,16 @@ PyObject* address(const std::byte* bytes, bool is_ipv4) {
   static Recent<Address, 512> recent;
   Address value{{}, is_ipv4};
   std::memcpy(value.halves.data(), bytes, sizeof(value.halves));
-  // The ends of the address decide most: they go where each changes the bits that count.
+  // The ends of addresses vary most: they are placed so that each changes the significant bits.
   const size_t hash = (value.halves[0] ^ std::rotl(value.halves[1], 32)) * golden_ratio >> 48;
   return recent.get(value, hash, [&] { return make_address(reinterpret_cast<const char*>(bytes), is_ipv4); });
 }
 
-// Objects of Python's that stand for a small number each, made when they are first needed and kept for good.
+// Python objects that each stand for a small number, made on first use and kept for ever.
 template <size_t size>
 class Symbols {
  public:
-  // `maker` makes the object of a number.
+  // `maker` makes the object for a number.
   constexpr explicit Symbols(const char* maker) : maker_("netkit_bpf.events.event", maker) {}
 
   // A new reference, or null with an exception set.
@@ -155,7 +154,7 @@ uint32_t value_of(const nk_event& event) {
   }
 }
 
-// The attribute that is the field number i: no look-up, each is a function of its own.
+// The attribute of field number i: no look-up, because each has its own function.
 template <size_t i>
 PyObject* get(PyObject* self, void*) {
   constexpr Field field = fields::all[i];
@@ -198,7 +197,7 @@ consteval std::array<PyGetSetDef, field_count + 1> make_getters() {
 // NOLINTNEXTLINE(bugprone-throwing-static-initialization,cert-err58-cpp): constinit, so nothing runs
 constinit std::array<PyGetSetDef, field_count + 1> getters = make_getters();
 
-// Where the interned name of a field is found by its address, without a collision.
+// An entry of the table that finds a field by the address of its interned name, without collisions.
 struct Entry {
   PyObject* name;
   getter get;

@@ -9,7 +9,7 @@ namespace netkit_bpf::python {
 // All of them, in the order of __match_args__, asdict() and the JSON object, and an empty one at the end.
 PyGetSetDef* event_fields();
 
-// Their names. To be called once, before the first access.
+// Their names. Must be called once, before the first access.
 pybind11::tuple name_event_fields();
 
 // tp_getattro. The generic one finds the attributes too, but takes twice as long.

@@ -23,8 +23,8 @@ namespace {
 // The number of each pair's side as an interface, at pair * NK_SIDES + side.
 using Interfaces = std::vector<uint32_t>;
 
-// Appends the packets of a slice, and counts those of each interface, until a record is no packet of an interface: that
-// one is returned.
+// Appends the packets of a slice, and counts those of each interface. Stops at a record that does not belong to an
+// interface, and returns it.
 std::optional<Record> append_packets(std::string& out, const Slice& slice, const Interfaces& interfaces,
                                      std::vector<uint64_t> dropped, std::vector<size_t>& counts) {
   for (const Record& record : Records(slice.run)) {
@@ -39,9 +39,17 @@ std::optional<Record> append_packets(std::string& out, const Slice& slice, const
   return std::nullopt;
 }
 
-// The next packets that are there, as blocks of a file, and how many they are of each interface. `dropped`, by
-// interface, is told with the next packet of each. A record that is no packet of an interface ends it, and is an error
-// for the call that begins with it.
+// Whether a record that belongs to no interface is a packet of a pair that was added since the interfaces were known.
+bool is_of_later_pair(const Record& record, const PyStream& stream, const Interfaces& interfaces) {
+  if (record.data().size() < sizeof(nk_event)) return false;
+  const pcapng::Packet packet(record.data(), 0);
+  return packet.side() < NK_SIDES && packet.pair() * NK_SIDES >= interfaces.size() &&
+         packet.pair() < stream.names().size();
+}
+
+// The next available packets, as blocks of a file, and their number for each interface. `dropped`, by interface, is
+// recorded with the next packet of each. It ends before a record that does not belong to an interface; the next call
+// throws the error: an IndexError, and the record stays, if it is of a pair that was added later.
 py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> timeout, const Interfaces& interfaces,
                        const std::vector<uint64_t>& dropped) {
   const std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
@@ -53,11 +61,15 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
     out.reserve(slice->run.size() + slice->run.size() / 2);
     bad = append_packets(out, *slice, interfaces, dropped, counts);
   }
+  if (slice && bad && out.empty() && is_of_later_pair(*bad, stream, interfaces)) {
+    stream.put_back({*slice}, 0, 0);
+    throw py::index_error("a packet of a pair that was added later");
+  }
   if (slice && bad) {
     stream.put_back({*slice}, 0, static_cast<size_t>((out.empty() ? bad->end() : bad->start) - slice->run.data()));
     if (out.empty())
       throw py::value_error("a record of " + std::to_string(bad->data().size()) +
-                            " bytes is no packet of a pair and a side that are watched");
+                            " bytes is not a packet of a watched pair and side");
   }
   return py::make_tuple(py::bytes(out), counts);
 }

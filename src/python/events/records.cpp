@@ -17,7 +17,7 @@ namespace netkit_bpf::python {
 
 namespace {
 
-// Appends the records of a slice until one has another size: that one is returned.
+// Appends the records of a slice. Stops at a record of another size, and returns it.
 std::optional<Record> append(std::string& data, const Slice& slice, size_t size) {
   data.reserve(data.size() + slice.records * size);
   for (const Record& record : Records(slice.run)) {
@@ -27,9 +27,8 @@ std::optional<Record> append(std::string& data, const Slice& slice, size_t size)
   return std::nullopt;
 }
 
-// What is in the records that wait, `most` at most, one behind the other; each has `size` bytes. Waits for the first;
-// nothing on time-out and at the end. A record of another size ends it, and is an error for the call that begins with
-// it.
+// The data of the waiting records, at most `most`, one behind the other; each has `size` bytes. Waits for the first;
+// empty on time-out and at the end. It ends before a record of another size; the next call throws the error.
 py::bytes read_records(PyStream& stream, size_t most, std::optional<double> timeout, size_t size) {
   std::string data;
   size_t records = 0;
@@ -41,7 +40,7 @@ py::bytes read_records(PyStream& stream, size_t most, std::optional<double> time
       const auto taken = static_cast<size_t>((is_first ? bad->end() : bad->start) - slice->run.data());
       stream.put_back({*slice}, 0, taken);
       if (!is_first) break;
-      throw py::value_error("a record of " + std::to_string(bad->data().size()) + " bytes is not of a type of " +
+      throw py::value_error("a record of " + std::to_string(bad->data().size()) + " bytes does not fit a type of " +
                             std::to_string(size) + " bytes");
     }
     records += slice->records;

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-// Iteration without a thread change or a pybind11 call per event, and under a GIL without a lock.
 #include "python/events/stream.hpp"
 
 #include <fcntl.h>
@@ -7,11 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -19,12 +15,10 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "bpf/object.hpp"
 #include "observer/observer.hpp"
-#include "python/bindings.hpp"
-#include "python/events/batch.hpp"
+#include "observer/observers.hpp"
+#include "python/events/event.hpp"
 #include "python/gil.hpp"
-#include "ring/reader_thread.hpp"
 
 namespace py = pybind11;
 
@@ -38,25 +32,10 @@ using Clock = std::chrono::steady_clock;
 // A long wait is cut into slices, so that Python's signal handlers run in between.
 constexpr std::chrono::nanoseconds slice = 50ms;
 
-// The thread that streams share, as long as there is one that uses it. A forked child has none of its parent's.
-std::shared_ptr<ReaderThread> shared_reader() {
-  static Mutex mutex;
-  static std::weak_ptr<ReaderThread> shared;
-  {
-    const std::lock_guard lock(mutex);
-    std::shared_ptr<ReaderThread> reader = shared.lock();
-    if (reader && reader->is_here()) return reader;
-  }
-  auto reader = std::make_shared<ReaderThread>();
-  const std::lock_guard lock(mutex);
-  shared = reader;  // of two threads that come here at once each has one of its own: no harm
-  return reader;
-}
-
 }  // namespace
 
 Deadline deadline_after(std::optional<double> seconds) {
-  // What is longer than a year would overflow in the end.
+  // More than a year counts as never, and cannot overflow.
   if (!seconds || *seconds > 365.0 * 86400) return std::nullopt;
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*seconds));
 }
@@ -68,9 +47,11 @@ struct PyStream::Open {
   Stream stream;
 };
 
-PyStream::PyStream(py::object owner, const StreamOptions& options, const py::object& decoder, std::string loss_advice)
+PyStream::PyStream(py::object owner, const StreamOptions& options, const py::object& decoder, std::string loss_advice,
+                   std::shared_ptr<Observers> observers)
     : open_(std::make_shared<Open>(std::move(owner), options)),
       stream_(&open_->stream),
+      observers_(std::move(observers)),
       loss_advice_(std::move(loss_advice)),
       threaded_(options.reader != nullptr),
       owner_(::getpid()) {
@@ -81,9 +62,63 @@ PyStream::PyStream(py::object owner, const StreamOptions& options, const py::obj
 }
 
 PyStream::~PyStream() {
-  // In a forked child the locks may be held, and the memory written, by threads that are not there: nothing of it
-  // may be touched.
-  if (::getpid() != owner_) new (std::nothrow) std::shared_ptr<Open>(std::move(open_));
+  // In a forked child, threads that no longer exist may have held the locks and been writing the memory: do not touch
+  // any of it.
+  if (::getpid() == owner_) return;
+  new (std::nothrow) std::shared_ptr<Open>(std::move(open_));
+  new (std::nothrow) std::shared_ptr<Observers>(std::move(observers_));
+}
+
+py::tuple PyStream::names() const {
+  const std::lock_guard lock(mutex_);
+  return names_;
+}
+
+size_t PyStream::add_pair(const py::str& name) {
+  const std::lock_guard lock(mutex_);
+  if (!open_) throw py::value_error("the stream is closed");
+  const size_t number = names_.size();
+  py::tuple names(number + 1);  // a new one: events and batches refer to the old one
+  for (size_t i = 0; i < number; ++i) names[i] = names_[i];
+  names[number] = name;
+  names_ = std::move(names);
+  open_->stream.set_groups(number + 1);
+  return number;
+}
+
+void PyStream::add_counts(int map, size_t pairs) {
+  const std::lock_guard lock(mutex_);
+  if (!open_) throw py::value_error("the stream is closed");
+  open_->stream.add_groups(duplicate(map), pairs);
+}
+
+std::shared_ptr<Observers> PyStream::observers() const {
+  const std::lock_guard lock(mutex_);
+  if (!observers_) throw py::value_error("the stream is closed");
+  return observers_;
+}
+
+size_t PyStream::add_observer(std::shared_ptr<Observer> observer) {
+  const auto held = observers();
+  const WithoutGil release;  // looks at the hooks
+  return held->add(std::move(observer));
+}
+
+void PyStream::remove_observer(size_t number) {
+  const auto held = observers();
+  const WithoutGil release;
+  held->remove(number);
+}
+
+std::vector<int64_t> PyStream::ends() {
+  std::shared_ptr<Observers> held;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!observers_) return final_ends_;
+    held = observers_;
+  }
+  const WithoutGil release;  // a check may be under way
+  return held->ends();
 }
 
 PyObject* PyStream::to_bytes(const Stream::View& record) {
@@ -91,15 +126,15 @@ PyObject* PyStream::to_bytes(const Stream::View& record) {
                                    static_cast<Py_ssize_t>(record.data.size()));
 }
 
-// Takes the bytes.
+// Steals the reference to the bytes.
 PyObject* PyStream::call_decoder(PyObject* bytes) {
   PyObject* object = call_python([&] { return PyObject_CallOneArg(decode_.ptr(), bytes); });
   Py_DECREF(bytes);
   return object;
 }
 
-// Waits for records, not for ever. False once the deadline has passed, and with an exception set if a signal's handler
-// raised one. Whoever closes the stream meanwhile leaves what is waited on to us.
+// Waits for records, for a limited time. False once the deadline has passed, or with an exception set if a signal
+// handler raised one. If the stream is closed meanwhile, this call keeps what it waits on alive.
 bool PyStream::wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked) {
   const std::shared_ptr<Open> waiting = std::move(open);
   auto timeout = slice;
@@ -112,7 +147,7 @@ bool PyStream::wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& 
   return call_python(PyErr_CheckSignals) == 0;
 }
 
-// Warns if it is time to. False with an exception set where warnings are errors.
+// Warns of lost records if it is time to. False with an exception set if warnings are errors.
 bool PyStream::tell_loss(int depth) {
   std::string advice;
   {
@@ -124,12 +159,35 @@ bool PyStream::tell_loss(int depth) {
   return call_python([&] { return PyErr_WarnEx(PyExc_RuntimeWarning, advice.c_str(), depth + 1); }) == 0;
 }
 
-// Waits until `look`, which has the stream to itself, finds something. Nothing on time-out and at the end.
+// Warns of programs that hide packets from the observers if it is time to look for them. False with an exception set if
+// warnings are errors.
+bool PyStream::tell_predecessors(int depth) {
+  if (!lookout_.is_due()) return true;
+  std::shared_ptr<Observers> held;
+  {
+    const std::lock_guard lock(mutex_);
+    held = observers_;
+  }
+  if (!held) return true;
+  std::vector<Observer::Predecessor> found;
+  {
+    const WithoutGil release;
+    found = lookout_.look(held->watching());
+  }
+  if (found.empty()) return true;
+  const StreamStats now = stats();
+  if (now.sources.size() != 2) return true;
+  const std::string warning = lookout_.judge(found, {now.sources[0].seen, now.sources[1].seen});
+  if (warning.empty()) return true;
+  return call_python([&] { return PyErr_WarnEx(PyExc_RuntimeWarning, warning.c_str(), depth + 1); }) == 0;
+}
+
+// Waits until `look`, which has exclusive access to the stream, finds something. Nothing on time-out and at the end.
 template <typename Look>
 auto PyStream::wait_for(const Deadline& deadline, int depth, const Look& look) {
   decltype(look(open_->stream)) found;
   bool looked = false;
-  while (tell_loss(depth)) {
+  while (tell_loss(depth) && tell_predecessors(depth)) {
     std::shared_ptr<Open> open;
     {
       const std::lock_guard lock(mutex_);
@@ -173,7 +231,7 @@ std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
     }
     return std::nullopt;
   } catch (...) {
-    return std::nullopt;  // it is for the next who asks
+    return std::nullopt;  // left for the next reader
   }
 }
 
@@ -194,15 +252,15 @@ StreamStats PyStream::stats() {
   return open_ ? open_->stream.stats() : final_;
 }
 
-std::unique_ptr<PyStream::Watch> PyStream::watch() {
+std::unique_ptr<PyStream::Descriptor> PyStream::descriptor() {
   const std::lock_guard lock(mutex_);
   if (!open_) return nullptr;
   Fd fd(::fcntl(open_->stream.fileno(), F_DUPFD_CLOEXEC, 0));
   if (!fd) throw Error(errno, "duplicate a descriptor");
-  return std::make_unique<Watch>(open_, std::move(fd));
+  return std::make_unique<Descriptor>(open_, std::move(fd));
 }
 
-void PyStream::Watch::close() {
+void PyStream::Descriptor::close() {
   fd_ = {};
   open_.reset();
 }
@@ -218,164 +276,15 @@ void PyStream::close() {
     const WithoutGil release;  // waits for the reader's thread, which never takes the GIL
     closing->stream.close();
   }
+  std::vector<int64_t> ended = ends();
+  std::shared_ptr<Observers> unused;
   const std::lock_guard lock(mutex_);
   if (!open_) return;  // another thread was faster
   final_ = closing->stream.stats();
+  final_ends_ = std::move(ended);
+  unused = std::move(observers_);
   stream_ = nullptr;
   open_.reset();
-}
-
-namespace {
-
-struct EventIterator {
-  PyObject ob_base;
-  PyObject* owner;  // the PyStream's Python object
-  PyStream* stream;
-  PyObject* make_async;  // gives the asynchronous iterator over the same
-  double timeout;        // seconds between events; negative: for ever
-  Deadline end;
-  bool is_counted;
-  std::atomic<int64_t> left;  // events, if they are counted
-  std::atomic<bool> ended;
-};
-
-PyTypeObject* iterator_type = nullptr;  // made once with the module, never changed
-
-PyObject* next_event(EventIterator& iterator) {
-  if (iterator.end && Clock::now() >= *iterator.end) return nullptr;
-  PyObject* event = iterator.stream->next_at_hand();
-  if (event != nullptr || PyErr_Occurred() != nullptr) return event;
-  Deadline deadline = deadline_after(iterator.timeout < 0 ? std::nullopt : std::optional(iterator.timeout));
-  if (iterator.end && (!deadline || *iterator.end < *deadline)) deadline = iterator.end;
-  return iterator.stream->next(deadline, 0);
-}
-
-PyObject* iterator_next(PyObject* self) {
-  auto* iterator = reinterpret_cast<EventIterator*>(self);
-  if (iterator->ended.load(std::memory_order_relaxed)) return nullptr;
-  PyObject* event = nullptr;
-  // Several threads may share it: each takes its turn first.
-  if (!iterator->is_counted || iterator->left.fetch_sub(1, std::memory_order_relaxed) > 0) {
-    try {
-      event = next_event(*iterator);
-    } catch (...) {
-      py::detail::try_translate_exceptions();
-    }
-    if (event == nullptr) iterator->left.fetch_add(1, std::memory_order_relaxed);
-  }
-  // An iterator that has ended stays ended. It keeps the stream, in which another thread may still read by it.
-  if (event == nullptr && PyErr_Occurred() == nullptr) iterator->ended.store(true, std::memory_order_relaxed);
-  return event;
-}
-
-void iterator_dealloc(PyObject* self) {
-  PyTypeObject* type = Py_TYPE(self);
-  Py_DECREF(reinterpret_cast<EventIterator*>(self)->owner);
-  Py_DECREF(reinterpret_cast<EventIterator*>(self)->make_async);
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
-PyObject* iterator_async(PyObject* self) {
-  PyObject* const make = reinterpret_cast<EventIterator*>(self)->make_async;
-  return call_python([&] { return PyObject_CallNoArgs(make); });
-}
-
-std::array<PyType_Slot, 5> iterator_slots{{
-    {Py_tp_dealloc, reinterpret_cast<void*>(iterator_dealloc)},
-    {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)},
-    {Py_am_aiter, reinterpret_cast<void*>(iterator_async)},
-    {Py_tp_iternext, reinterpret_cast<void*>(iterator_next)},
-    {},
-}};
-
-PyType_Spec iterator_spec{"netkit_bpf._core.EventIterator", sizeof(EventIterator), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, iterator_slots.data()};
-
-using Observers = std::vector<std::shared_ptr<Observer>>;
-
-// "shared", "own" or none.
-std::shared_ptr<ReaderThread> thread_of(const std::optional<std::string>& thread) {
-  if (!thread) return nullptr;
-  return *thread == "shared" ? shared_reader() : std::make_shared<ReaderThread>();
-}
-
-std::unique_ptr<PyStream> make_stream(py::object owner, std::vector<int> maps, const py::object& decoder,
-                                      size_t queue_size, const std::string& rings,
-                                      const std::optional<std::string>& thread, int counts, size_t sources,
-                                      size_t source_offset, const Observers& observers,
-                                      const std::optional<std::string>& loss_advice) {
-  StreamOptions options;
-  options.rings = std::move(maps);
-  options.ordered = rings == "ordered";
-  options.queue_size = queue_size;
-  options.reader = thread_of(thread);
-  options.counts_map = counts;
-  options.field = {sources, source_offset};
-  options.check = [observers] {
-    for (const auto& observer : observers) observer->check();
-  };
-  return std::make_unique<PyStream>(std::move(owner), options, decoder, loss_advice.value_or(""));
-}
-
-py::object read(PyStream& stream, std::optional<double> timeout) {
-  PyObject* event = stream.next(deadline_after(timeout), 1);
-  if (event == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
-  return event == nullptr ? py::none() : py::reinterpret_steal<py::object>(event);
-}
-
-py::tuple by_source(const StreamStats& stats) {
-  py::list sources;
-  for (const SourceStats& source : stats.sources)
-    sources.append(py::make_tuple(source.seen, source.delivered, source.lost, source.pending));
-  return py::tuple(sources);
-}
-
-py::object make_iterator(const py::object& stream, std::optional<double> timeout, std::optional<double> duration,
-                         std::optional<int64_t> count, const py::object& make_async) {
-  auto* iterator = PyObject_New(EventIterator, iterator_type);
-  if (iterator == nullptr) throw py::error_already_set();
-  iterator->owner = Py_NewRef(stream.ptr());
-  iterator->stream = stream.cast<PyStream*>();
-  iterator->make_async = Py_NewRef(make_async.ptr());
-  iterator->timeout = timeout.value_or(-1);
-  new (&iterator->end) Deadline(deadline_after(duration));
-  iterator->is_counted = count.has_value();
-  new (&iterator->left) std::atomic<int64_t>(count.value_or(0));
-  new (&iterator->ended) std::atomic<bool>(false);
-  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(iterator));
-}
-
-}  // namespace
-
-void bind_stream(py::module_& module) {
-  const auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&iterator_spec));
-  if (!type) throw py::error_already_set();
-  iterator_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
-
-  py::class_<PyStream::Watch>(module, "Watch")
-      .def("fileno", &PyStream::Watch::fileno)
-      .def("close", &PyStream::Watch::close);
-
-  py::class_<PyStream>(module, "Stream")
-      .def(py::init(&make_stream), py::arg("owner"), py::arg("maps"), py::arg("decoder"), py::kw_only(),
-           py::arg("queue_size"), py::arg("rings") = "shared", py::arg("thread") = "shared", py::arg("counts") = -1,
-           py::arg("sources") = 1, py::arg("source_offset") = 0, py::arg("observers") = Observers(),
-           py::arg("loss_advice") = std::nullopt)
-      .def("read", &read, py::arg("timeout"))
-      .def("events", &make_iterator, py::arg("timeout"), py::arg("duration") = std::nullopt,
-           py::arg("count") = std::nullopt, py::arg("make_async") = py::none())
-      .def("fileno", &PyStream::fileno)
-      .def("read_batch", &read_batch, py::arg("most"), py::arg("timeout"), py::arg("merge"), py::arg("with_data"))
-      .def("stats", [](PyStream& stream) { return by_source(stream.stats()); })
-      .def("limits",
-           [](PyStream& stream) {
-             const StreamStats stats = stream.stats();
-             return py::make_tuple(stats.ring_fill, stats.queue_fill, stats.naps, stats.wakeups);
-           })
-      .def("watch", &PyStream::watch)
-      .def_property_readonly("threaded", &PyStream::threaded)
-      .def("close", &PyStream::close);
 }
 
 }  // namespace netkit_bpf::python

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A stream of records as Python sees it, for all that is read from one: events, batches, records of the user's own.
+// A stream of records as Python sees it, for events, batches and the user's own records.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -13,29 +13,38 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "observer/lookout.hpp"
 #include "python/events/event.hpp"
 #include "python/mutex.hpp"
 #include "ring/stream.hpp"
+
+namespace netkit_bpf {
+
+class Observer;
+class Observers;
+
+}  // namespace netkit_bpf
 
 namespace netkit_bpf::python {
 
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // empty: never
 
-// From a number of seconds that the caller gave; none, and more than a year, is never.
+// The deadline after a number of seconds; without a number, or after more than a year: never.
 Deadline deadline_after(std::optional<double> seconds);
 
-// A stream, what its records refer to, and how a record becomes a Python object, until close(); afterwards only its
-// final account. Any thread may use it, with the GIL where there is one, which is released while it waits.
+// A stream, the data that its records refer to, and the conversion of records to Python objects, until close();
+// afterwards only the final counts. Any thread may use it, with the GIL where there is one; the GIL is released during
+// waits.
 class PyStream {
   struct Open;
 
  public:
   // For one thread at a time.
-  class Watch {
+  class Descriptor {
    public:
-    Watch(std::shared_ptr<Open> open, Fd fd) : open_(std::move(open)), fd_(std::move(fd)) {}
+    Descriptor(std::shared_ptr<Open> open, Fd fd) : open_(std::move(open)), fd_(std::move(fd)) {}
     [[nodiscard]] int fileno() const { return fd_.get(); }
-    // With the GIL, as it may let go of the last reference to the stream.
+    // Needs the GIL, because it may release the last reference to the stream.
     void close();
 
    private:
@@ -43,19 +52,20 @@ class PyStream {
     Fd fd_;
   };
 
-  // `owner` keeps the maps of the options. `decoder` is a tuple of names for PacketEvents, one a pair, or a callable
-  // that makes an object of a record's bytes. `loss_advice` is the text of the RuntimeWarning that reading gives, once,
-  // when records were lost; empty: none is given.
+  // `owner` keeps the maps of the options. `decoder` is a tuple of the names of pairs, for PacketEvents, or a callable
+  // that makes an object from a record's bytes. `loss_advice` is the text of the RuntimeWarning that reading gives once
+  // after a loss; empty: no warning. `observers` are those that the check of the options looks after; null: none.
+  // Reading also warns of programs that hide packets from them.
   PyStream(pybind11::object owner, const StreamOptions& options, const pybind11::object& decoder,
-           std::string loss_advice);
+           std::string loss_advice, std::shared_ptr<Observers> observers);
   ~PyStream();
   PyStream(const PyStream&) = delete;
   PyStream& operator=(const PyStream&) = delete;
 
   // The next record as a new object, waiting for it. Null with no exception set on time-out and at the end.
-  // `depth` is how many of Python's frames lie between the caller's own code and here, for a warning.
+  // `depth` is the number of Python frames between the caller's code and here, for a warning.
   PyObject* next(const Deadline& deadline, int depth);
-  // The next record as a new object if that takes no more than to make it. Null with no exception set says nothing.
+  // The next record as a new object, if no other work is needed. Null without an exception has no meaning.
   PyObject* next_at_hand() {
     PyObject* copied = nullptr;
     {
@@ -66,43 +76,59 @@ class PyStream {
     }
     return decode_ && copied != nullptr ? call_decoder(copied) : copied;
   }
-  // Consecutive records of one block, at most `most`, waiting for the first: see Stream::take. Nothing on time-out and
-  // at the end.
+  // Consecutive records of one block, at most `most`; waits for the first: see Stream::take. Nothing on time-out and at
+  // the end.
   std::optional<Slice> take(size_t most, const Deadline& deadline, int depth = 1);
-  // The same without a wait, though the rings are looked at, and without an error: that is for the next who asks.
+  // The same without a wait, but with a look at the rings, and without errors: they are left for the next call.
   std::optional<Slice> take_waiting(size_t most) noexcept;
-  // Gives back what is behind the first `taken` bytes of slice number `first`, and all slices behind that one.
+  // Gives back the records behind the first `taken` bytes of slice number `first`, and all later slices.
   void put_back(const std::vector<Slice>& slices, size_t first, size_t taken);
-  // The names of the pairs; empty if records are not packet events.
-  [[nodiscard]] const pybind11::tuple& names() const { return names_; }
+  [[nodiscard]] bool has_packet_events() const { return !decode_; }
+  // The names of the pairs.
+  [[nodiscard]] pybind11::tuple names() const;
+
+  // A further pair, whose records come later; returns its number. The counts of pairs are by number: see
+  // Stream::add_groups.
+  size_t add_pair(const pybind11::str& name);
+  void add_counts(int map, size_t pairs);
+  // See Observers. Throw a ValueError once it is closed.
+  size_t add_observer(std::shared_ptr<Observer> observer);
+  void remove_observer(size_t number);
+  std::vector<int64_t> ends();
 
   // See Stream::fileno. Throws a ValueError once it is closed.
   int fileno();
   StreamStats stats();
-  // A descriptor like fileno()'s of the caller's own, which keeps the stream: it stays valid, and readable, when the
-  // stream is closed meanwhile. None if it is closed.
-  std::unique_ptr<Watch> watch();
-  // Whether a thread looks after the rings; else it is for whoever waits to read some times a second.
+  // A descriptor like fileno()'s, but owned by the caller; it keeps the stream alive and stays valid, and becomes
+  // readable, if the stream is closed meanwhile. Null if it is closed.
+  std::unique_ptr<Descriptor> descriptor();
+  // Whether a thread empties the rings; if not, a waiting reader must read some times a second.
   [[nodiscard]] bool threaded() const { return threaded_; }
   void close();
 
  private:
   static bool wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked);
+  std::shared_ptr<Observers> observers() const;
   template <typename Look>
   auto wait_for(const Deadline& deadline, int depth, const Look& look);
   bool tell_loss(int depth);
-  // A packet event, or the bytes for the decoder: the record is the stream's, and the next thread's turn ends it.
+  bool tell_predecessors(int depth);
+  // A packet event, or the bytes for the decoder: a copy, because the record is valid only until the next thread's
+  // turn.
   PyObject* copy(const Stream::View& record) { return decode_ ? to_bytes(record) : make_event(record, names_.ptr()); }
   static PyObject* to_bytes(const Stream::View& record);
   PyObject* call_decoder(PyObject* bytes);
 
   pybind11::tuple names_;
   pybind11::object decode_;  // null: packet events
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::shared_ptr<Open> open_;
   Stream* stream_;  // that of open_
   StreamStats final_;
+  std::shared_ptr<Observers> observers_;
+  std::vector<int64_t> final_ends_;
   std::string loss_advice_;
+  Lookout lookout_;
   const bool threaded_;
   const pid_t owner_;
 };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -58,12 +58,13 @@ py::object endpoint(const firewall::Endpoint& endpoint) {
   return py::tuple(py::cast(texts(endpoint.networks)));
 }
 
-Rule make_rule(bool is_drop, std::optional<int> side, std::optional<int> family,
+Rule make_rule(bool is_drop, std::optional<int> side, bool log, std::optional<int> family,
                const std::vector<std::pair<std::string, std::string>>& fields, std::optional<uint8_t> icmp_code,
                std::optional<int> fragment, const std::string& label) {
   Rule rule;
   rule.action = is_drop ? firewall::Action::drop : firewall::Action::pass;
   if (side) rule.side = static_cast<Side>(*side);
+  rule.log = log;
   if (family) rule.family = static_cast<firewall::Family>(*family);
   for (const auto& [field, text] : fields) {
     try {
@@ -88,21 +89,6 @@ py::tuple layout_words(const nk_fw_layout& layout) {
   return py::tuple(py::cast(words));
 }
 
-// For each rule of `now` the number of the same one of `before`, which stands for no other; -1 where it is new.
-std::vector<int64_t> same_rules(const Ruleset& now, const Ruleset& before) {
-  std::unordered_multimap<std::string, int64_t> numbers;
-  for (size_t number = before.rules.size(); number-- > 0;)
-    numbers.emplace(to_text(before.rules[number]), static_cast<int64_t>(number));
-  std::vector<int64_t> same;
-  same.reserve(now.rules.size());
-  for (const Rule& rule : now.rules) {
-    const auto found = numbers.find(to_text(rule));
-    same.push_back(found == numbers.end() ? -1 : found->second);
-    if (found != numbers.end()) numbers.erase(found);
-  }
-  return same;
-}
-
 firewall::Packet make_packet(int side, int family, std::pair<uint64_t, uint64_t> src, std::pair<uint64_t, uint64_t> dst,
                              uint32_t fragment, uint32_t protocol, uint32_t src_port, uint32_t dst_port,
                              uint32_t tcp_flags, uint32_t length) {
@@ -125,10 +111,11 @@ void bind_rules(py::module_& module) {
   py::class_<Rule, std::shared_ptr<Rule>>(module, "Rule")
       .def(py::init([](const std::string& text) { return std::make_shared<Rule>(firewall::parse_rule(text)); }),
            py::arg("text"))
-      .def_static("make", &make_rule, py::arg("is_drop"), py::arg("side"), py::arg("family"), py::arg("fields"),
-                  py::arg("icmp_code"), py::arg("fragment"), py::arg("label"))
+      .def_static("make", &make_rule, py::arg("is_drop"), py::arg("side"), py::arg("log"), py::arg("family"),
+                  py::arg("fields"), py::arg("icmp_code"), py::arg("fragment"), py::arg("label"))
       .def_property_readonly("is_drop", [](const Rule& rule) { return rule.action == firewall::Action::drop; })
       .def_property_readonly("side", [](const Rule& rule) { return number(rule.side); })
+      .def_property_readonly("log", [](const Rule& rule) { return rule.log; })
       .def_property_readonly("family", [](const Rule& rule) { return number(rule.family); })
       .def_property_readonly("src", [](const Rule& rule) { return endpoint(rule.from); })
       .def_property_readonly("dst", [](const Rule& rule) { return endpoint(rule.to); })
@@ -152,6 +139,13 @@ void bind_rules(py::module_& module) {
                              })
       .def_property_readonly("lengths", [](const Rule& rule) { return pairs(rule.lengths); })
       .def_property_readonly("fragment", [](const Rule& rule) { return number(rule.fragment); })
+      .def_property_readonly("rate",
+                             [](const Rule& rule) -> std::optional<std::pair<std::string, uint32_t>> {
+                               if (!rule.rate) return std::nullopt;
+                               firewall::Rate alone = *rule.rate;
+                               alone.burst = firewall::Rate::usual_burst;  // of which nothing is written
+                               return std::pair(to_text(alone), rule.rate->burst);
+                             })
       .def_property_readonly("label", [](const Rule& rule) { return rule.label; })
       .def_property_readonly("line", [](const Rule& rule) { return rule.line; })
       .def("text", [](const Rule& rule) { return to_text(rule); })
@@ -159,6 +153,9 @@ void bind_rules(py::module_& module) {
 
   py::class_<Compiled, std::shared_ptr<Compiled>>(module, "RuleTables")
       .def_property_readonly("layout", [](const Compiled& compiled) { return layout_words(compiled.tables.layout); })
+      .def_property_readonly("has_rates", [](const Compiled& compiled) { return compiled.tables.layout.limits != 0; })
+      .def_property_readonly(
+          "has_logs", [](const Compiled& compiled) { return std::ranges::any_of(compiled.rules->rules, &Rule::log); })
       .def_property_readonly("bytes", [](const Compiled& compiled) { return to_bytes(compiled.tables.bytes); })
       .def(
           "warnings", [](const Compiled& compiled) { return warnings(*compiled.rules, compiled.tables); }, no_gil())
@@ -170,6 +167,10 @@ void bind_rules(py::module_& module) {
           py::arg("packet"), py::arg("most"));
 
   py::class_<firewall::Packet>(module, "RulePacket")
+      .def_static(
+          "parse",
+          [](const std::string& text, int side) { return firewall::parse_packet(text, static_cast<Side>(side)); },
+          py::arg("text"), py::arg("side"))
       .def(py::init(&make_packet), py::arg("side"), py::arg("family"), py::arg("src"), py::arg("dst"),
            py::arg("fragment"), py::arg("protocol"), py::arg("src_port"), py::arg("dst_port"), py::arg("tcp_flags"),
            py::arg("length"));
@@ -220,7 +221,8 @@ void bind_rules(py::module_& module) {
           },
           no_gil())
       .def(
-          "same_rules", [](const Ruleset& now, const Ruleset& before) { return same_rules(now, before); },
+          "same_rules",
+          [](const Ruleset& now, const Ruleset& before) { return firewall::same_rules(now.rules, before.rules); },
           py::arg("before"), no_gil())
       .def(
           "__eq__",

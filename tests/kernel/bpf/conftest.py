@@ -14,8 +14,7 @@ from netkit_bpf import (
     Program,
 )
 from programs import load
-from traffic import Wire
-from veth import veth_pair, veth_wire
+from veth import veth_pair
 
 
 @pytest.fixture
@@ -27,12 +26,6 @@ def pair() -> Iterator[NetkitPair]:
 @pytest.fixture
 def device(pair: NetkitPair) -> Device:
     return pair.primary
-
-
-@pytest.fixture
-def wire() -> Iterator[Wire]:
-    with veth_wire(4) as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from elsewhere import needs_tcx
 from netkit_bpf import BPFObject, Device, Hook, Link, NetkitPair, NetNS
 from programs import load
 from unprivileged import unprivileged
-from veth import has_tcx, veth_pair
+from veth import veth_pair
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 
 @pytest.fixture
@@ -76,14 +77,14 @@ def test_a_hook_follows_its_device(pair: NetkitPair, obj: BPFObject) -> None:
         pair.peer.move(other)
         assert hook.name == "renamed (ingress)"
         assert [each.name for each in hook.programs] == ["first"]
-    assert repr(hook).startswith("<Hook renamed (ingress) not to be read: ")
+    assert repr(hook).startswith("<Hook renamed (ingress) unreadable: ")
     with pytest.raises(ValueError, match="this network namespace is deleted"):
         _ = hook.programs
 
 
 def test_what_is_gone_and_what_may_not_be_read_says_so_in_its_repr(pair: NetkitPair) -> None:
     hook = pair.hook("primary")
-    assert unprivileged(lambda: repr(hook)) == repr("<Hook ve0 (primary) not to be read without CAP_NET_ADMIN>")
+    assert unprivileged(lambda: repr(hook)) == repr("<Hook ve0 (primary) unreadable without CAP_NET_ADMIN>")
     pair.delete()
     assert "No such device" in repr(hook)
 

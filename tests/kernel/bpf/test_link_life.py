@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_tcx
 from netkit_bpf import (
     BPFObject,
     Device,
@@ -22,9 +23,8 @@ from netkit_bpf import (
 )
 from programs import load
 from traffic import Wire, ping
-from veth import has_tcx
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 SHORT = 0.2  # seconds to wait for a reply that must not come
 

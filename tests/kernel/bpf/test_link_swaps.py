@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import swapping
+from elsewhere import needs_tcx
 from examples import example
 from netkit_bpf import (
     BPFObject,
@@ -18,9 +19,8 @@ from netkit_bpf import (
     Program,
 )
 from traffic import Wire
-from veth import has_tcx
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 DROP_PORT = example("drop_port")
 
@@ -103,7 +103,7 @@ with load() as obj:
 def test_of_two_processes_that_swap_at_once_one_wins_and_the_other_reads_estale(
     device: Device, first: Program, bpffs: Path
 ) -> None:
-    path = [str(Path(swapping.__file__).parent)]
+    path = sys.path
     with device.attach(first, "ingress") as link, device.netns.popen(["sleep", "60"]) as holder:
         link.pin(bpffs / "link")
         others = [

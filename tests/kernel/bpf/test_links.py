@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from elsewhere import needs_tcx
 from examples import example
 from netkit_bpf import (
     BPFObject,
@@ -20,9 +21,8 @@ from netkit_bpf import (
 )
 from programs import JUDGES, MANY, OBSERVER, ONE, VERDICTS, WITNESSES, build, load
 from syscall import attach_without_link
-from veth import has_tcx
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 DROP_PORT = example("drop_port")
 MOST = 63  # programs on a hook: BPF_MPROG_MAX, less one that ends the list
@@ -188,7 +188,7 @@ def test_a_device_that_is_gone_is_named_with_the_namespace_looked_in(pair: Netki
     assert caught.value.errno == errno.ENODEV
     for ask in (
         lambda: _core.hook_query((netns._open(), "ve0", ifindex, "veth", 2)),
-        lambda: _core.Link(first._open(), (netns._open(), "ve0", ifindex, "veth", 2), 0, None, 0),
+        lambda: _core.Link(first._open(), (netns._open(), "ve0", ifindex, "veth", 2), (0, 0, False, 0), 0),
     ):
         with pytest.raises(
             OSError, match=rf"ve0 \(ingress\): .*no device with ifindex {ifindex} in .* net:\[\d+\]"

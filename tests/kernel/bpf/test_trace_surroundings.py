@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import netkit_bpf as nk
-from netkit_bpf.bpf import tracefs as instance
+from netkit_bpf.bpf.tracing import tracefs as instance
 from tracing import LINE, OURS, instances, mounted_tracefs, printing, run
 
 COMM = Path("/proc/thread-self/comm")
@@ -61,7 +61,7 @@ def test_a_task_may_have_any_name(tracefs: Path, obj: nk.BPFObject, name: bytes)
 def test_times_are_unix_times_in_a_time_namespace_too(tracefs: Path) -> None:
     child = f"""
 import time, sys
-sys.path.insert(0, {str(Path(__file__).parents[2] / "support")!r})
+sys.path[:] = {sys.path!r}
 import netkit_bpf as nk
 from tracing import OURS, printing, run
 with printing() as obj, nk.trace_log(prefix=OURS + ":") as log:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import netkit_bpf as nk
+from elsewhere import needs_tcx
 from in_child import in_child
 from netkit_bpf import BPFObject, Monitor, NetkitPair, NetNS, Observer, RingBuffer
 from programs import OBSERVER, ONE, VERDICTS, build, load
-from veth import has_tcx, veth_pair
+from veth import veth_pair
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 RING = """
 #include <netkit.h>
@@ -53,11 +54,14 @@ def tracefs(tmp_path: Path) -> Iterator[None]:
 
 
 def told_of(make: Callable[[], object]) -> list[str]:
-    """What is said when nobody keeps what is made."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        make()
-        gc.collect()
+    """What is said when nobody keeps what is made, at once: what is part of a circle would wait for the collector."""
+    gc.disable()
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make()
+    finally:
+        gc.enable()
     assert all(each.category is ResourceWarning for each in caught), caught
     return [str(each.message) for each in caught]
 
@@ -81,11 +85,34 @@ def test_each_kind_is_told_once_and_nothing_of_its_parts(pair: NetkitPair, trace
             "BPFObject object": load,
             "TraceLog": nk.trace_log,
             "Watch": pair.watch,
+            "Firewall of ve0": lambda: nk.Firewall(pair, "drop udp"),
+            "LoadBalancer of tcp 10.0.0.9:80": lambda: nk.LoadBalancer(pair, "10.0.0.9", 80),
+            "FlowMetrics of ve0": lambda: nk.FlowMetrics(pair, slots=64),
         }
         for noun, make in kinds.items():
             told = told_of(make)
             assert len(told) == 1, told
-            assert told[0].startswith(noun), told
+            assert told[0].startswith(f"{noun}, made at "), told
+
+
+def test_what_was_used_is_closed_as_soon_as_what_was_not(pair: NetkitPair) -> None:
+    def read_log() -> None:
+        firewall = nk.Firewall(pair, "drop log udp")
+        assert list(firewall.events(timeout=0)) == []
+        firewall.replace("drop log tcp")
+
+    def read_packets() -> None:
+        monitor = Monitor(pair)
+        assert list(monitor.events(timeout=0)) == []
+        nk.Export(monitor).accounts()
+
+    def take_flows() -> None:
+        metrics = nk.FlowMetrics(pair, slots=64)
+        assert len(metrics.snapshot()) == 0
+
+    for noun, use in {"Firewall": read_log, "Monitor": read_packets, "FlowMetrics": take_flows}.items():
+        (told,) = told_of(use)
+        assert told.startswith(f"{noun} of ve0, made at "), told
 
 
 def test_nothing_is_said_of_what_was_closed_or_holds_nothing(pair: NetkitPair, obj: BPFObject, bpffs: Path) -> None:
@@ -99,6 +126,7 @@ def test_nothing_is_said_of_what_was_closed_or_holds_nothing(pair: NetkitPair, o
     nk.Link.open_pinned(bpffs / "link").detach()
     assert told_of(detached) == []
     assert told_of(lambda: Monitor(pair).close()) == []
+    assert told_of(lambda: nk.Firewall(pair, "drop udp").close()) == []
     assert told_of(lambda: BPFObject.open(build(VERDICTS))) == []  # not loaded
 
 
@@ -128,11 +156,11 @@ AT_EXIT = """
 from netkit_bpf import NetNS
 from netkit_bpf._core import hand_over
 from netkit_bpf.devices.pair import create_pairs
-from netkit_bpf.devices.pair_options import pair_spec
+from netkit_bpf.devices.pair_options import check_pair_options
 here = NetNS.current()
-spec = pair_spec("ve0", "ve1")
-spec.kind = "veth"
-pair = create_pairs(here, [(spec, here)])[0]; hand_over(pair)
+options = check_pair_options("ve0", "ve1")
+options.kind = "veth"
+pair = create_pairs(here, [(options, here)])[0]; hand_over(pair)
 """
 
 

@@ -197,7 +197,7 @@ def test_no_other_route_is_taken_off_in_the_place_of_one_that_is_hidden(device: 
         "fd09::/64 via fd00::2",
         "fd09::/64",
     ]
-    with pytest.raises(OSError, match=r"would take off fd09::/64 via fd00::2 in its place: remove that first"):
+    with pytest.raises(OSError, match=r"would take off fd09::/64 via fd00::2 instead: remove that first"):
         device.remove_route("fd09::/64")
     device.remove_route("fd09::/64", via="fd00::2")
     device.remove_route("fd09::/64")
@@ -243,7 +243,7 @@ def test_an_address_or_a_route_that_the_mtu_forbids_is_refused_with_that_reason(
     ) as caught:
         pair.primary.add_address("fd00::1/64")
     assert caught.value.errno == errno.EINVAL
-    with pytest.raises(OSError, match=r"add route fd01::/64 over ve0: .*has no IPv6, as while its MTU is below 1280"):
+    with pytest.raises(OSError, match=r"add route fd01::/64 over ve0: .*has no IPv6: is its MTU below 1280"):
         pair.primary.add_route("fd01::/64")
     pair.primary.set_mtu(1280)
     pair.primary.add_address("fd00::1/64")

@@ -86,7 +86,7 @@ def test_a_request_that_fails_by_order_never_reaches_the_kernel(pair: NetkitPair
     socket_ = pair.primary.netns._netlink()
     socket_.fail_request(4, errno.ENOMEM)  # each change is two: a look at the device comes first
     pair.primary.set_mtu(1300)
-    with pytest.raises(OSError, match=r"set the mtu of ve0: Cannot allocate memory .ordered by a test.") as caught:
+    with pytest.raises(OSError, match=r"set the mtu of ve0: Cannot allocate memory .requested by a test.") as caught:
         pair.primary.set_mtu(1200)
     assert caught.value.errno == errno.ENOMEM
     assert pair.primary.mtu == 1300

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_interface
 
 import pytest
 
+from elsewhere import need_device_kind, needs_user_namespaces
 from forger import (
     IFLA_IFNAME,
     RTM_DELLINK,
@@ -22,6 +22,7 @@ from forger import (
     send_to_group,
     send_to_ports,
 )
+from held_calls import RECVMSG, run_with_held_calls
 from netkit_bpf import Device, NetkitPair, NetNS
 from netkit_bpf._core import device_list
 from veth import veth_pair
@@ -44,6 +45,7 @@ def forged_answers(port: int) -> bytes:
     )
 
 
+@needs_user_namespaces
 def test_answers_that_a_process_sends_do_not_even_arrive() -> None:
     with foreign_namespace() as holder, NetNS.open(holder.pid) as netns:
         assert Device.open("lo", netns).name == "lo"
@@ -54,6 +56,7 @@ def test_answers_that_a_process_sends_do_not_even_arrive() -> None:
         assert (device.name, device.ifindex, device.addresses) == ("lo", 1, [])
 
 
+@needs_user_namespaces
 def test_what_a_process_tells_a_group_is_not_believed() -> None:
     with foreign_namespace() as holder, NetNS.create() as here, NetNS.open(holder.pid) as there:
         with veth_pair(here, there) as pair, here.call(pair.watch) as watch:
@@ -80,37 +83,39 @@ def test_an_answer_of_more_than_64_kib_is_taken_whole(pair: NetkitPair) -> None:
 
 
 def test_a_list_that_changes_while_it_is_read_is_read_anew(pair: NetkitPair) -> None:
-    """Without that, every third list lacks an address or has one twice: new ones come first, and move all others."""
+    """Else it lacks an address or has one twice: new ones come first, and move all others."""
     device = pair.primary
-    still = {ip_interface(f"fd00::{number:x}/64") for number in range(1, 1000)}  # of more than one datagram
+    still = {ip_interface(f"fd00::{number:x}/64") for number in range(1, 3000)}  # of several datagrams
     for address in still:
         device.add_address(address)
-    stop = threading.Event()
-    rounds = [0]
 
-    def change(moving: Device) -> None:
-        while not stop.wait(0.002):
-            moving.add_address("fd01::1/64")
-            moving.remove_address("fd01::1/64", peer="fd01::1")  # which no list is read for
-            rounds[0] += 1
+    def listed(at: int, meanwhile: Callable[[], object]) -> int:
+        """Read the list, something happening before a datagram of it; returns how many that took."""
+        datagrams = [0]
+
+        def change_before_one() -> None:
+            datagrams[0] += 1
+            if datagrams[0] == at:
+                meanwhile()
+
+        found = run_with_held_calls(lambda: device.addresses, RECVMSG, change_before_one)
+        assert sorted(each for each in found if each in still) == sorted(still)
+        return datagrams[0]
 
     with device.netns.call(NetNS.current) as same:  # with a socket of its own
-        changing = threading.Thread(target=change, args=(Device.open(device.ifindex, same),))
-        changing.start()
-        try:
-            wrong = 0
-            for _ in range(200):
-                found = [address for address in device.addresses if address in still]
-                wrong += sorted(found) != sorted(still)
-        finally:
-            stop.set()
-            changing.join()
-    assert rounds[0] > 20
-    assert wrong <= 4  # a change can be seen a moment before the kernel counts it
+        moving = Device.open(device.ifindex, same)
+        quiet = listed(0, lambda: None)
+        taken = []
+        for at in range(1, quiet + 1):
+            taken.append(listed(at, lambda: moving.add_address("fd01::1/64")))
+            taken.append(listed(at, lambda: moving.remove_address("fd01::1/64", peer="fd01::1")))  # which reads no list
+    assert max(taken) > quiet
 
 
-def test_an_end_is_none_of_a_pair_that_its_other_end_does_not_know(pair: NetkitPair) -> None:
+@pytest.mark.parametrize("kind", [["veth", "peer", "name", "ve1"], ["ifb"]], ids=lambda kind: str(kind[0]))
+def test_an_end_is_none_of_a_pair_that_its_other_end_does_not_know(pair: NetkitPair, kind: list[str]) -> None:
     """The number of a device may be another one's by the time that it is used."""
+    need_device_kind(kind[0])
     stale = pair.peer._read()
     number = str(pair.primary.ifindex)
     here, there = pair.primary.netns, pair.peer.netns
@@ -118,8 +123,7 @@ def test_an_end_is_none_of_a_pair_that_its_other_end_does_not_know(pair: NetkitP
     assert found is not None
     assert found.primary.name == "ve0"
     pair.delete()
-    for kind in (["veth", "peer", "name", "ve1"], ["ifb"]):
-        here.run(["ip", "link", "add", "stranger", "index", number, "type", *kind], check=True)
-        with pytest.raises(OSError, match="look up the other end of ve1: it was deleted meanwhile"):
-            NetkitPair._from_info(stale, there)
-        here.run(["ip", "link", "delete", "stranger"], check=True)
+    here.run(["ip", "link", "add", "stranger", "index", number, "type", *kind], check=True)
+    with pytest.raises(OSError, match="look up the other end of ve1: it was deleted meanwhile"):
+        NetkitPair._from_info(stale, there)
+    here.run(["ip", "link", "delete", "stranger"], check=True)

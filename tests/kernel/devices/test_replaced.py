@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from elsewhere import need_device_kind
 from netkit_bpf import Device, NetkitPair, NetNS
 from veth import has_tcx, veth_pair
 
@@ -33,6 +34,7 @@ def put_in_its_place(pair: NetkitPair, *kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [["veth", "peer", "name", "x"], ["bridge"]], ids=lambda kind: str(kind[0]))
 def test_neither_changed_nor_deleted_is_what_has_a_devices_number(pair: NetkitPair, kind: list[str]) -> None:
+    need_device_kind(kind[0])
     device = pair.primary
     put_in_its_place(pair, *kind)
     attempts: list[Callable[[], object]] = [
@@ -49,7 +51,7 @@ def test_neither_changed_nor_deleted_is_what_has_a_devices_number(pair: NetkitPa
         attempts += [lambda: device.programs("ingress"), lambda: pair.hook("peer").revision]
     for attempt in attempts:
         with pytest.raises(
-            OSError, match=r"ve0: it was deleted, and its number \d+ is another device's now, ve0"
+            OSError, match=r"ve0: it was deleted, and its number \d+ belongs to another device now, ve0"
         ) as caught:
             attempt()
         assert caught.value.errno == errno.ENODEV

@@ -69,7 +69,7 @@ def test_a_program_is_attached_or_the_error_says_which_kernel_has_the_hook() -> 
                 with pytest.raises(NotSupportedError, match=f"6.6 for tcx hooks; this kernel is {platform.release()}"):
                     ask()
         with pytest.raises(OSError, match=r"attach program 'first' to lo \(primary\)") as caught:
-            _core.Link(program._open(), (netns._open(), "lo", lo.ifindex, "", 0), 0, None, 0)
+            _core.Link(program._open(), (netns._open(), "lo", lo.ifindex, "", 0), (0, 0, False, 0), 0)
         if has_netkit():
             assert caught.value.errno == errno.ENXIO
             assert "lo is a plain device, not a netkit device" in str(caught.value)

@@ -10,20 +10,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-import veth
+from elsewhere import needs_tcx
 from netkit_bpf import EventBatch, Monitor, NetkitPair, PacketEvent
 from netkit_bpf.events.batch import BatchReader
 from sender import Sender
-from veth import has_tcx, quiet_pair
+from veth import quiet_pair
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 LONG = 30.0  # seconds: far longer than anything takes
 READERS = 50
@@ -93,6 +92,9 @@ async def blocked(task: asyncio.Task[Any]) -> None:
     assert not task.done()
 
 
+# Ways of reading.
+
+
 @runners
 def test_events_come_in_order(monitor: Monitor, send: Sender, runner: Callable[[Main], None]) -> None:
     async def main() -> None:
@@ -138,6 +140,9 @@ def test_silence_ends_the_batches(monitor: Monitor, send: Sender, runner: Callab
         assert [batch async for batch in monitor.batches(timeout=0)] == []
 
     runner(main)
+
+
+# Several tasks.
 
 
 def test_a_task_that_waits_leaves_the_loop_to_others(monitor: Monitor, send: Sender) -> None:
@@ -199,6 +204,9 @@ def test_many_tasks_share_the_events(monitor: Monitor, send: Sender, what: str) 
         await asyncio.gather(*tasks)
 
     run(main)
+
+
+# Readers that are cancelled, closed, or go on.
 
 
 @pytest.mark.parametrize("what", ["events", "batches"])
@@ -293,6 +301,9 @@ def test_close_wakes_every_reader(monitor: Monitor, where: str, runner: Callable
     assert len(ended) == READERS
 
 
+# Threads, and several loops.
+
+
 def test_blocking_readers_and_tasks_share_the_events(monitor: Monitor, send: Sender) -> None:
     blocking: list[int | None] = []
     awaiting: list[int | None] = []
@@ -339,6 +350,9 @@ def test_two_loops_read_one_monitor(monitor: Monitor, send: Sender) -> None:
     for thread in threads:
         thread.join()
     assert sorted(map(int, filter(None, seen[0] + seen[1]))) == list(range(1, 501))
+
+
+# Trouble, and what is left behind.
 
 
 def test_a_device_that_goes_ends_the_tasks_with_an_error(pair: NetkitPair, monitor: Monitor, send: Sender) -> None:
@@ -423,6 +437,6 @@ print("".join(output["text"] for output in cell["outputs"]))
 
 
 def test_a_notebook_awaits_in_its_own_loop() -> None:
-    cell = CELL.format(path=[str(Path(veth.__file__).parent)])
+    cell = CELL.format(path=sys.path)
     done = subprocess.run([sys.executable, "-c", EXECUTE, cell], stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.split() == ["1", "2", "3", "4", "5"]

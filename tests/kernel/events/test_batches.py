@@ -16,10 +16,11 @@ import pyarrow
 import pytest
 
 from capture_file import CaptureFile
+from corpus import all_packets
 from decoder import decode
 from native import PAIR, PROGRAMS, Native, on_both_sides
 from netkit_bpf import EventBatch, PacketEvent, Side, SideStats, _core
-from packets import all_packets, ipv4, ipv6, tcp, udp
+from packets import ipv4, ipv6, tcp, udp
 from tables import check_array, row
 
 CORPUS = [frame for group in all_packets().values() for frame in group.values()]
@@ -33,7 +34,7 @@ RECORD = _core.RECORD_SIZE  # bytes of an event in the ring and in the queue
 def read_batch(
     native: Native, most: int = 1 << 40, *, timeout: float = 10.0, merge: bool = True, with_data: bool = False
 ) -> EventBatch:
-    return EventBatch._of(native.stream.read_batch(most, timeout, merge, with_data))
+    return EventBatch._of(_core.EventBatch.read(native.stream, most, timeout, merge, with_data))
 
 
 def read_all(native: Native, count: int) -> list[EventBatch]:

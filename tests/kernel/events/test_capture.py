@@ -20,16 +20,18 @@ import dpkt
 import pytest
 
 from capture_file import CaptureFile
+from corpus import all_packets
 from decoder import SERVICE_VLAN, TCP, UDP
+from elsewhere import needs_tcx
 from native import PROGRAMS, Native
 from netkit_bpf import Monitor, NetNS, Side
 from netkit_bpf.events.capture import Capture, Counts, Interface
-from packets import all_packets, ethernet, ipv6, tagged, tcp, udp
+from packets import ethernet, ipv6, tagged, tcp, udp
 from syscall import behind_a_tag
 from traffic import Wire, connect_and_send, ping, send_datagrams
-from veth import has_tcx, veth_pair, veth_wire
+from veth import veth_pair, veth_wire
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 NAME, DESCRIPTION, RESOLUTION, FILTER = 2, 3, 9, 11  # options of an interface
 FLAGS, DROPPED = 2, 4  # of a packet

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf import BPFObject, EventBatch, Filter, NetkitPair, Observer, PacketReader, Side
-from netkit_bpf.functions import monitor
+from elsewhere import needs_tcx
+from netkit_bpf import BPFObject, EventBatch, Filter, Map, NetkitPair, Observer, PacketReader, Side
+from netkit_bpf.functions import monitor_programs
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
 from packets import ipv6, udp
 from programs import HEADER, build
 from pytest_netkit_bpf.leaks import Resources
 from sender import Sender
-from veth import has_tcx, quiet_pair
+from veth import quiet_pair, veth_pairs
 
 SOURCE = (
     HEADER
@@ -58,7 +59,6 @@ SEC("netkit/peer") int of_peer(struct __sk_buff *skb) { return write(skb, NK_PEE
 )
 SNAPLEN = 16
 FRAME = ipv6(17, udp())
-needs_tcx = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_events_of_a_users_program_are_packet_events(obj: BPFObject) -> None:
 def test_what_finds_no_room_is_lost(obj: BPFObject) -> None:
     with PacketReader(obj.maps["events"], pairs=["one"], queue_size=4096, thread=None, name="witness") as reader:
         obj.programs["of_peer"].test_run(FRAME, repeat=1000)
-        with pytest.warns(RuntimeWarning, match="the witness of one loses packets: .* ring of 4096 bytes .*said once"):
+        with pytest.warns(RuntimeWarning, match="the witness of one loses packets: .* ring of 4096 bytes .*given once"):
             delivered = len(list(reader.events(timeout=0.5)))
         seen, counted, lost, pending = reader.stats.peer
         assert (seen, counted, pending) == (1000, delivered, 0)
@@ -108,7 +108,7 @@ def test_what_finds_no_room_is_lost(obj: BPFObject) -> None:
 
 
 def test_the_rings_of_all_cpus_are_read_by_one() -> None:
-    with closing(monitor.load_programs(0, 4096, rings="ordered")) as obj:
+    with closing(monitor_programs.load_programs(0, 4096, rings="ordered")) as obj:
         rings = make_cpu_rings(obj, 4096)
         with PacketReader(rings, pairs=["one"], rings="ordered") as reader:
             obj.programs["monitor_peer"].test_run(FRAME, repeat=10)
@@ -116,10 +116,10 @@ def test_the_rings_of_all_cpus_are_read_by_one() -> None:
             assert reader.stats.peer == (10, 10, 0, 0)
             assert reader.stats.reading.ring_size == 4096 * len(rings)
             for order in (rings, rings[:1]):
-                with pytest.raises(ValueError, match="map 'events' is read already"):
+                with pytest.raises(ValueError, match="map 'events' already has a reader"):
                     PacketReader(order, pairs=["one"])
         for wrong in ([], [rings[0], rings[0]]):
-            with pytest.raises(ValueError, match="map must be a ring buffer, or several of which each is named once"):
+            with pytest.raises(ValueError, match="map must be a ring buffer, or several different ones"):
                 PacketReader(wrong, pairs=["one"])
         with pytest.raises(TypeError, match="map 'counts' is of type percpu_array"):
             PacketReader([*rings, obj.maps["counts"]], pairs=["one"])
@@ -171,7 +171,7 @@ def test_wrong_arguments_are_refused(obj: BPFObject) -> None:
     events = obj.maps["events"]
     with pytest.raises(TypeError, match="map 'counts' is of type percpu_array: PacketReader reads a ringbuf"):
         PacketReader(obj.maps["counts"], pairs=["one"])
-    with pytest.raises(ValueError, match="map 'silent' comes without counts: a per-CPU array with a struct nk_counts"):
+    with pytest.raises(ValueError, match="map 'silent' has no counts: define a per-CPU array with a struct nk_counts"):
         PacketReader(obj.maps["silent"], pairs=["one"])
     with pytest.raises(ValueError, match="give the observers, or the names of the pairs"):
         PacketReader(events)
@@ -186,10 +186,63 @@ def test_wrong_arguments_are_refused(obj: BPFObject) -> None:
     with pytest.raises(ValueError, match="map 'events' is not loaded"):
         PacketReader(BPFObject.open(build(SOURCE)).maps["events"], pairs=["one"])
     with PacketReader(events, pairs=["one"]) as reader:
-        with pytest.raises(ValueError, match="keeps no data of packets"):
+        with pytest.raises(ValueError, match="keeps no packet data"):
             reader.capture(os.devnull)
-        with pytest.raises(ValueError, match="map 'events' is read already"):
+        with pytest.raises(ValueError, match="map 'events' already has a reader"):
             PacketReader(events, pairs=["one"])
+
+
+def test_counts_of_another_form_are_refused(obj: BPFObject) -> None:
+    with (
+        PacketReader(obj.maps["events"], by_pair=True) as reader,
+        Map.create("percpu_array", max_entries=128, key_size=4, value_size=64, name="larger") as larger,
+        Map.create("array", max_entries=128, key_size=4, value_size=16, name="plain") as plain,
+    ):
+        for wrong, pairs in ((larger, 1), (plain, 1), (obj.maps["counts"], 2)):
+            with pytest.raises(ValueError, match=f"map '{wrong.name}' is not a per-CPU array with a struct nk_counts"):
+                reader.add_counts(wrong, pairs)
+            with pytest.raises(ValueError, match=f"map '{wrong.name}' is not a per-CPU array of .* elements with 2 co"):
+                reader._stream.add_counts(wrong._fileno(), pairs)
+        with pytest.raises(ValueError, match="pairs must be 1 to"):
+            reader.add_counts(obj.maps["counts"], 0)
+        reader.add_counts(obj.maps["counts"], 1)
+        assert reader.stats.pairs == ()
+
+
+def test_a_pair_that_was_never_added_is_refused(obj: BPFObject) -> None:
+    with PacketReader(obj.maps["events"], by_pair=True) as reader:
+        reader.add_pair("one")
+        for number in (-1, 1, 99):
+            with pytest.raises(ValueError, match=f"there is no pair number {number}"):
+                reader.remove_pair(number)
+
+
+@needs_tcx
+def test_a_pair_that_is_gone_before_it_starts_does_not_undo_the_end(obj: BPFObject) -> None:
+    def observe(pair: NetkitPair) -> Observer:
+        return Observer(pair, {"peer": obj.programs["of_peer"]}, verdict=obj.variables["verdict"])
+
+    with (
+        veth_pairs(4, silent=True) as pairs,
+        PacketReader(obj.maps["events"], by_pair=True, thread=None) as reader,  # which looks when it is read
+    ):
+        first, second, third = [observe(pair) for pair in pairs[:3]]
+        for number, observer in enumerate((first, second)):
+            assert reader.add_pair(observer.device) == number
+            reader.start_pair(number, observer)
+        with pytest.raises(ValueError, match="there is no pair number -1"):
+            reader.start_pair(-1, third)
+        pairs[2].delete()
+        pairs[0].delete()
+        assert reader.read(0.5) is None
+        assert reader.observers == (second,)
+        reader.remove_pair(1)
+        with pytest.raises(OSError, match="was deleted"):
+            reader.start_pair(reader.add_pair(third.device), third)
+        third.close()
+        pairs[3].delete()  # a change, so that the reader looks again
+        with pytest.raises(OSError, match="was deleted"):
+            reader.read(10.0)
 
 
 @needs_tcx

@@ -240,7 +240,7 @@ def test_a_type_is_found_by_the_maps_name_or_named(obj: BPFObject) -> None:
             plain.read(timeout=10.0)
         obj.programs["write_others"].test_run(PACKET)
         assert plain.read_batch(timeout=10.0).tolist() == [0x01020304]
-        with pytest.raises(ValueError, match="a record of 3 bytes is not of a type of 4 bytes"):
+        with pytest.raises(ValueError, match="a record of 3 bytes does not fit a type of 4 bytes"):
             plain.read_batch(timeout=10.0)
     with pytest.raises(LookupError, match="the object has no type 'struct nix'"):
         RingBuffer(obj.maps["plain"], type="struct nix")
@@ -315,7 +315,7 @@ def _thread_names() -> list[str]:
 
 
 def test_a_ring_buffer_has_one_reader(obj: BPFObject, events: RingBuffer) -> None:
-    with pytest.raises(ValueError, match="map 'events' is read already: a ring buffer has one consumer"):
+    with pytest.raises(ValueError, match="map 'events' already has a reader: a ring buffer has one consumer"):
         RingBuffer(obj.maps["events"])
     events.close()
     kept = [RingBuffer(obj.maps["events"])]
@@ -387,6 +387,6 @@ def test_a_pinned_ring_buffer_is_read_by_another_object(obj: BPFObject, bpffs: A
     write(obj, 2)
     with Map.open_pinned(bpffs / "events") as opened, RingBuffer(opened) as ring:
         assert len(ring.read(timeout=10.0)) == 64  # the kernel keeps no types of ring buffers
-    with Map.open_pinned(bpffs / "events") as opened, pytest.raises(ValueError, match="comes without types"):
+    with Map.open_pinned(bpffs / "events") as opened, pytest.raises(ValueError, match="has no types"):
         RingBuffer(opened, type="struct event")
     obj.maps["events"].unpin()

@@ -104,7 +104,7 @@ def test_a_ring_is_read_once_whatever_object_it_is_opened_by(obj: BPFObject, tmp
     obj.maps["records"].pin(path)
     try:
         with RingBuffer(obj.maps["records"]) as ring, Map.open_pinned(path) as same:
-            with pytest.raises(ValueError, match="map 'records' is read already: a ring buffer has one consumer"):
+            with pytest.raises(ValueError, match="map 'records' already has a reader: a ring buffer has one consumer"):
                 RingBuffer(same)
             write(obj, 3)
             assert [ring.read(timeout=10.0).number for _ in range(3)] == [0, 1, 2]
@@ -118,7 +118,7 @@ def test_a_ring_is_read_once_whatever_object_it_is_opened_by(obj: BPFObject, tmp
 def test_a_ring_is_not_taken_by_a_reader_that_could_not_be_made(obj: BPFObject) -> None:
     rings = [obj.maps["packets"], obj.maps["records"]]
     with RingBuffer(obj.maps["records"]):
-        with pytest.raises(ValueError, match="is read already"):
+        with pytest.raises(ValueError, match="already has a reader"):
             PacketReader(rings, pairs=["nk0"])
     PacketReader(rings, pairs=["nk0"]).close()
 
@@ -219,7 +219,7 @@ def test_an_array_ends_before_a_bad_record_and_the_next_goes_on_behind_it(obj: B
         numbers: list[int] = []
         while len(numbers) < 100:
             numbers += ring.read_batch(timeout=10.0)["number"].tolist()
-        with pytest.raises(ValueError, match="a record of 3 bytes is not of a type of 4 bytes"):
+        with pytest.raises(ValueError, match="a record of 3 bytes does not fit a type of 4 bytes"):
             ring.read_batch(timeout=10.0)
         while len(numbers) < 499:
             numbers += ring.read_batch(timeout=10.0)["number"].tolist()

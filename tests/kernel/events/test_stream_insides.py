@@ -12,6 +12,7 @@ import pytest
 
 from native import Native
 from netkit_bpf import BPFObject, Map, PacketReader, _core
+from netkit_bpf._core import EventBatch as CoreEventBatch
 from netkit_bpf.internal.arguments import StreamOptions, Thread
 from programs import HEADER, build
 from streams import send_tcp
@@ -35,7 +36,7 @@ def test_taking_a_block_from_a_queue_that_is_exactly_full_wakes_the_thread(threa
         wait_for(lambda: native.stream.limits()[1] == QUEUE)
         start = time.monotonic()
         for _ in range(40):
-            assert len(native.stream.read_batch(1000, 10.0, merge=False, with_data=False)) > 0
+            assert len(CoreEventBatch.read(native.stream, 1000, 10.0, merge=False, with_data=False)) > 0
             send_tcp(native, 100)
             wait_for(lambda: native.stream.limits()[1] == QUEUE)
         assert time.monotonic() - start < 40 * 0.05
@@ -57,7 +58,7 @@ def test_memory_that_lies_idle_is_given_back() -> None:
             wait_for(lambda: native.stream.limits()[0] == 0)
         assert mapped() - before > 8 << 20
         taken = 0
-        while batch := native.stream.read_batch(1 << 20, 1.0, merge=False, with_data=False):
+        while batch := CoreEventBatch.read(native.stream, 1 << 20, 1.0, merge=False, with_data=False):
             taken += len(batch)
         assert taken == 160_000
         wait_for(lambda: mapped() - before < 2 << 20)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from elsewhere import need
 from netkit_bpf import BPFObject, EventBatch, Monitor, NetkitPair, NetNS, PacketEvent, RingBuffer, Side
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.internal.arguments import Thread
 from packets import ipv6, udp
 from programs import HEADER, build, load
 from pytest_netkit_bpf.leaks import Resources
-from veth import has_tcx, quiet_pair
+from veth import quiet_pair
 
 UDP = 17
 PORTS = range(1, 101)
@@ -78,8 +79,7 @@ def at_once(*works: Callable[[], object]) -> None:
 
 @pytest.fixture
 def pair() -> Iterator[NetkitPair]:
-    if not has_tcx():
-        pytest.skip("this kernel has no tcx hooks (6.6)")
+    need("tcx")
     with quiet_pair() as made:
         yield made
 

@@ -16,7 +16,7 @@ import pytest
 from native import PROGRAMS, QUEUE, RING, Native
 from netkit_bpf import PacketReader, Side, SideStats, _core
 from netkit_bpf.events.event import PacketEvent
-from netkit_bpf.functions.monitor import load_programs
+from netkit_bpf.functions.monitor_programs import load_programs
 from packets import ipv4, ipv6, tcp, udp
 
 SMALLEST = 4096  # bytes of a ring; of a queue too

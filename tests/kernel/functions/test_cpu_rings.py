@@ -15,7 +15,7 @@ from native import QUEUE, RING, Native, open_stream
 from netkit_bpf import Side, _core
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.functions.cpu_rings import make_cpu_rings
-from netkit_bpf.functions.monitor import load_programs
+from netkit_bpf.functions.monitor_programs import load_programs
 from netkit_bpf.internal.arguments import Rings
 from packets import ipv6, tcp
 

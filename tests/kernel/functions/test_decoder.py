@@ -9,22 +9,11 @@ from ipaddress import IPv4Address, IPv6Address
 import dpkt
 import pytest
 
+from corpus import fragments, transports, whole_packets
 from decoder import Fields, decode
 from netkit_bpf import Side
 from netkit_bpf.events.event import Fragment
-from packets import (
-    authentication,
-    chained,
-    fragment,
-    fragments,
-    ipv4,
-    ipv6,
-    options,
-    routing,
-    tagged,
-    transports,
-    whole_packets,
-)
+from packets import authentication, chained, fragment, ipv4, ipv6, options, routing, tagged
 
 RANDOM_PACKETS = 3000
 

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import socket
-import struct
-import threading
-import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 
 import numpy as np
 import pytest
 
-from netkit_bpf import Explanation, Firewall, Monitor, PacketEvent, Rule, RuleCount, Ruleset, Side, Verdict
+from netkit_bpf import Explanation, Firewall, Map, Monitor, PacketEvent, Rule, RuleCount, Ruleset, Side, Verdict
 from packets import ipv4, udp
+from replacing import replace_under_traffic
 from traffic import Wire, collect, connect_and_send, ping, send_datagrams, towards
 from veth import veth_wire
 
@@ -131,8 +128,12 @@ def test_an_explanation_names_the_rule(wire4: Wire) -> None:
 
 
 def test_rules_that_never_decide_are_warned_of_and_rules_that_are_none_change_nothing(wire4: Wire) -> None:
-    with pytest.warns(UserWarning, match=r"line 2 \(drop tcp\) never decides: line 1 \(pass\)"):
+    never = r"line 2 \(drop tcp\) never decides: line 1 \(pass\)"
+    with pytest.warns(UserWarning, match=never) as made:
         firewall = Firewall(wire4.pair, "pass\ndrop tcp")
+    with pytest.warns(UserWarning, match=never) as replaced:
+        firewall.replace("pass\ndrop tcp")
+    assert [each.filename for each in (*made, *replaced)] == [__file__, __file__]
     with firewall:
         before = wire4.pair.programs("peer")
         with pytest.raises(ValueError, match="line 1, column 1"):
@@ -147,61 +148,33 @@ def test_rules_that_never_decide_are_warned_of_and_rules_that_are_none_change_no
 
 def test_too_many_rules_for_the_tables_are_refused_and_the_old_ones_stay(wire4: Wire) -> None:
     """Each rule has a network of its own, and so a row of a bit for each rule."""
-    many = Ruleset([Rule("drop", src=f"10.{n >> 8 & 255}.{n & 255}.{n >> 16}") for n in range(60_000)])
+    many = Ruleset.parse("\n".join(f"drop from 10.{n >> 8 & 255}.{n & 255}.{n >> 16}" for n in range(200_000)))
     with Firewall(wire4.pair, "pass") as firewall:
-        with pytest.raises(ValueError, match="the ruleset is too large: 60000 rules would take more than 256 MiB of"):
+        with pytest.raises(ValueError, match="the ruleset is too large: 200000 rules would take more than 256 MiB of"):
             firewall.replace(many)
         assert len(firewall.rules) == 1
         assert ping(wire4.left, wire4.right, [56]) == 1
 
 
+def test_a_replacement_that_finds_no_room_at_its_end_changes_nothing(
+    wire4: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> Map:
+        raise OSError(errno.ENOMEM, "no room")
+
+    with Firewall(wire4.pair, "drop icmp") as firewall:
+        with monkeypatch.context() as patch:
+            patch.setattr(Map, "create", refuse)
+            with pytest.raises(OSError, match="no room"):
+                firewall.replace("pass icmp")
+        assert str(firewall.rules) == "drop icmp"
+        assert ping(wire4.left, wire4.right, [56], timeout=0.2) == 0
+        assert firewall.counters[Rule.parse("drop icmp")].packets == 1
+        firewall.replace("pass icmp")
+        assert ping(wire4.left, wire4.right, [56]) == 1
+
+
 @pytest.mark.filterwarnings("ignore:.*never decides")
 def test_a_thousand_replacements_never_judge_a_packet_by_a_mixture(wire4: Wire) -> None:
-    """Two rulesets of opposite verdicts, both with both rules: each datagram is counted once, and arrives if passed."""
-    fill = [f"drop primary tcp to any port {port}" for port in range(1, 200)]
-    passing, dropping = Rule.parse("pass primary udp to any port 7"), Rule.parse("drop primary udp to any port 7")
-    passes, drops = Ruleset([passing, *fill, dropping]), Ruleset([*fill[:100], dropping, *fill[100:], passing])
-    received: list[int] = []
-    sent = itertools.count()
-    ending = threading.Event()
-    with (
-        wire4.left.socket(socket.SOCK_DGRAM) as out,
-        wire4.right.socket(socket.SOCK_DGRAM) as into,
-        Firewall(wire4.pair, passes, sides=["primary"]) as firewall,
-    ):
-        into.bind(wire4.right.name(7))
-        into.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # so that the receiver may be slow
-
-        def send() -> None:
-            to = towards(wire4.left, wire4.right, 7)
-            while not ending.is_set():
-                try:
-                    out.sendto(struct.pack("=I", next(sent)), to)
-                except OSError as error:  # the sender is told of a drop at its own hook
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                time.sleep(50e-6)  # so that a machine with one CPU to spare takes turns
-
-        def receive() -> None:
-            while data := into.recv(64):
-                received.append(struct.unpack("=I", data)[0])
-
-        sender, receiver = threading.Thread(target=send), threading.Thread(target=receive)
-        receiver.start()
-        sender.start()
-        try:
-            for rules, _ in zip(itertools.cycle([drops, passes]), range(1000), strict=False):
-                firewall.replace(rules)
-        finally:
-            ending.set()
-            sender.join()
-            count = next(sent)
-            firewall.close()
-            out.sendto(b"", towards(wire4.left, wire4.right, 7))
-            receiver.join()
-        passed, dropped = (firewall.counters[rule].packets for rule in (passing, dropping))
-    assert passed + dropped == count
-    assert len(received) == passed
-    assert received == sorted(set(received))
-    changes = sum(following != number + 1 for number, following in itertools.pairwise(received))
-    assert changes >= 100, f"1,000 replacements under {count} datagrams changed the verdict {changes} times"
+    count, changes = replace_under_traffic(wire4, 1000)
+    assert changes == 500, f"1,000 replacements under {count} datagrams stopped them {changes} times"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -15,10 +16,12 @@ from netkit_bpf import Ruleset, Side, Verdict
 from packets import chained, ethernet, fragment, ipv4, ipv6, options, tagged, tcp, udp
 
 RETURNS = {"pass": -1, "drop": 2}
+RULESETS = int(os.environ.get("NETKIT_BPF_RULESETS", "20"))
+PACKETS = int(os.environ.get("NETKIT_BPF_PACKETS", "500"))  # for each
 
 
 @pytest.mark.filterwarnings("ignore:.*never decides", "ignore:.*repeats")
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(RULESETS))
 def test_random_rules_and_packets_agree_with_the_reference(seed: int) -> None:
     chance = Chance(seed)
     lines = chance.lines(chance.random.choice([0, 1, 5, 30, 63, 64, 65, 130, 300]))
@@ -26,7 +29,7 @@ def test_random_rules_and_packets_agree_with_the_reference(seed: int) -> None:
     sizes: Counter[int] = Counter()
     default = chance.random.choice([Verdict.PASS, Verdict.DROP])
     with Loaded(lines, default) as loaded:
-        for frame, side in frames(chance, 500):
+        for frame, side in frames(chance, PACKETS):
             number = judge(lines, frame, side)
             assert loaded.rule(frame, side) == number, tell(lines, number, loaded.rule(frame, side), frame, side)
             action = lines[number].action if number < len(lines) else str(default)
@@ -46,6 +49,22 @@ def test_ten_thousand_rules_agree_with_the_reference() -> None:
         for frame, side in frames(chance, 60):
             number = judge(lines, frame, side)
             assert loaded.rule(frame, side) == number, tell(lines, number, loaded.rule(frame, side), frame, side)
+
+
+@pytest.mark.parametrize("ends", [128, 200])
+def test_rows_of_more_groups_than_a_word_sums_up_agree_with_the_reference(ends: int) -> None:
+    """128 x 128 rules are the most that one word of summary tells of with groups of four words."""
+    pairs = [(one, other) for one in range(ends) for other in range(ends)]
+    Chance(9).random.shuffle(pairs)
+    numbers = {pair: number for number, pair in enumerate(pairs)}
+    wide = [f"pass ip from 10.1.0.{one}" for one in range(0, ends, 9)]
+    rules = Ruleset([*(f"drop ip from 10.1.0.{one} to 10.2.0.{other}" for one, other in pairs), *wide, "pass arp"])
+    with Loaded(rules) as loaded:
+        for one, other in [*Chance(10).random.sample(pairs, 300), (0, ends), (9, 255), (1, ends), (ends, 1)]:
+            behind = len(pairs) + one // 9 if one < ends and one % 9 == 0 else len(rules)
+            frame = addressed(IPv4Address(0x0A010000 + one), IPv4Address(0x0A020000 + other))
+            assert loaded.rule(frame) == numbers.get((one, other), behind), (one, other)
+        assert loaded.rule(ethernet(0x0806, bytes(28))) == len(rules) - 1
 
 
 def test_a_set_of_a_hundred_thousand_networks_agrees_with_the_reference() -> None:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from corpus import all_packets
 from decoder import decode
+from elsewhere import needs_tcx
 from netkit_bpf import Monitor, Side
-from packets import all_packets
 from traffic import Wire
-from veth import has_tcx, veth_wire
+from veth import veth_wire
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 # Of a frame of more than a page, af_packet(7) puts only the Ethernet header into the linear part of the skb.
 SIZE = 5000

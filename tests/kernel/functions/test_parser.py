@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from corpus import all_packets
 from decoder import (
     AUTHENTICATION,
     DESTINATION,
@@ -27,14 +28,13 @@ from decoder import (
     Fields,
     decode,
 )
+from mutator import Mutator
 from native import NEXT, PAIR, PROGRAMS, Native, may_be_refused, on_both_sides
 from netkit_bpf import Side, _core
 from netkit_bpf.events.event import Fragment, PacketEvent
 from packets import (
     NAMES,
     PAYLOAD,
-    Mutator,
-    all_packets,
     authentication,
     chained,
     ethernet,

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from corpus import all_packets
 from decoder import SERVICE_VLAN, TCP, UDP, VLAN, decode
 from native import PAIR, PROGRAMS, Native, may_be_refused
 from netkit_bpf import Side, _core
 from netkit_bpf.events.event import PacketEvent
-from packets import all_packets, chained, ethernet, ipv4, ipv6, options, tagged, tcp, udp
+from packets import chained, ethernet, ipv4, ipv6, options, tagged, tcp, udp
 from syscall import behind_a_tag
 
 PACKETS = [frame for group in all_packets().values() for frame in group.values()]

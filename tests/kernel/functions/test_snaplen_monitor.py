@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from elsewhere import needs_tcx
 from netkit_bpf import Monitor, NetkitPair
 from packets import ethernet
 from traffic import Wire, collect, connect_and_send
-from veth import has_tcx, veth_wire
+from veth import veth_wire
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import scenarios
+from elsewhere import needs_tcx
 from traffic import Wire
-from veth import has_tcx, veth_wire
+from veth import veth_wire
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 
 @pytest.fixture(params=[6, 4], ids=["IPv6", "IPv4"])

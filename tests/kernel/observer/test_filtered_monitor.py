@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from elsewhere import needs_tcx
 from netkit_bpf import Filter, Monitor, NetNS
 from packets import ipv6, tcp, udp
 from traffic import Wire, collect, connect_and_send, ping, send_datagrams
-from veth import has_tcx, veth_pair, veth_wire
+from veth import veth_pair, veth_wire
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
 TCP, UDP = 6, 17
 ECHO_REQUEST = 128
@@ -47,6 +48,7 @@ def test_only_what_matches_is_an_event_and_everything_passes(wire: Wire) -> None
 
 def test_the_monitor_says_how_many_were_filtered_even_after_close(wire: Wire) -> None:
     with Monitor(wire.pair, sides=["primary"], filter="udp and less 100") as monitor:
+        assert "(primary) filter='udp and less 100' open>" in repr(monitor)
         send_datagrams(wire.left, wire.right, [1, 1000, 1000, 2])
         assert len(collect(monitor)) == 2
         quiet = monitor.filtered

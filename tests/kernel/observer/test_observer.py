@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from netkit_bpf import BPFObject, NetkitPair, Observer
+from elsewhere import needs_tcx
+from held_calls import OBJ_GET_INFO_BY_FD, run_with_held_calls
+from netkit_bpf import BPFObject, Map, NetkitPair, Observer, RingBuffer
 from programs import OBSERVER, build, load
 from traffic import Wire, ping, send_datagrams
-from veth import has_tcx, veth_wire
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
+pytestmark = needs_tcx
 
-
-@pytest.fixture
-def wire() -> Iterator[Wire]:
-    with veth_wire(4) as made:
-        yield made
+MOMENT = 0.3  # seconds, for what must not happen
 
 
 @pytest.fixture
@@ -114,11 +112,36 @@ def test_a_forked_child_closes_nothing_of_its_parents(wire: Wire, obj: BPFObject
         observer.check()
 
 
+def test_no_check_goes_on_once_the_reading_is_closed(wire: Wire, obj: BPFObject) -> None:
+    """What it looks at may be closed next."""
+    closing: list[threading.Thread] = []
+
+    with observe(wire.pair, obj) as observer, Map.create("ringbuf", max_entries=4096) as ring:
+        reader = RingBuffer(ring, observers=[observer], thread=None)
+
+        def close() -> None:
+            if not closing:
+                closing.append(threading.Thread(target=reader.close))
+                closing[0].start()
+                closing[0].join(MOMENT)
+                assert closing[0].is_alive(), "close() did not wait for the check"
+
+        try:
+            wire.pair.primary.set_mtu(1400)  # a change of the device lets it look
+            assert run_with_held_calls(reader.read, OBJ_GET_INFO_BY_FD, close) is None
+        finally:
+            reader.close()
+        closing[0].join()
+
+
 @pytest.mark.parametrize(
     ("variable", "message"),
     [
-        ("one_verdict", r"variable 'one_verdict' has 4 bytes: a verdict for each side is __s32\[2\]"),
-        ("constant", r"the verdicts must be a variable of two __s32 in the section .data or .bss"),
+        ("one_verdict", r"variable 'one_verdict' has 4 bytes: a number for each side is __s32\[2\]"),
+        (
+            "constant",
+            r"what is told to each side's program must be a variable of two __s32 in the section .data or .bss",
+        ),
     ],
 )
 def test_a_variable_that_is_no_pair_of_verdicts_is_refused(

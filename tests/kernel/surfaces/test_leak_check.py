@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_tcx
 from netkit_bpf import Device, Map, NetNS
 from noise import machine_in_use
 from programs import ONE, load
 from pytest_netkit_bpf.leaks import Resources
 from syscall import attach_without_link
-from veth import has_tcx
 
 ROUNDS = 5
-
-needs_tcx = pytest.mark.skipif(not has_tcx(), reason="this kernel has no tcx hooks (6.6)")
 
 
 @contextmanager

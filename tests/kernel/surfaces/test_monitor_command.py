@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -14,10 +15,12 @@ from typing import cast
 
 import pytest
 
-from netkit_bpf import Monitor, PacketReader
-from netkit_bpf.command.monitor import _print_events
+from netkit_bpf import Export, Monitor, PacketReader
+from netkit_bpf.command.output import say
+from netkit_bpf.command.packets.printer import ExportPrinter
+from netkit_bpf.command.packets.source import live
 from netkit_bpf.command.signals import Stop
-from netkit_bpf.functions.monitor import load_programs
+from netkit_bpf.functions.monitor_programs import load_programs
 from packets import ipv6, tcp
 
 FRAME = ipv6(6, tcp())
@@ -55,11 +58,30 @@ def flooded() -> Iterator[Monitor]:
 def test_it_ends_in_a_flood(
     duration: float | None, count: int | None, flooded: Monitor, stop: Stop, tmp_path: Path
 ) -> None:
+    limits = argparse.Namespace(duration=duration, count=count)
     start = time.monotonic()
     with (tmp_path / "lines").open("w") as out, contextlib.redirect_stdout(out):
-        _print_events(argparse.Namespace(duration=duration, count=count, json=False), flooded, stop)
+        for batch in live(flooded, limits, stop, None):
+            say(*map(str, batch))
     assert duration is None or duration <= time.monotonic() - start < duration + 5
     lines = (tmp_path / "lines").read_text().splitlines()
     assert lines
     assert all(line.startswith(LINE) for line in lines)
     assert count is None or len(lines) == count
+
+
+@pytest.mark.filterwarnings("ignore:the packet reader .* loses packets:RuntimeWarning")
+def test_what_it_exports_reconciles_with_its_accounts(flooded: Monitor, stop: Stop, tmp_path: Path) -> None:
+    with (tmp_path / "lines").open("w") as out, contextlib.redirect_stdout(out):
+        export = Export(flooded)
+        printer = ExportPrinter(export)
+        for batch in live(flooded, argparse.Namespace(duration=1.5, count=None), stop):
+            printer.write(batch)
+        flooded.close()
+        printer.finish()
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    events, accounts = ([line for line in lines if line["type"] == kind] for kind in ("event", "account"))
+    assert [event["sequence"] for event in events] == list(range(len(events)))
+    assert {event["stream"] for event in events} == {account["stream"] for account in accounts} == {export.stream}
+    assert len(accounts) >= 4  # of both sides, after a second and at last
+    assert sum(account["delivered"] for account in accounts[-2:]) == len(events)

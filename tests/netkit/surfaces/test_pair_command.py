@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import netkit_bpf as nk
-from elsewhere import only_where
+from elsewhere import needs_macs, needs_scrub, only_where
 from forked import Forked
 from netkit_bpf import NetkitDevice, NetkitPair, NetNS
 from netkit_bpf.command import main
@@ -71,6 +71,8 @@ def ip_knows_netkit() -> bool:
     return tuple(map(int, version.partition("iproute2-")[2].split(",")[0].split(".")[:2])) >= (6, 7)
 
 
+@needs_macs
+@needs_scrub
 def test_a_pair_is_made_as_said_and_ip_sees_it_so(command: Command, place: NetNS) -> None:
     assert command("pair show") == ""
     command(

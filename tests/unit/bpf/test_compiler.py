@@ -115,7 +115,7 @@ def test_the_shipped_headers_come_before_the_systems_and_behind_the_users(
 def test_a_header_of_the_c_library_is_answered_with_what_to_take(
     header: str, instead: str, flags: tuple[str, ...]
 ) -> None:
-    with pytest.raises(CompileError, match=f"no C library for BPF: instead of <{header}> take {instead}") as caught:
+    with pytest.raises(CompileError, match=f"no C library for BPF: instead of <{header}> use {instead}") as caught:
         BPFObject.compile(f"#include <netkit.h>\n#include <{header}>\n" + EIGHT_LINES, cflags=flags)
     assert caught.value.line == 2
 
@@ -152,7 +152,7 @@ def test_a_missing_compiler_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(FileNotFoundError, match="there is no clang: install the package clang, or set CLANG"):
         BPFObject.compile(EIGHT_LINES)
     monkeypatch.setenv("CLANG", "clang-99")
-    with pytest.raises(FileNotFoundError, match="there is no clang-99, which the environment's variable CLANG names"):
+    with pytest.raises(FileNotFoundError, match="there is no clang-99, the value of the environment variable CLANG"):
         BPFObject.compile(EIGHT_LINES)
 
 

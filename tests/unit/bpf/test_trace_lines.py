@@ -7,7 +7,7 @@ import math
 import pytest
 
 import netkit_bpf as nk
-from netkit_bpf.bpf.tracefs import Entry, parse
+from netkit_bpf.bpf.tracing.tracefs import Entry, parse
 
 ENTRY = b"            ping-4711    [001] ..s2.  5123.000042: bpf_trace_printk: drop: port 12345\n"
 TIME = 5123_000_042_000

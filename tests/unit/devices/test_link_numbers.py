@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import enum
 import subprocess
 
 import pytest
 
-from netkit_bpf import Device, enums
-from netkit_bpf._core import WORDS
+from netkit_bpf import Device, NetkitPair
 from netkit_bpf.command import pair
 from netkit_bpf.devices.link_numbers import LINK_NUMBERS, Number
 from netkit_bpf.devices.pair_options import DeviceChanges, DeviceOptions, PairOptions
@@ -40,6 +38,7 @@ def test_the_typed_options_name_each() -> None:
     assert DeviceChanges.__annotations__.keys() == changeable | {"alias", "addrgenmode", "mac"}
     for name in LINK_NUMBERS.keys() - {"mtu"}:
         assert f"    {name}: " in str(DeviceOptions.__doc__), name
+        assert f" {name}" in str(NetkitPair.create.__doc__), name
     for name in changeable:
         assert name in str(Device.set.__doc__), name
 
@@ -57,24 +56,3 @@ def test_ip_knows_their_words() -> None:
     new = {"gso_ipv4_max_size", "gro_ipv4_max_size"}  # since iproute2 6.3
     for row in LINK_NUMBERS.values():
         assert row.word in usage or row.word in new | {"txqueuelen"}, row.word  # of which it lists the synonym
-
-
-def test_the_words_of_each_enumeration_are_the_cores() -> None:
-    found = {
-        name: {str(member) for member in list[object](kind)}
-        for name, kind in vars(enums).items()
-        if isinstance(kind, enum.EnumMeta) and len(kind)
-    }
-    assert found == {name: set(words) for name, words in WORDS.items()}
-
-
-def test_a_word_has_a_number_and_a_number_a_word() -> None:
-    for name in WORDS:
-        kind = getattr(enums, name)
-        for member in kind:
-            assert kind.from_number(member.number) is member
-    assert (enums.Policy.BLACKHOLE.number, enums.Verdict.NEXT.number, enums.Verdict.REDIRECT.number) == (2, -1, 7)
-    assert enums.Scrub.from_number(None, enums.Scrub.DEFAULT) is enums.Scrub.DEFAULT
-    for number in (None, 1):
-        with pytest.raises(ValueError, match=f"the kernel says {number}, which is none of forward, blackhole"):
-            enums.Policy.from_number(number)

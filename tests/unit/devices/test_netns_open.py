@@ -28,9 +28,7 @@ def test_a_link_leads_to_what_it_leads_to_now(tmp_path: Path) -> None:
     link.unlink()
     assert opened == NetNS.current()
     link.symlink_to(tmp_path / "nothing")
-    with pytest.raises(
-        FileNotFoundError, match=rf"open network namespace {link}: .*is a link to something that is gone"
-    ):
+    with pytest.raises(FileNotFoundError, match=rf"open network namespace {link}: .*is a dangling link"):
         NetNS.open(link)
 
 
@@ -91,6 +89,6 @@ def test_a_namespace_that_is_let_go_says_so_and_equals_no_other() -> None:
     assert opened.inode == current.inode
     assert repr(opened) == f"<NetNS net:[{current.inode}] closed>"
     for use in (opened.fileno, lambda: opened.call(os.getpid)):
-        with pytest.raises(ValueError, match="this object let go of its network namespace"):
+        with pytest.raises(ValueError, match="this object has released its network namespace"):
             use()
     opened.delete()  # is no error

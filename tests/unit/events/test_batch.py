@@ -106,8 +106,8 @@ def test_discarded_records_are_left_out() -> None:
     ("raw", "says"),
     [
         (record(event(), data=b"12345678"), "a record has 96 bytes, not 88"),
-        (struct.pack("=II", 64, 0) + bytes(64), "a record has 64 bytes: it is no packet event"),
-        (record(events(1)[0])[:-8], "a record is cut: it is no packet event"),
+        (struct.pack("=II", 64, 0) + bytes(64), "a record has 64 bytes: it is not a packet event"),
+        (record(events(1)[0])[:-8], "a record is cut short: it is not a packet event"),
         (record(event(pair=2)), "a record is of pair 2 of 2 and side 1"),
         (record(event()) + record(event(side=2)), "a record is of pair 0 of 2 and side 2"),
     ],
@@ -213,9 +213,9 @@ def test_batches_can_be_copied_and_pickled() -> None:
         assert list(again) == list(table)
         assert again.pair_names == table.pair_names
     assert len(pickle.dumps(table)) < 5 * 80 + 200  # the slice alone
-    with pytest.raises(ValueError, match="79 bytes are no rows of 96"):
+    with pytest.raises(ValueError, match="79 bytes are not whole rows of 96"):
         _core.EventBatch.from_rows(bytes(79), None, ("nk0",))
-    with pytest.raises(ValueError, match="row 0 is of a pair"):
+    with pytest.raises(ValueError, match="row 0 names an unknown pair or side"):
         _core.EventBatch.from_rows(bytes(96), None, ())
     with pytest.raises(ValueError, match="there are 1 rows, and data of 0"):
         _core.EventBatch.from_rows(bytes(96), [], ("nk0",))

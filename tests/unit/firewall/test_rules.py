@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import pickle
 import random
 import re
@@ -15,7 +16,10 @@ import pytest
 from firewall_reference import Chance
 from netkit_bpf import Rule, Ruleset, Side, Verdict
 
+THOROUGHNESS = int(os.environ.get("NETKIT_BPF_MUTATIONS", "100000"))
 LINES = [
+    "pass tcp from any to any port 22 rate 3/min burst 10",
+    'pass rate 1000000000/s label "all"',
     "pass",
     "drop peer ip6 tcp from any to fd00::/64 port 12345",
     "pass primary ip from 10.0.0.0/8 to { 192.0.2.1, 198.51.100.0/24 }",
@@ -31,6 +35,7 @@ LINES = [
     "drop length { 0-63, 9000-65535 }",
     "drop fragment",
     "drop ip6 fragment later",
+    "drop peer log proto tcp from any to any port 22",
     'pass udp fragment first label "a \\"name\\" with \\\\ and ü"',
 ]
 
@@ -59,6 +64,87 @@ def test_a_rule_has_the_values_that_its_line_tells() -> None:
     assert (rule.src_port, rule.dst_port) == ((range(1024, 65536),), (range(80, 81), range(443, 444)))
     assert (rule.tcp_flags, rule.name, rule.icmp_type, rule.icmp_code) == ("S/SA", "x", (), None)
     assert (rule.length, rule.fragment, rule.line) == ((), None, None)
+
+
+def test_a_rate_is_read_in_the_words_of_nft_and_written_short() -> None:
+    rule = Rule.parse("pass udp rate 20/minute burst 5")
+    assert str(rule) == "pass udp rate 20/min"
+    assert (rule.rate, rule.burst) == ("20/min", 5)
+    assert Rule("pass", protocol="udp", rate="20/min") == rule
+    assert Rule("pass", protocol="udp", rate="20/min", burst=6) != rule
+    assert (Rule("pass").rate, Rule("pass").burst) == (None, None)
+
+
+OF_PACKETS = "expected ip, ip6, arp, a protocol (tcp, proto 47), from, to, flags, icmp-type, length or fragment"
+WORDS = {
+    "tcp from fd00::1 port 1024 to fd00::2 port 22": 0,
+    "tcp from fd00::1 port 1024 to fd00::2 port 22 flags SA": 4,
+    "udp from 10.0.0.1 port 7 to 10.0.0.2 port 53": 1,
+    "udp from 10.0.0.1 port 7 to 10.0.0.2 port 53 length 1000": 4,
+    "udp fragment first from 10.0.0.1 port 7 to 10.0.0.2 port 53": 1,
+    "udp fragment later from 10.0.0.1 to 10.0.0.2": 3,
+    "icmp from 10.0.0.1 to 10.0.0.2 icmp-type echoreq": 2,
+    "icmp from 10.0.0.1 to 10.0.0.2 icmp-type echoreq code 1": 4,
+    "icmp6 icmp-type 135 from fd00::1 to fd00::2": 4,
+    "proto 47 from 10.0.0.1 to 10.0.0.3": None,
+    "arp": 5,
+}
+
+
+@pytest.mark.parametrize(("words", "number"), WORDS.items())
+def test_a_packet_is_told_in_the_words_of_rules(words: str, number: int | None) -> None:
+    rules = Ruleset(
+        [
+            "drop peer tcp to any port 22 flags S/SA",
+            "pass peer udp from 10.0.0.1 port 7 length 42",
+            "pass peer icmp icmp-type echoreq code 0",
+            "pass peer fragment later length 34",
+            "pass peer to { 10.0.0.2, fd00::2 } length 34-1000",
+            "drop peer arp",
+        ]
+    )
+    assert rules.match(words, "peer") == number
+    assert rules.match(words, Side.PRIMARY) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "column", "problem"),
+    [
+        ("tcp from fd00::1 to fd00::2", 1, "one port at each end: say from ADDRESS port PORT"),
+        ("tcp from fd00::1 port 1 to fd00::2 port 1-2", 1, "one port at each end: say to ADDRESS port PORT"),
+        ("tcp from fd00::/64 port 1 to fd00::2 port 1", 1, "one address: say from ADDRESS"),
+        ("tcp from fd00::1 port 1 to 10.0.0.1 port 1", 1, "it never matches"),
+        ("icmp from 10.0.0.1 to 10.0.0.2", 1, "one type: say icmp-type TYPE"),
+        ("from 10.0.0.1 to 10.0.0.2", 1, "one protocol"),
+        ("udp from 10.0.0.1 port 7 to 10.0.0.2 port 53 log", 46, f"{OF_PACKETS}, not 'log'"),
+        ("peer arp", 1, f"{OF_PACKETS}, not 'peer'"),
+        ("arp rate 1/s", 5, f"{OF_PACKETS}, not 'rate'"),
+        ('arp label "x"', 5, f"{OF_PACKETS}, not 'label'"),
+        ("arp , tcp", 5, "expected a word such as from, to or tcp, not ','"),
+        ("arp\narp", 1, "expected one packet alone"),
+        ("tcp from fd00::1 port 1 to fd00::2 port 1 flags S/SA", 49, "the flags that are set, of the letters"),
+        ("tcpp", 1, f"{OF_PACKETS}, not 'tcpp'"),
+        ("86dd60", 1, f"{OF_PACKETS}, not '86dd60'"),
+        ("", 1, "expected a packet, not nothing"),
+    ],
+)
+def test_words_that_are_no_packet_are_refused_with_their_place(words: str, column: int, problem: str) -> None:
+    with pytest.raises(ValueError, match=rf"line \d, column {column}: .*{re.escape(problem)}"):
+        Ruleset(["pass"]).match(words, "peer")
+    with pytest.raises(ValueError, match="side is whose packet it is"):
+        Ruleset(["pass"]).match(words)
+
+
+def test_log_stands_where_pf_has_it_and_is_read_anywhere_once() -> None:
+    rule = Rule.parse("block peer proto tcp to any port 22 log")
+    assert str(rule) == "drop peer log tcp from any to any port 22"
+    assert rule == Rule("drop", side="peer", log=True, protocol="tcp", dst_port=22)
+    assert (rule.log, Rule("drop").log) == (True, False)
+    assert rule != Rule("drop", side="peer", protocol="tcp", dst_port=22)
+    with pytest.raises(ValueError, match="line 1, column 14: log is given twice"):
+        Rule.parse("pass tcp log log")
+    with pytest.raises(TypeError, match="log must be a bool"):
+        Rule("drop", log=1)  # type: ignore[arg-type]
 
 
 def test_a_rule_of_arguments_is_that_of_its_line() -> None:
@@ -127,6 +213,12 @@ def test_a_rule_is_a_value() -> None:
         ({"src": "10.0.0.0/8", "dst": "fd00::/8"}, "it never matches"),
         ({"name": "two\nlines"}, "must be one line of printable letters"),
         ({"length": 70000}, "expected a length"),
+        (
+            {"rate": "fast"},
+            "rate 'fast burst 5': expected a rate (100/s, 20/min, 5/h or 1/d, to 1000000000), not",
+        ),
+        ({"rate": "1/s", "burst": 0}, "expected how many packets at once (1 to 1000000000), not '0'"),
+        ({"action": "drop", "rate": "1/s"}, "a rate is for pass: what exceeds it is dropped"),
     ],
 )
 def test_impossible_arguments_are_refused_by_name(arguments: dict[str, object], message: str) -> None:
@@ -170,6 +262,11 @@ def test_impossible_arguments_are_refused_by_name(arguments: dict[str, object], 
         ("drop icmp-type 8", "icmp-type stands behind the protocol icmp or icmp6"),
         ("drop icmp6 icmp-type echoreq to 10.0.0.1", "line 1, column 1: it never matches"),
         ("drop to any port > 65535", "no number is > 65535"),
+        ("pass rate 0/s", "column 11: expected a rate (100/s, 20/min, 5/h or 1/d, to 1000000000), not '0/s'"),
+        ("pass rate 1/week", "expected a rate"),
+        ("pass rate 1/s burst", "column 20: expected how many packets at once (1 to 1000000000), not the end"),
+        ("pass rate 1/s rate 2/s", "column 20: the rate is given twice"),
+        ("drop rate 1/s", "a rate is for pass"),
     ],
 )
 def test_an_error_names_line_and_column_and_what_was_expected(text: str, message: str) -> None:
@@ -236,6 +333,21 @@ drop arp
     assert Ruleset(["pass", "pass"]).warnings == ("rule 2 (pass) repeats rule 1 (pass)",)
 
 
+def test_a_rule_that_hides_another_is_found_behind_hundreds_that_overlap_both() -> None:
+    overlapping = [f"pass tcp from any port {{ 1, {n} }} to any length {{ 100, {n} }}" for n in range(1000, 1600)]
+    hiding, hidden = "drop tcp from any port 1-5 to any", "pass tcp from any port { 1, 5 } to any length { 100, 101 }"
+    (text,) = Ruleset([*overlapping, hiding, hidden]).warnings
+    assert text.startswith("rule 602 ")
+    assert f"never decides: rule 601 ({hiding}) matches all that it matches, and does the contrary" in text
+
+
+def test_rules_that_all_overlap_are_compared_in_bounded_time_which_is_said() -> None:
+    rules = Ruleset.parse("\n".join(f"pass length {{ 1, {n} }}" for n in range(10, 4010)))
+    (last,) = rules.warnings
+    assert last.startswith("from line 28")  # by then there were four million comparisons
+    assert last.endswith(" on a rule was compared with the first 256 that overlap it, and no more: too many do")
+
+
 def test_no_rule_that_can_decide_is_said_never_to() -> None:
     """Each line of random ones is tried on packets: one that decides of a packet must not be warned of."""
     assert Ruleset.parse("pass tcp to any port 80-90\ndrop tcp to any port 85-95").warnings == ()
@@ -270,7 +382,7 @@ def test_mutated_and_random_texts_are_read_or_refused() -> None:
     others = ["table <x> { 10.0.0.0/8, fd00::/8 }", "web = { 80, 443 }", "$web <x> > < >= = ! # \\"]
     words = " ".join([*LINES, *others]).split()
     letters = 'abcdefghijklmnopqrstuvwxyz0123456789 {}<>,"$#=/-:.\n\t\\\0üπ𝄞'
-    for _ in range(20_000):
+    for _ in range(THOROUGHNESS):
         kind = chance.random()
         if kind < 0.4:
             text = list("\n".join(chance.sample(LINES, chance.randint(1, 4))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import struct
 import subprocess
@@ -144,3 +145,24 @@ def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_word(module: str
 def test_the_script_begins_where_ctrl_c_is_heeded() -> None:
     script = Path(sys.executable).with_name("netkit-bpf").read_text()
     assert "from netkit_bpf_command import main" in script
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("pair delete nk-none --json", 1, "there is no device nk-none in this network namespace"),
+        ("capture -r /nowhere --json", 1, "/nowhere: No such file or directory"),
+        ("monitor -i nk0 -I --format json", 2, "-I: there is no 802.11 here; leave it out"),
+        ("top --json --frobnicate", 2, "unrecognized arguments: --frobnicate"),
+        ("exporter --json --top x", 2, "argument --top: must be a whole number, not 'x'"),
+    ],
+)
+def test_an_error_is_json_where_json_is_asked_for(line: str, status: int, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "netkit_bpf", *line.split()], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+    said = json.loads(done.stdout)
+    assert said["type"] == "error"
+    assert said["status"] == status
+    assert message in said["message"]

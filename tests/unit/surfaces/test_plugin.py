@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from pytest_netkit_bpf.names import names, prefix
-from pytest_netkit_bpf.requirements import why_no_kernel
+from pytest_netkit_bpf.requirements import why_no_kernel, why_no_vm
 
 pytest_plugins = ["pytester"]
 
@@ -79,7 +79,7 @@ def test_a_marker_that_says_nothing_sensible_is_an_error(pytester: pytest.Pytest
     pytester.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_it(): ...\n")
     done = pytester.runpytest()
     done.assert_outcomes(errors=1)
-    done.stdout.re_match_lines([r"the marker netkit takes mode=.*|min_kernel must be written as '6\.14'.*"])
+    done.stdout.re_match_lines([r"the marker netkit takes only mode=.*|min_kernel must be written as '6\.14'.*"])
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,20 @@ def test_the_plugin_uses_no_word_that_an_older_pytest_lacks() -> None:
 def test_the_plugin_can_be_switched_off() -> None:
     argv = [sys.executable, "-m", "pytest", "-p", "no:netkit-bpf", "--help"]
     assert "--netkit=" not in subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/").stdout
+
+
+def test_where_there_is_no_virtual_machine_that_is_said(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netkit_bpf.vm.missing.PACKAGES", {"qemu-system-x86_64": "a-package"})
+    monkeypatch.setattr("netkit_bpf.vm.missing.shutil.which", lambda *_, **__: None)
+    why_no_vm.cache_clear()
+    pytester.makepyfile("import pytest\n@pytest.mark.netkit\ndef test_it(): ...\n")
+    done = pytester.runpytest_inprocess("--netkit=auto", "-rs")
+    done.assert_outcomes(skipped=1)
+    missing = "qemu-system-x86_64 is missing: apt-get install a-package"
+    done.stdout.fnmatch_lines([f"SKIPPED*Operation not permitted*; and no virtual machine: {missing}"])
+    done = pytester.runpytest_inprocess("--netkit=vm")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines([f"--netkit=vm, but {missing}"])
+    why_no_vm.cache_clear()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Tables that a terminal shows while they change."""

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Where packets come from: the hooks of pairs, or a capture file."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from netkit_bpf.command.packets.options import ALL
+from netkit_bpf.command.selection import inhabited_pairs, netns_of, open_pair
+from netkit_bpf.command.signals import Stop
+from netkit_bpf.devices.pair import NetkitPair, pairs
+from netkit_bpf.enums import Side
+from netkit_bpf.events.batch import EventBatch
+from netkit_bpf.events.files.capture_file import CaptureFile
+from netkit_bpf.functions.monitor import Monitor
+from netkit_bpf.observer.filter import Filter
+
+_Batch = TypeVar("_Batch", bound=Sized, covariant=True)
+
+_ANY = "any"
+_LINE = 160  # bytes of a packet that a line is made of
+_MIB = 1 << 20
+_MOST_LINES = 1024  # at a time, so that output stays steady
+_PATIENCE = 0.1  # seconds until a command that has ended is noticed
+
+
+def expression_of(arguments: argparse.Namespace) -> str:
+    """The filter's expression; empty for none."""
+    if arguments.filter_file is not None:
+        return " ".join(Path(arguments.filter_file).read_text().split())
+    return " ".join(arguments.expression)
+
+
+def is_any(arguments: argparse.Namespace) -> bool:
+    """Whether all pairs are chosen, whatever else is named."""
+    return _ANY in (arguments.interface or ())
+
+
+def open_chosen(arguments: argparse.Namespace) -> tuple[list[NetkitPair], Sequence[Side]]:
+    """Open the pairs that are named, and tell which of their sides -Q means. By default it is the only one there is.
+
+    With "any" no name counts: open_monitor() takes all, also those that come.
+    """
+    names = arguments.interface or []
+    inhabited = inhabited_pairs(arguments)
+    if is_any(arguments):
+        return inhabited, _sides(arguments, Side.PRIMARY)
+    if not names and not inhabited:
+        chosen = pairs(netns_of(arguments))
+        if len(chosen) != 1:
+            there = ", ".join(each.primary.name for each in chosen) or "none"
+            raise LookupError(f"say which pair with -i NAME, or -i any: there is {there}")
+        return chosen, _sides(arguments, Side.PRIMARY)
+    chosen = [_open_one(name, arguments) for name in names]
+    ends = {_end_of(name, each) for name, each in zip(names, chosen, strict=True)} | {Side.PRIMARY for _ in inhabited}
+    if arguments.direction != "inout" and len(ends) > 1:
+        raise ValueError("-Q: name the primaries of all pairs, or the peers of all")
+    return chosen + inhabited, _sides(arguments, ends.pop())
+
+
+def _end_of(name: str, pair: NetkitPair) -> Side:
+    """The end that the user named; a number, and a container, means the primary."""
+    return Side.PRIMARY if name.isdecimal() or pair.primary.name == name else Side.PEER
+
+
+def _open_one(name: str, arguments: argparse.Namespace) -> NetkitPair:
+    """Open a pair by name, or by its number in the list of -D."""
+    if name.isdecimal():
+        there = pairs(netns_of(arguments))
+        if 0 < int(name) <= len(there) and all(each.primary.name != name for each in there):
+            return there[int(name) - 1]
+    return open_pair(name, arguments)
+
+
+def _sides(arguments: argparse.Namespace, end: Side) -> Sequence[Side]:
+    other = Side.PEER if end is Side.PRIMARY else Side.PRIMARY
+    return {"out": (end,), "in": (other,), "inout": (Side.PRIMARY, Side.PEER)}[arguments.direction]
+
+
+def open_monitor(arguments: argparse.Namespace, chosen: Sequence[NetkitPair], sides: Sequence[Side]) -> Monitor:
+    """Attach a monitor that keeps as much of each packet as is asked for."""
+    snaplen = _snaplen(arguments)
+    ring = (16 if snaplen > _LINE else 4) * _MIB
+    if arguments.buffer:
+        ring = max(1 << (arguments.buffer * 1024 - 1).bit_length(), 4096)
+    expression = expression_of(arguments) or None
+    if not is_any(arguments):
+        return Monitor(*chosen, sides=sides, filter=expression, snaplen=snaplen, ring_size=ring)
+    with ExitStack() as undo:
+        monitor = Monitor.all(netns_of(arguments), sides=sides, filter=expression, snaplen=snaplen, ring_size=ring)
+        undo.callback(monitor.close)
+        for each in chosen:
+            if not monitor.watches(each):
+                monitor.add(each)
+        undo.pop_all()
+    return monitor
+
+
+def names_of(arguments: argparse.Namespace, chosen: Sequence[NetkitPair]) -> str:
+    """What is watched, for people."""
+    names = [each.primary.name for each in chosen]
+    return ", ".join(["all pairs, also those that come", *names] if is_any(arguments) else names)
+
+
+def _snaplen(arguments: argparse.Namespace) -> int:
+    if arguments.snaplen is not None:
+        return int(arguments.snaplen)
+    if arguments.file is not None or arguments.hex or arguments.both or arguments.characters:
+        return ALL
+    return _LINE if arguments.format == "tcpdump" else 0
+
+
+class _Reader(Protocol[_Batch]):
+    """A monitor, and what reads as one."""
+
+    def read_batch(self, max_events: int, timeout: float | None) -> _Batch: ...
+
+
+def live(
+    monitor: _Reader[_Batch],
+    arguments: argparse.Namespace,
+    stop: Stop,
+    child: subprocess.Popen[bytes] | None = None,
+) -> Iterator[_Batch]:
+    """Give the waiting packets, many at once under load, until a limit, a signal or the end of the command."""
+    end = None if arguments.duration is None else time.monotonic() + arguments.duration
+    left = arguments.count
+    while not stop.requested and left != 0:
+        rest = None if end is None else end - time.monotonic()
+        if rest is not None and rest <= 0:
+            return
+        over = child is not None and child.poll() is not None
+        wait = rest if child is None else min(_PATIENCE, _PATIENCE if rest is None else rest)
+        try:
+            batch = monitor.read_batch(_MOST_LINES if left is None else min(left, _MOST_LINES), wait)
+        except ValueError:
+            return  # a signal has just closed it
+        if batch:
+            yield batch
+            left = None if left is None else left - len(batch)
+        elif child is None or over:
+            return
+
+
+def stored(file: CaptureFile, arguments: argparse.Namespace) -> Iterator[EventBatch]:
+    """Give the packets of a file that match."""
+    expression = expression_of(arguments)
+    chosen = Filter(expression) if expression else None
+    wanted = _sides(arguments, Side.PRIMARY)
+    left = arguments.count
+    for batch in file:
+        matching = batch if chosen is None else batch.matching(chosen)
+        if len(wanted) < len(Side):
+            matching = matching[[event.side in wanted for event in matching]]
+        if left is not None:
+            matching = matching[:left]
+            left -= len(matching)
+        if matching:
+            yield matching
+        if left == 0:
+            return
+
+
+def open_file(arguments: argparse.Namespace) -> CaptureFile:
+    """Open the file that -r names."""
+    if arguments.read != "-":
+        return CaptureFile(arguments.read)
+    if sys.stdin is None:
+        raise ValueError("-r -: there is no standard input")
+    if sys.stdin.isatty():
+        raise ValueError("-r -: standard input is a terminal: pipe a file into it, or name one")
+    return CaptureFile(sys.stdin.buffer)

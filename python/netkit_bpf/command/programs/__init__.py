@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Programs of the user on the hooks of pairs."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Pairs as interfaces of Wireshark."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Flows: what was counted of them, as tables."""

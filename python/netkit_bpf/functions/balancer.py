@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: MIT
+"""Load balancing: a virtual address whose connections go to one of many pairs (bpf/balancer.bpf.c)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from _thread import RLock  # threading's own, whose import takes long
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from netkit_bpf.balancer.maglev import MaglevTable
+from netkit_bpf.bpf.object import BPFObject
+from netkit_bpf.devices.pair import NetkitPair
+from netkit_bpf.enums import Verdict
+from netkit_bpf.functions.backend import (
+    PORTS,
+    Address,
+    Backend,
+    BackendStats,
+    Member,
+    Service,
+    State,
+    is_same,
+    macs,
+    parse_vip,
+)
+from netkit_bpf.functions.balancer_programs import attach, is_left_to_nobody, load_balancer, publish
+from netkit_bpf.internal.arguments import expect, expect_in, expect_one
+from netkit_bpf.internal.resource import Closing
+
+_WEIGHTS = range(1, 65536)
+_CONNECTIONS = range(16, (1 << 24) + 1)
+_MOST = 512  # NK_LB_BACKENDS
+_FRAME = bytes(64)  # for the survey, which looks at no packet
+
+
+class BalancerStats(NamedTuple):
+    """What did not go its usual way.
+
+    Attributes:
+        no_backend: packets that were dropped because there was no backend for them, or because their connection was
+            over and its backend gone.
+        fragments: first fragments that were dropped. The later ones have no port, and are nobody's.
+        hairpins: packets that were dropped because they came from the backend's own address.
+        evicted: established connections that had to make room. The next packet of their client brings them back, and
+            until then replies find their way.
+        moved: connections whose backend was gone, and which went to another one.
+        icmp_errors: ICMP errors about connections that were translated and sent to the other side.
+    """
+
+    no_backend: int
+    fragments: int
+    hairpins: int
+    evicted: int
+    moved: int
+    icmp_errors: int
+
+
+class LoadBalancer(Closing):
+    """A virtual address and port, whose connections go to backends, and come back as if there were one server.
+
+    It is attached from its construction until `close`, to the hook of the clients' peer and to those of the backends'
+    peers, behind the other programs: no program behind it sees what it sends on. A new connection goes to the backend
+    that a `MaglevTable` names for the client's address and port. It stays there until it is over, whatever is added,
+    drained or removed meanwhile. Packets that are not for the service, and all that backends send otherwise, are left
+    to the host, and on a side whose policy is blackhole dropped.
+
+    With mode="nat" packets to a backend carry its address and port, and replies the virtual ones again. With mode="dsr"
+    (direct server return) only MACs are written: the virtual address has to be one of the backend's own, say on its lo.
+    The backend needs a route to the client by its pair, the client one to the virtual address; the host needs nothing.
+
+    The table of connections takes `connections` of them. When a connection has no place in it, one that is over makes
+    room, else one without a reply, else the one that was silent longest, which is counted as evicted; its client's next
+    packet brings it back, to the backend that the Maglev table names then. Replies until then come from the virtual
+    address all the same: for two hours (a minute with UDP), what a backend sends from its service to clients that share
+    a place with an evicted connection is taken for such a reply, even to one that came to the backend directly.
+
+    A backend whose pair is deleted gets no new connections from that moment on. It is let go of at the next call of any
+    method, such as `check`: until then its connections hear nothing, after that other backends reset TCP's. The pair's
+    `watch` tells when to call it. Of two balancers for the same address and port the newer one has all packets.
+
+    Refused: a backend that is the clients' own pair (its packets would come from the address that they go to). Left to
+    the host: pings of the virtual address, VLAN tags. Dropped: fragments with the service's port, and packets for which
+    there is no backend. Both are counted in `stats`.
+
+    Any thread may use it. In a forked child it is a copy, whose `close` detaches nothing.
+
+    Args:
+        pair: behind whose peer the clients are.
+        vip: the virtual address, of IPv4 or IPv6. Clients need a route to it by the pair; nobody need have it.
+        port: the service's.
+        protocol: "tcp" or "udp".
+        mode: "nat" or "dsr".
+        backends: pairs or `Backend`s, which weigh the same, or a dict of these with their weights. Their primaries are
+            in the namespace of the clients' primary.
+        connections: how many the table holds, 16 to 16,777,216; it is made as large as the next power of two. Each
+            takes 32 bytes.
+
+    Raises:
+        ValueError: an argument is not possible: no such backend, an address of another family. Nothing is touched then.
+        LookupError: the namespace of a peer cannot be found, where its address or, in L2 mode, its MAC has to be read.
+        PermissionError: CAP_BPF or CAP_NET_ADMIN is missing.
+        OSError: ENODEV, a pair is gone. Nothing is attached then.
+
+    >>> with LoadBalancer(clients, "192.0.2.80", 80, backends={web1: 2, web2: 1}) as balancer:  # doctest: +SKIP
+    ...     balancer.drain(web1)
+    ...     print(balancer.backends)
+    """
+
+    def __init__(
+        self,
+        pair: NetkitPair,
+        vip: Address | str,
+        port: int,
+        *,
+        protocol: Literal["tcp", "udp"] = "tcp",
+        mode: Literal["nat", "dsr"] = "nat",
+        backends: Iterable[NetkitPair | Backend] | Mapping[NetkitPair | Backend, int] = (),
+        connections: int = 65536,
+    ) -> None:
+        self._object: BPFObject | None = None  # until it is attached, for __del__
+        self._process = os.getpid()
+        expect(pair, NetkitPair, "pair", "NetkitPair.open() takes a name")
+        expect_one(protocol, ("tcp", "udp"), "protocol")
+        expect_one(mode, ("nat", "dsr"), "mode")
+        expect_in(connections, _CONNECTIONS, "connections")
+        self._protocol = protocol
+        self._service = Service(pair, parse_vip(vip), expect_in(port, PORTS, "port"), mode == "dsr")
+        self._lock = RLock()
+        self._members: list[Member] = []
+        self._generations = [0] * _MOST
+        self._final: tuple[tuple[BackendStats, ...], BalancerStats] | None = None
+        self._table = MaglevTable([])
+        wanted: list[tuple[Backend, int]] = []
+        for each, weight in backends.items() if isinstance(backends, Mapping) else ((each, 1) for each in backends):
+            backend = self._service.resolve(each)
+            if any(is_same(backend.pair, other.pair) for other, _ in wanted):
+                raise ValueError(f"backends has {backend.pair.primary.name} twice")
+            wanted.append((backend, expect_in(weight, _WEIGHTS, "weight")))
+        if len(wanted) > _MOST:
+            raise ValueError(f"backends has {len(wanted)}, more than {_MOST}")
+
+        obj = load_balancer(
+            self.vip, self.port, protocol, mode, connections, clients=(pair.primary.ifindex, macs(pair))
+        )
+        with contextlib.ExitStack() as undo:  # unless all of it succeeds
+            undo.callback(obj.close)
+            for backend, weight in wanted:
+                member = self._admit(obj, backend, weight)
+                undo.callback(self._dismiss, obj, member)
+                self._members.append(member)
+            self._publish(obj)
+            self._link = attach(pair, obj.programs["balancer_client"])
+            undo.callback(self._link.detach)
+            self._set_verdicts(obj)
+            undo.pop_all()
+        self._object = obj
+
+    @property
+    def vip(self) -> Address:
+        """The virtual address."""
+        return self._service.vip
+
+    @property
+    def port(self) -> int:
+        """The service's port."""
+        return self._service.port
+
+    @property
+    def protocol(self) -> str:
+        """Either "tcp" or "udp"."""
+        return self._protocol
+
+    @property
+    def mode(self) -> str:
+        """Either "nat" or "dsr"."""
+        return "dsr" if self._service.is_dsr else "nat"
+
+    @property
+    def table(self) -> MaglevTable:
+        """Which backend gets which new connections; its names are the backends' addresses, ports and devices."""
+        return self._table
+
+    def add(self, backend: NetkitPair | Backend, weight: int = 1) -> None:
+        """Let a backend take new connections, also one that drains. On any failure all stays as it was.
+
+        Args:
+            backend: a pair, or one with address and port.
+            weight: its part of the new connections, in proportion to the others': 1 to 65535.
+
+        Raises:
+            ValueError: the balancer is closed, the backend is there already, or cannot be one; there are 512.
+            OSError: ENODEV, the pair is gone.
+        """
+        expect_in(weight, _WEIGHTS, "weight")
+        resolved = self._service.resolve(backend)
+        with self._lock:
+            obj = self._open()
+            self._let_go(obj)
+            member = self._find(resolved.pair)
+            if member is not None and (member.state == "active" or member.backend[1:] != resolved[1:]):
+                state = "a backend already" if member.state == "active" else f"still {member.state} as another service"
+                raise ValueError(f"{resolved.pair.primary.name} is {state}")
+            if member is not None:
+                self._change(obj, member, "active", weight)
+                return
+            member = self._admit(obj, resolved, weight)
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._dismiss, obj, member)
+                self._members.append(member)
+                undo.callback(self._members.remove, member)
+                self._publish(obj)
+                undo.pop_all()
+
+    def drain(self, backend: NetkitPair | Backend) -> None:
+        """Give a backend no new connections. Those that it has go on; `add` lets it take new ones again. Idempotent.
+
+        Raises:
+            ValueError: the balancer is closed.
+            LookupError: the pair is no backend.
+        """
+        with self._lock:
+            obj = self._open()
+            self._let_go(obj)
+            member = self._member(backend)
+            self._change(obj, member, "draining", member.weight)
+
+    def remove(self, backend: NetkitPair | Backend, *, at_once: bool = False) -> None:
+        """Give a backend no new connections, and let go of it as soon as those that it has are over.
+
+        Without any, that is now; else at the first call of any method a second after they are over, when their last
+        packets have come. Until then it is listed as "removed".
+
+        Args:
+            backend: a pair, or one with address and port.
+            at_once: let go of it now. Its connections go to other backends, which reset TCP's.
+
+        Raises:
+            ValueError: the balancer is closed.
+            LookupError: the pair is no backend.
+        """
+        expect(at_once, bool, "at_once")
+        with self._lock:
+            obj = self._open()
+            member = self._member(backend)
+            self._change(obj, member, "removed", member.weight)
+            if at_once:
+                self._members.remove(member)
+                self._dismiss(obj, member)
+            self._let_go(obj)
+
+    @property
+    def backends(self) -> tuple[BackendStats, ...]:
+        """The backends in the order in which they came, with their counters. After `close`, the final ones."""
+        with self._lock:
+            if self._final is not None:
+                return self._final[0]
+            obj = self._open()
+            self._let_go(obj)
+            return self._backend_stats(obj)
+
+    @property
+    def stats(self) -> BalancerStats:
+        """What did not go its usual way until now. After `close`, the final counts."""
+        with self._lock:
+            return self._stats(self._open()) if self._final is None else self._final[1]
+
+    def check(self) -> None:
+        """Let go of backends whose pair is gone, and look again at the policies, for what is not the service's.
+
+        To be called after a pair was deleted, a policy changed, or another program came or went on a blackhole.
+
+        Raises:
+            ValueError: the balancer is closed.
+            OSError: ENODEV, a pair is gone.
+        """
+        with self._lock:
+            obj = self._open()
+            self._let_go(obj)
+            self._set_verdicts(obj)
+
+    def close(self) -> None:
+        """Take the programs off all hooks. Idempotent. Connections that are open break."""
+        is_ours = os.getpid() == self._process
+        if not is_ours:
+            self._lock = RLock()  # a forked child has no thread that would let go of the other one
+        with self._lock, contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+            obj, self._object = self._object, None
+            if obj is None:
+                return
+            last_first.callback(obj.close)
+            links = [member.link for member in self._members if member.link is not None]
+            for link in (*links, self._link):
+                last_first.callback(link.close)
+                if is_ours:
+                    last_first.callback(link.detach)
+            self._final = ((), BalancerStats(*[0] * len(BalancerStats._fields)))
+            self._final = (self._backend_stats(obj), self._stats(obj))
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._object is None
+
+    def _of(self) -> str:
+        address = f"[{self.vip}]" if self.vip.version == 6 else f"{self.vip}"
+        return f"{self._protocol} {address}:{self.port}"
+
+    def _repr_html_(self) -> str | None:
+        from netkit_bpf.internal.html import Part, first, show
+
+        def build() -> list[object]:
+            most = max([1, *(each.connections for each in self.backends)])
+            rows = [
+                (
+                    *(each.name, f"{each.backend.address} {each.backend.port}", each.state, each.weight),
+                    *(f"{each.share:.1%}", each.open, each.connections, each.packets, each.reply_packets),
+                    Part(each.connections / most),
+                )
+                for each in self.backends
+            ]
+            header = ("backend", "address and port", "state", "weight", "share", "open", "connections", "packets")
+            odd = [(name.replace("_", " "), count) for name, count in self.stats._asdict().items() if count]
+            tables = [first(rows, (*header, "replies", "connections"))]
+            return [*tables, *([first(odd, ("what went otherwise", "count"))] if odd else [])]
+
+        return show(self, build)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self._members)} backends"
+        return f"<LoadBalancer {self._of()} ({self.mode}) {state}>"
+
+    # --- Within.
+
+    def _open(self) -> BPFObject:
+        if self._object is None:
+            raise ValueError("the load balancer is closed")
+        return self._object
+
+    def _find(self, pair: NetkitPair) -> Member | None:
+        return next((each for each in self._members if is_same(each.backend.pair, pair)), None)
+
+    def _member(self, backend: NetkitPair | Backend) -> Member:
+        pair = backend if isinstance(backend, NetkitPair) else expect(backend, Backend, "backend").pair
+        found = self._find(expect(pair, NetkitPair, "backend.pair"))
+        if found is None:
+            there_are = ", ".join(member.name for member in self._members) or "none"
+            raise LookupError(f"{pair!r} is no backend: there are {there_are}")
+        return found
+
+    def _admit(self, obj: BPFObject, backend: Backend, weight: int) -> Member:
+        """Make it known and attach to it: it gets no connections yet. On failure nothing is left."""
+        taken = {member.place for member in self._members}
+        place = next((place for place in range(_MOST) if place not in taken), None)
+        if place is None:
+            raise ValueError(f"there are {_MOST} backends, and no more can be: remove one first")
+        self._generations[place] = self._generations[place] % 0xFFFF + 1
+        value = self._service.value_of(backend, self._generations[place])
+        member = Member(backend, weight, place, value)
+        obj.maps["counts"][place] = [(0, 0, 0, 0, 0)] * len(obj.maps["counts"][place])
+        obj.maps["backends"][place] = (*value, 1)
+        obj.maps["places"][member.ifindex] = place
+        try:
+            member.link = attach(backend.pair, obj.programs["balancer_backend"])
+            self._set_verdict(obj, member)
+        except BaseException:
+            self._dismiss(obj, member)
+            raise
+        return member
+
+    def _dismiss(self, obj: BPFObject, member: Member) -> None:
+        """Detach from it and forget it: no packet goes there any more."""
+        nobody = (bytes(16), 0, 0, 0, 0, 0, (bytes(6), bytes(6)), 0)
+        with contextlib.ExitStack() as last_first:
+            if member.link is not None:
+                last_first.callback(member.link.close)
+                last_first.callback(member.link.detach)
+            obj.maps["backends"][member.place] = nobody
+            obj.maps["places"].pop(member.ifindex, None)
+
+    def _set_verdicts(self, obj: BPFObject) -> None:
+        is_shut = is_left_to_nobody(self._service.clients, self._link)
+        obj.variables["client_verdict"].value = Verdict.DROP.number if is_shut else Verdict.NEXT.number
+        for member in self._members:
+            self._set_verdict(obj, member)
+
+    @staticmethod
+    def _set_verdict(obj: BPFObject, member: Member) -> None:
+        link = member.link
+        if link is None or member.is_gone:
+            return
+        is_shut = is_left_to_nobody(member.backend.pair, link)
+        program = obj.programs["balancer_backend_shut" if is_shut else "balancer_backend"]
+        if link.program.id != program.id:
+            link.update(program)
+
+    def _change(self, obj: BPFObject, member: Member, state: State, weight: int) -> None:
+        """Let a backend take new connections or not; on failure all stays as it was."""
+        before = member.state, member.weight
+        member.state, member.weight = state, weight
+        try:
+            obj.maps["backends"][member.place] = (*member.value, state == "active")
+            self._publish(obj)
+        except BaseException:
+            member.state, member.weight = before
+            raise
+
+    def _publish(self, obj: BPFObject) -> None:
+        """Let the Maglev table be that of the active backends."""
+        active = {member.key: member for member in self._members if member.state == "active"}
+        table = MaglevTable({name: member.weight for name, member in active.items()})
+        numbers = array("H", table.tobytes())
+        if active:  # else it has nobody everywhere
+            places = [member.place for member in active.values()]
+            numbers = array("H", map(places.__getitem__, numbers))
+        publish(obj, numbers.tobytes())
+        self._table = table
+
+    def _let_go(self, obj: BPFObject) -> None:
+        """Dismiss removed backends whose connections are over, and any whose pair is gone."""
+        is_removed = any(member.state == "removed" for member in self._members)
+        surveyed = self._survey(obj) if is_removed else []
+        over = [
+            member
+            for member in self._members
+            if member.is_gone or (member.state == "removed" and not any(surveyed[member.place]))
+        ]
+        for member in over:
+            self._members.remove(member)
+            self._dismiss(obj, member)
+        if any(member.state == "active" for member in over):
+            self._publish(obj)
+
+    def _survey(self, obj: BPFObject) -> list[tuple[int, int]]:
+        """Count by place the connections that are not over, and those that are since less than a second."""
+        obj.programs["balancer_survey"].test_run(_FRAME)
+        return list(obj.maps["open"].values())
+
+    def _backend_stats(self, obj: BPFObject) -> tuple[BackendStats, ...]:
+        open_ = self._survey(obj)
+        shares = self._table.shares
+        found = []
+        for member in self._members:
+            counts = (sum(counted) for counted in zip(*obj.maps["counts"][member.place], strict=True))
+            share = shares.get(member.key, 0) / len(self._table)
+            state = member.weight, member.state, share, open_[member.place][0]
+            found.append(BackendStats(member.backend, member.name, *state, *counts))
+        return tuple(found)
+
+    @staticmethod
+    def _stats(obj: BPFObject) -> BalancerStats:
+        return BalancerStats(*map(sum, obj.maps["events"].values()))

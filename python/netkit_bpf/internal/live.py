@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Live views in notebooks: one output that is drawn anew, and stays as it was at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from netkit_bpf.internal.drawing import draw_lines
+from netkit_bpf.internal.html import show
+
+_MOST = 240  # points of a line: older ones leave at the left
+
+
+class LiveView:
+    """An output with a plot of rates and a table.
+
+    Args:
+        title: what stands above.
+        unit: of the rates, "packets/s".
+    """
+
+    def __init__(self, title: str, unit: str) -> None:
+        try:
+            from IPython.display import display
+        except ImportError as error:
+            raise ImportError("live() needs IPython: pip install 'netkit-bpf[jupyter]'") from error
+        self._display: Any = display
+        self._handle: Any = None
+        self._title, self._unit = title, unit
+        self._start = self._last = time.monotonic()
+        self._counts: dict[str, float] = {}
+        self._lines: dict[str, list[tuple[float, float]]] = {}
+
+    def update(self, counts: Mapping[str, float], tables: Iterable[object]) -> None:
+        """Draw what came since the last time as rates, and the tables below."""
+        now = time.monotonic()
+        seconds = now - self._last
+        before, self._counts, self._last = self._counts, dict(counts), now
+        self.draw({name: (counts[name] - before[name]) / seconds for name in before if seconds > 0}, tables)
+
+    def draw(self, rates: Mapping[str, float], tables: Iterable[object]) -> None:
+        """Draw the plot with these rates added at its end, and the tables below."""
+        seconds = time.monotonic() - self._start
+        for name, rate in rates.items():
+            line = self._lines.setdefault(name, [])
+            line.append((seconds, rate))
+            del line[:-_MOST]
+        title = f"{self._title} · {seconds:.1f} s"
+        latest = ", ".join(f"{name} {line[-1][1]:,.0f}" for name, line in self._lines.items())
+        data = {"text/plain": f"{title}: {latest or 'no rates yet'} {self._unit}"}
+        html = show(title, lambda: [draw_lines(self._lines, self._unit), *tables])
+        if html is not None:
+            data["text/html"] = html
+        if self._handle is None:
+            self._handle = self._display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+
+def waits(duration: float | None, interval: float) -> Iterable[float]:
+    """How many seconds to wait before each drawing, until the duration is over."""
+    end = None if duration is None else time.monotonic() + duration
+    while end is None or (left := end - time.monotonic()) > 0:
+        yield interval if end is None else min(interval, left)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Whether KVM can be used: a device node that opens proves nothing, so a kernel is started on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from netkit_bpf.vm.machine import Machine, Setup
+
+VARIABLE = "NETKIT_BPF_VM_ACCEL"
+PROBE_LIMIT = 20.0
+
+
+def kvm_works(setup: Setup, verdicts: Path) -> bool:
+    """Boot the setup, whose command should be a short one, on KVM; remember the verdict until the host boots again."""
+    forced = os.environ.get(VARIABLE)
+    if forced:
+        return forced == "kvm"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    verdict = verdicts / f"kvm-{boot}"
+    if not verdict.exists():
+        trial = dataclasses.replace(setup, kvm=True, boot_limit=PROBE_LIMIT, timeout=PROBE_LIMIT, stdin=None)
+        works = Machine(trial, lambda *_: None).run().status == 0
+        if not works:
+            print("vm: KVM does not start a kernel here: using software emulation", file=sys.stderr)
+        new = verdict.with_suffix(f".{os.getpid()}")
+        new.write_text("works\n" if works else "fails\n")
+        new.rename(verdict)
+    return verdict.read_text() == "works\n"
