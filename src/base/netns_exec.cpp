@@ -4,10 +4,12 @@
 
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include "base/error.hpp"
@@ -34,13 +36,25 @@ void bind_etc(const std::string& name) {
   }
 }
 
+// Puts the text in the place of /etc/hosts. Its file is on a tmpfs that goes with the last process here. As with the
+// files of /etc/netns, where nothing can be mounted the program sees the file of before.
+void bind_hosts(const std::string& text) {
+  if (::mount("hosts", "/sys", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755") != 0) return;
+  const char* file = "/sys/hosts";
+  std::ofstream(file) << text;
+  static_cast<void>(::chmod(file, 0444));
+  static_cast<void>(::mount(file, "/etc/hosts", "none", MS_BIND, nullptr));
+  static_cast<void>(::umount2("/sys", MNT_DETACH));
+}
+
 }  // namespace
 
-void become_inhabitant(const Namespace& space, const std::string& name) {
+void become_inhabitant(const Namespace& space, const std::string& name, const std::string& hosts) {
   enter(space);
   if (::unshare(CLONE_NEWNS) != 0 || ::mount("", "/", "none", MS_SLAVE | MS_REC, nullptr) != 0)
     throw Error(errno, "make a mount namespace for a process in network namespace " + space.describe(),
                 errno == EPERM ? "needs CAP_SYS_ADMIN" : "");
+  if (!hosts.empty()) bind_hosts(hosts);
   show_own_sys(space.describe());
   if (!name.empty()) bind_etc(name);
 }

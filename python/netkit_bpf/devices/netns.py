@@ -206,13 +206,27 @@ class NetNS(Resource):
 
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
         """
+        return self._run(argv, "", input=input, timeout=timeout, check=check, capture_output=capture_output, **options)
+
+    def _run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        hosts: str,
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - as subprocess.run() names it
+        timeout: float | None = None,
+        check: bool = False,
+        capture_output: bool = False,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """As `run`; the program's /etc/hosts has these lines too."""
         import subprocess
 
         if capture_output:
             options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if input is not None:
             options["stdin"] = subprocess.PIPE
-        with self.popen(argv, **options) as process:
+        with self._popen(argv, hosts, **options) as process:
             try:
                 stdout, stderr = process.communicate(input, timeout=timeout)
             except BaseException:
@@ -229,7 +243,11 @@ class NetNS(Resource):
         files in /etc/netns/NAME replace those in /etc. It has its own mount namespace, so no other process sees its
         mounts.
         """
-        return spawn(self._open(), self._name, argv, options)
+        return self._popen(argv, "", **options)
+
+    def _popen(self, argv: Sequence[str | os.PathLike[str]], hosts: str, **options: Any) -> subprocess.Popen[Any]:
+        """As `popen`; the program's /etc/hosts has these lines too."""
+        return spawn(self._open(), self._name, argv, options, hosts)
 
     def socket(
         self,

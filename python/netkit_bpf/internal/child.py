@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netkit_bpf._core import Namespace
@@ -18,18 +19,22 @@ _ROOM = 4096  # bytes for the reason why the child could not enter: an errno and
 
 
 def spawn(
-    space: Namespace, name: str | None, argv: Sequence[str | os.PathLike[str]], options: dict[str, Any]
+    space: Namespace,
+    name: str | None,
+    argv: Sequence[str | os.PathLike[str]],
+    options: dict[str, Any],
+    hosts: str = "",
 ) -> subprocess.Popen[Any]:
     """Start a process inside, as the calling thread's child.
 
     The child enters the namespace itself, between fork and exec. If a thread inside started it and then ended, a child
-    that uses prctl(PR_SET_PDEATHSIG) would get its signal at once.
+    that uses prctl(PR_SET_PDEATHSIG) would get its signal at once. Its /etc/hosts has the lines of `hosts` too.
     """
     import mmap
     import subprocess
 
     outcome = mmap.mmap(-1, _ROOM)  # shared with the child
-    become = _Inhabitant(space, os.fsencode(name or ""), outcome, options)
+    become = _Inhabitant(space, os.fsencode(name or ""), _with_those_here(hosts), outcome, options)
     try:
         return subprocess.Popen(argv, preexec_fn=become, **options)
     except subprocess.SubprocessError:
@@ -42,9 +47,12 @@ def spawn(
 class _Inhabitant:
     """What the child does before it runs the program: enter the namespace, then what `subprocess` would do."""
 
-    def __init__(self, space: Namespace, name: bytes, outcome: mmap.mmap, options: dict[str, Any]) -> None:
+    def __init__(
+        self, space: Namespace, name: bytes, hosts: bytes, outcome: mmap.mmap, options: dict[str, Any]
+    ) -> None:
         self._space = space
         self._name = name
+        self._hosts = hosts
         self._outcome = outcome
         self._preexec: Callable[[], object] | None = options.pop("preexec_fn", None)
         # A process that has dropped its rights may not enter any more.
@@ -57,7 +65,7 @@ class _Inhabitant:
 
     def __call__(self) -> None:
         try:
-            self._space.become_inhabitant(self._name)
+            self._space.become_inhabitant(self._name, self._hosts)
             if self._extra_groups is not None:
                 os.setgroups(self._extra_groups)
             if self._group is not None:
@@ -71,6 +79,15 @@ class _Inhabitant:
             raise
         if self._preexec is not None:
             self._preexec()
+
+
+def _with_those_here(hosts: str) -> bytes:
+    """These lines of hosts(5) behind those that the machine has."""
+    if not hosts:
+        return b""
+    with contextlib.suppress(OSError):
+        return Path("/etc/hosts").read_bytes().rstrip(b"\n") + b"\n" + hosts.encode()
+    return hosts.encode()
 
 
 def _number(which: str | int | None, option: str) -> int | None:

@@ -7,6 +7,7 @@ and marks differ in form too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -58,11 +59,56 @@ def draw_cables(hub: Sequence[str], cables: Sequence[Cable]) -> str:
         parts.append(_box(right, top, far_width, row - 12, each.far))
         top += row
     legend = box_height + 14
-    parts += [_primary_mark(8, legend - 4), _text(18, legend, "primary hook")]
-    parts += [_peer_mark(138, legend - 4), _text(148, legend, "peer hook")]
+    parts += _legend(legend)
     if more:
         parts.append(_text(1, legend + _LINE, more))
     return _svg(width, height, parts, "devices and the cables between them")
+
+
+def draw_graph(boxes: Mapping[str, Sequence[str]], lines: Sequence[tuple[str, str, str]]) -> str:
+    """Draw boxes with these lines of text around a circle, and the pairs between them; of many boxes, the first ones.
+
+    Args:
+        boxes: the text of each, by its name.
+        lines: of each pair the box at the primary's end, the one at the peer's, and a text.
+    """
+    names = list(boxes)[:MOST_CABLES]
+    half_width = max(_width(boxes[name]) for name in names) / 2
+    half_height = (max(len(boxes[name]) for name in names) * _LINE + 2 * _PAD) / 2
+    # So that neighbours on the circle leave room for the marks and the text of the line between them.
+    across = max(half_width + 90, len(names) * (half_width + 40) / math.pi) if len(names) > 1 else 0.0
+    down = across * 0.62 if len(names) > 2 else 0.0
+    middle_x, middle_y = across + half_width + 2, down + half_height + 2
+    turns = [math.tau * number / len(names) - math.pi for number in range(len(names))]
+    places = {
+        name: (middle_x + across * math.cos(turn), middle_y + down * math.sin(turn))
+        for name, turn in zip(names, turns, strict=True)
+    }
+    parts: list[str] = []
+    for near, far, text in (line for line in lines if line[0] in places and line[1] in places):
+        (x, y), (to_x, to_y) = places[near], places[far]
+        along_x, along_y = to_x - x, to_y - y
+        length = math.hypot(along_x, along_y)
+        along_x, along_y = along_x / length, along_y / length
+        # From the centre of a box to its frame.
+        inside = min(half_width / max(abs(along_x), 1e-9), half_height / max(abs(along_y), 1e-9))
+        start, end = inside, length - inside
+        ends = f"M{x + along_x * start:.1f} {y + along_y * start:.1f}L{x + along_x * end:.1f} {y + along_y * end:.1f}"
+        parts.append(f'<path d="{ends}" stroke="currentColor" stroke-width="1.5"/>')
+        parts.append(_primary_mark(x + along_x * (start + 14), y + along_y * (start + 14)))
+        parts.append(_peer_mark(x + along_x * (end - 14), y + along_y * (end - 14)))
+        # Not in the middle, where the diagonals of a mesh meet.
+        at = start + (end - start) * 0.4
+        steep = abs(along_y) > 0.4
+        text_x, text_y = x + along_x * at + (8 if steep else 0), y + along_y * at - (0 if steep else 8)
+        parts.append(_text(text_x, text_y, text, anchor="start" if steep else "middle"))
+    for name, (x, y) in places.items():
+        parts.append(_box(x - half_width, y - half_height, half_width * 2, half_height * 2, boxes[name]))
+    width, bottom = max(2 * middle_x, 230.0), 2 * middle_y
+    parts += _legend(bottom + 14)
+    more = f"… and {len(boxes) - len(names)} more" if len(boxes) > len(names) else ""
+    parts.append(_text(1, bottom + 14 + _LINE, more))
+    return _svg(width, bottom + 20 + (_LINE if more else 0), parts, "nodes and the pairs between them")
 
 
 def draw_lines(series: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> str:
@@ -113,6 +159,11 @@ def _box(x: float, y: float, width: float, height: float, lines: Sequence[str]) 
     first = y + (height - len(lines) * _LINE) / 2 + 13
     text = "".join(_text(x + _PAD, first + number * _LINE, line) for number, line in enumerate(lines))
     return f'<rect {frame} rx="4" fill="none" stroke="currentColor"/>{text}'
+
+
+def _legend(y: float) -> list[str]:
+    primary = [_primary_mark(8, y - 4), _text(18, y, "primary hook")]
+    return [*primary, _peer_mark(138, y - 4), _text(148, y, "peer hook")]
 
 
 def _primary_mark(x: float, y: float) -> str:

@@ -1,41 +1,54 @@
 # SPDX-License-Identifier: MIT
-"""A small network to experiment with: nodes in namespaces of their own, joined by a hub."""
+"""A small network to experiment with: nodes in namespaces of their own, joined by a hub or by links."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair, create_pairs, delete_group
 from netkit_bpf.devices.pair_options import check_pair_options
 from netkit_bpf.enums import Mode
-from netkit_bpf.internal.arguments import check_device_name, expect, expect_in
+from netkit_bpf.internal.arguments import expect_in, expect_word
 from netkit_bpf.internal.resource import Closing
-from netkit_bpf.lab.netem import LIMIT, Netem
+from netkit_bpf.lab.description import describe, parse_description
+from netkit_bpf.lab.netem import LIMIT, PERFECT, Netem
 from netkit_bpf.lab.node import Node
+from netkit_bpf.lab.topology import HUB, MOST_NODES, Nodes, Shape, Topology
 
-_MOST = 254  # each node has an IPv4 network with its number in the third byte
-_GROUP = 1  # the group of all devices that the lab made in the hub
-_FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+_GROUP = 1  # the group of all devices that the lab made
+_FORWARDING = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+    # The ways there and back may differ in a graph, which a strict filter of sources takes for forgery.
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+}
 
 
 class Lab(Closing):
-    """Nodes that all reach each other over IPv6 and IPv4, through a hub.
+    """Nodes that all reach each other over IPv6 and IPv4.
 
-    Each node is a namespace of its own. A netkit pair joins it to the hub: the primary, with the node's name, is in
-    the hub, the peer, nk0, in the node. The hub is a namespace too. Packets are forwarded only there, so the machine's
-    own network is neither touched nor reached. Node number i has the networks fd42:0:0:i::/64 and 10.42.i.0/24; in
-    each, the address of the hub ends in 1, that of the node in 2.
+    Each node is a namespace of its own. In a star, which is the default, a netkit pair joins it to a hub: the primary,
+    with the node's name, is in the hub, the peer, nk0, in the node. The hub is a namespace too, and the only one that
+    forwards. In any other shape pairs join the nodes themselves, and each node forwards: in node a, the device that
+    leads to b is called b. Packets take a shortest way. The machine's own network is neither touched nor reached.
+
+    Node number i has the addresses fd42:0:0:i::2 and 10.42.i.2. In a star they are in networks of 64 and of 24 bits, in
+    each of which the address of the hub ends in 1. Programs that `Node.run` starts know the nodes by their names.
 
     It exists from its construction until `close`; if construction fails, nothing is left behind. Any thread may
     use it.
 
     Args:
-        nodes: the number of nodes, which are then called n1, n2 and so on; or their names, 1 to 15 bytes each. At most
-            254.
+        nodes: the number of nodes, which are then called n1, n2 and so on; or their names, 1 to 15 bytes each; or any
+            graph as a dict, which has for a name the names that it is joined to. At most 254.
+        shape: "star", "line", "ring" or "mesh" (each is joined to each), if `nodes` is no dict. In a line and a ring
+            they follow one another.
         mode: of the pairs, "l2" or "l3".
         mtu: of both ends of each pair, 1280 to 65535 bytes: IPv6 needs at least 1280.
 
@@ -45,56 +58,133 @@ class Lab(Closing):
         NotSupportedError: the kernel has no netkit devices.
 
     >>> with Lab(nodes=3) as lab:  # doctest: +SKIP
-    ...     lab["n1"].run(["ping", "-c1", lab["n3"].address], check=True)
+    ...     lab["n1"].run(["ping", "-c1", "n3"], check=True)
     ...     lab.link("n1", delay="20ms", loss=0.01, rate="100mbit")
+    >>> lab = Lab({"client": ["left", "right"], "server": ["left", "right"]})  # doctest: +SKIP
     """
 
-    def __init__(self, nodes: int | Sequence[str] = 2, *, mode: Mode | str = Mode.L3, mtu: int | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Nodes = 2,
+        *,
+        shape: Shape | str | None = None,
+        mode: Mode | str = Mode.L3,
+        mtu: int | None = None,
+    ) -> None:
         import threading
 
-        names = _check_names(nodes)
-        if mtu is not None:
-            expect_in(mtu, range(1280, 65536), "mtu")
-        ends = {"mtu": mtu, "group": _GROUP}
-        options = [check_pair_options(name, "nk0", mode=mode, ends=ends) for name in names]
+        self._topology = Topology(nodes, shape)
+        self._mode = expect_word(mode, Mode, "mode")
+        self._mtu = None if mtu is None else expect_in(mtu, range(1280, 65536), "mtu")
         self._closed = False
         self._closing = threading.RLock()  # reentrant, because a signal handler may close within close()
+        self._nodes: dict[str, Node] = {}
+        self._pairs: dict[tuple[str, str], NetkitPair] = {}
+        self._netems: dict[tuple[str, str], Netem] = {}
         with ExitStack() as last_first:
-            self._hub = last_first.enter_context(NetNS.create())
-            spaces = [last_first.enter_context(NetNS.create()) for _ in names]
-            self._hub.call(_forward)
-            Device.open("lo", self._hub).up()
-            last_first.callback(self._delete_pairs)
-            pairs = create_pairs(self._hub, list(zip(options, spaces, strict=True)))
-            for pair in pairs:
-                pair._let_go()  # to the callback above
-            self._nodes = {
-                name: Node(name, netns, pair, number)
-                for number, (name, netns, pair) in enumerate(zip(names, spaces, pairs, strict=True), 1)
-            }
-            for node in self.nodes:
-                node._configure()
-                last_first.callback(node._kill)
+            self._hub = last_first.enter_context(NetNS.create()) if self._topology.hub else None
+            if self._hub is not None:
+                _forward(self._hub)
+            self._make(list(self._topology.links), self._delete_all_pairs, last_first)
             self._cleanup = last_first.pop_all()
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> Lab:
+        """Make a lab like the one that `to_dict` described. What the dict lacks is as in a new lab.
+
+        Raises:
+            ValueError: an entry is unknown, missing or not valid; then nothing is made.
+
+        >>> lab = Lab.from_dict({"nodes": ["a", "b"], "links": [{"between": ["a"], "delay": 0.02}]})  # doctest: +SKIP
+        """
+        nodes, options, links = parse_description(description)
+        lab = cls(nodes, **options)
+        try:
+            for ends, netem in links:
+                lab._set_link(ends, netem)
+        except BaseException:
+            lab.close()
+            raise
+        return lab
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the lab by values that JSON has, so that `from_dict` makes another one like it.
+
+        >>> lab.to_dict()  # doctest: +SKIP
+        {'nodes': ['a', 'b'], 'hub': True, 'mode': 'l3', 'mtu': None, 'links': [{'between': ['a'], 'delay': 0.02}]}
+        """
+        with self._closing:
+            links = {ends: self._netems.get(ends, PERFECT) for ends in self._pairs}
+            return describe(list(self._nodes), self._topology.hub, self._mode, self._mtu, links)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes, in the order of their numbers."""
+        """The nodes, in the order in which they were named or added."""
         return tuple(self._nodes.values())
 
     @property
     def hub(self) -> NetNS:
-        """The namespace that joins the nodes and forwards between them."""
+        """The namespace that joins the nodes of a star and forwards between them; ValueError in any other shape."""
+        if self._hub is None:
+            raise ValueError("this lab has no hub: its nodes are joined by links, and each of them forwards")
         return self._hub
 
     @property
     def pairs(self) -> tuple[NetkitPair, ...]:
-        """The nodes' pairs, in the order of the nodes: `Monitor(*lab.pairs)` watches everything."""
-        return tuple(node.pair for node in self.nodes)
+        """The pairs of all links: `Monitor(*lab.pairs)` watches everything. In a star, in the order of the nodes."""
+        return tuple(self._pairs.values())
+
+    def add(self, name: str, neighbours: Sequence[str] = ()) -> Node:
+        """Add a node while the others go on.
+
+        Args:
+            name: of the new node, 1 to 15 bytes.
+            neighbours: the names of the nodes that it is joined to; none in a star, where it is joined to the hub.
+
+        Raises:
+            ValueError: the name is taken or not valid, or there is no such neighbour; then nothing is changed.
+
+        >>> lab.add("n4").run(["ping", "-c1", "n1"], check=True)  # doctest: +SKIP
+        """
+        if isinstance(neighbours, str):
+            raise TypeError(f"neighbours must be several names, not one name: write [{neighbours!r}]")
+        with self._closing:
+            if self._closed:
+                raise ValueError("this lab is closed")
+            if self._topology.hub and neighbours:
+                raise ValueError("a new node of a star is joined to the hub: it has no neighbours")
+            self._topology.add(name)
+            try:
+                for other in neighbours:
+                    self._topology.join(name, other)
+                with ExitStack() as last_first:
+                    self._make([name], lambda: self._delete_pairs_of(name), last_first)
+                    self._cleanup.push(last_first.pop_all())
+            except BaseException:
+                self._forget(name)
+                raise
+            return self._nodes[name]
+
+    def remove(self, name: str) -> None:
+        """Delete a node and its links while the others go on. What `Node.popen` started there is killed.
+
+        Raises:
+            KeyError: there is no such node.
+            ValueError: it is the last one.
+        """
+        with self._closing:
+            node = self[name]
+            if len(self._nodes) == 1:
+                raise ValueError(f"{name!r} is the last node of the lab: close the lab")
+            node._kill()
+            self._delete_pairs_of(name)
+            node.netns.delete()
+            self._forget(name)
 
     def link(
         self,
         name: str,
+        other: str | None = None,
         *,
         delay: float | str = 0.0,
         jitter: float | str = 0.0,
@@ -102,13 +192,16 @@ class Lab(Closing):
         rate: float | str | None = None,
         limit: int = LIMIT,
     ) -> None:
-        """Make the link between a node and the hub as bad as a real one, as tc-netem(8) does. Replaces what was set.
+        """Make a link as bad as a real one, as tc-netem(8) does. Replaces what was set.
 
-        It applies to each direction, so a delay of 20 ms makes the round trip between two such nodes 80 ms longer.
-        Packets are delayed, lost and queued before they reach the hook. Without arguments the link is perfect again.
+        It applies to each direction, so a delay of 20 ms for two nodes of a star makes the round trip between them
+        80 ms longer. Packets are delayed, lost and queued before they reach the hook. Without arguments the link is
+        perfect again.
 
         Args:
-            name: of the node.
+            name: of a node.
+            other: the node at the other end of the link. If not given, all links of the node are meant; in a star it
+                has one, to the hub.
             delay: seconds, or a number with a unit: "20ms", "300us", "1.5s".
             jitter: by how much the delay of a packet is longer or shorter at most, likewise. Packets may overtake
                 each other then.
@@ -118,15 +211,13 @@ class Lab(Closing):
 
         Raises:
             KeyError: there is no such node.
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or no link joins the two nodes.
             NotSupportedError: the kernel has no netem (CONFIG_NET_SCH_NETEM, module sch_netem).
 
         Source: net/sched/sch_netem.c
         """
         netem = Netem.checked(delay=delay, jitter=jitter, loss=loss, rate=rate, limit=limit)
-        pair = self[name].pair
-        for device in (pair.primary, pair.peer):
-            netem.put_on(device)
+        self._set_link((name,) if other is None else (name, other), netem)
 
     def __getattr__(self, name: str) -> Node:
         """The node of that name, if it is a word of Python's: `lab.n1`."""
@@ -165,43 +256,119 @@ class Lab(Closing):
         with self._closing:
             self._cleanup.close()  # a signal handler may finish it meanwhile: each step is removed before it runs
 
+    def _set_link(self, names: tuple[str, ...], netem: Netem) -> None:
+        with self._closing:
+            for name in names:
+                self[name]
+            found = [ends for ends in self._pairs if set(names) <= set(ends)]
+            if len(names) > 1 and (not found or names[0] == names[1]):
+                raise ValueError(f"no link joins {names[0]!r} and {names[1]!r}")
+            for ends in found:
+                pair = self._pairs[ends]
+                for device in (pair.primary, pair.peer):
+                    netem.put_on(device)
+                self._netems[ends] = netem
+
+    def _make(self, names: list[str], delete_pairs: Callable[[], None], last_first: ExitStack) -> None:
+        """Make nodes of the topology and the pairs that join them; what undoes it goes to the stack."""
+        for name in names:
+            netns = last_first.enter_context(NetNS.create())
+            taken = {each._number for each in self.nodes}
+            number = next(each for each in range(1, MOST_NODES + 1) if each not in taken)
+            self._nodes[name] = Node(name, netns, number, self._hosts)
+            if self._topology.hub:
+                Device.open("lo", netns).up()
+            else:
+                _forward(netns)
+        last_first.callback(delete_pairs)
+        for near, netns in [(HUB, self._hub)] if self._hub else [(each.name, each.netns) for each in self.nodes]:
+            far_ends = [ends for ends in self._topology.ends() if ends[0] == near and ends not in self._pairs]
+            made = create_pairs(netns, [self._order(*ends) for ends in far_ends]) if far_ends else []
+            for ends, pair in zip(far_ends, made, strict=True):
+                pair._let_go()  # to the callback above
+                self._pairs[ends] = pair
+                self._connect(*ends, pair)
+        for name in names:
+            last_first.callback(self._nodes[name]._kill)
+        self._route()
+
+    def _order(self, near: str, far: str) -> tuple[Any, NetNS]:
+        ends = {"mtu": self._mtu, "group": _GROUP}
+        peer_name = "nk0" if near == HUB else near
+        return check_pair_options(far, peer_name, mode=self._mode, ends=ends), self._nodes[far].netns
+
+    def _connect(self, near: str, far: str, pair: NetkitPair) -> None:
+        if near == HUB:
+            self._nodes[far]._join_hub(pair)
+        else:
+            self._nodes[near]._join(self._nodes[far], pair, pair.primary)
+            self._nodes[far]._join(self._nodes[near], pair, pair.peer)
+
+    def _route(self) -> None:
+        """Give each node its routes to those that are no neighbours."""
+        if not self._topology.hub:
+            for node in self.nodes:
+                hops = self._topology.next_hops(node.name)
+                node._set_routes({self._nodes[far]: self._nodes[hop] for far, hop in hops.items() if far != hop})
+
+    def _forget(self, name: str) -> None:
+        """Take a node that is gone out of the tables, and the ways through it."""
+        self._topology.remove(name)
+        self._nodes.pop(name, None)
+        for ends in [ends for ends in self._pairs if name in ends]:
+            del self._pairs[ends]
+            self._netems.pop(ends, None)
+            for other in ends:
+                if other in self._nodes:
+                    self._nodes[other]._part(name)
+        self._route()
+
+    def _hosts(self) -> str:
+        """The names of the nodes as hosts(5) has them."""
+        return "".join(
+            f"{address} {each.name}\n" for each in self.nodes for address in (each.address, each.ipv4_address)
+        )
+
+    def _delete_pairs_of(self, name: str) -> None:
+        for ends, pair in self._pairs.copy().items():
+            if name in ends:
+                pair.delete()
+
+    def _delete_all_pairs(self) -> None:
+        for netns in [self._hub] if self._hub else [each.netns for each in self.nodes]:
+            if netns._is_held():  # else its node was removed
+                delete_group(_GROUP, netns)
+
     def _of(self) -> str:
         return ", ".join(self._nodes)
 
     def _repr_html_(self) -> str | None:
-        from netkit_bpf.internal.drawing import draw_cables
+        from netkit_bpf.internal.drawing import draw_cables, draw_graph
         from netkit_bpf.internal.html import show
 
         if self._closed:
             return None
+        if self._hub is None:
+            boxes = {each.name: [each.name, each.address, each.ipv4_address] for each in self.nodes}
+            lines = [(*ends, str(self._netems.get(ends, PERFECT))) for ends in self._pairs]
+            return show(self, lambda: [draw_graph(boxes, lines)])
         hub = ["hub", self._hub._label, "forwards"]
         return show(self, lambda: [draw_cables(hub, [each.pair._cable(each.name) for each in self.nodes])])
 
     def __repr__(self) -> str:
         return f"<Lab {', '.join(self._nodes)}{' closed' if self._closed else ''}>"
 
-    def _delete_pairs(self) -> None:
-        delete_group(_GROUP, self._hub)
 
+def _forward(netns: NetNS) -> None:
+    """Enable forwarding in a namespace: ip-sysctl, ip_forward and conf/all/forwarding."""
 
-def _forward() -> None:
-    """Enable forwarding in this thread's namespace: ip-sysctl, ip_forward and conf/all/forwarding."""
-    for path in _FORWARDING:
-        try:
-            Path(path).write_text("1")
-        except OSError as error:
-            raise OSError(error.errno, f"switch forwarding on in the lab's hub: {path}: {error.strerror}") from None
+    def write() -> None:
+        for name, value in _FORWARDING.items():
+            path = Path("/proc/sys/net", name)
+            try:
+                path.write_text(value)
+            except OSError as error:
+                raise OSError(error.errno, f"switch forwarding on in a namespace: {path}: {error.strerror}") from None
 
-
-def _check_names(nodes: int | Sequence[str]) -> list[str]:
-    """Return the names of the nodes."""
-    if isinstance(nodes, int):
-        return [f"n{number}" for number in range(1, expect_in(nodes, range(1, _MOST + 1), "nodes") + 1)]
-    if isinstance(nodes, str):
-        raise TypeError(f"nodes must be a number or several names, not one name: write [{nodes!r}]")
-    names = [check_device_name(name, "the name of a node") for name in expect(nodes, Sequence, "nodes")]  # type: ignore[type-abstract]
-    if not 1 <= len(names) <= _MOST:
-        raise ValueError(f"a lab has 1 to {_MOST} nodes, not {len(names)}")
-    if len(set(names)) < len(names) or {"lo", "nk0"} & set(names):
-        raise ValueError("each node needs a name of its own, other than lo and nk0, the names of its own devices")
-    return names
+    netns.call(write)
+    Device.open("lo", netns).up()

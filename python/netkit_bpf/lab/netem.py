@@ -46,17 +46,37 @@ class Netem(NamedTuple):
         delay_ns, jitter_ns = (round(value * 1e9) for value in seconds)
         return cls(delay_ns, jitter_ns, share, int(bits / 8), expect_in(limit, range(1, 1 << 32), "limit"))
 
+    def words(self) -> dict[str, float | int]:
+        """What differs from a perfect link, as `checked` takes it."""
+        words = {
+            "delay": self.delay_ns / 1e9,
+            "jitter": self.jitter_ns / 1e9,
+            "loss": self.loss,
+            "rate": self.rate * 8,
+            "limit": self.limit,
+        }
+        return {word: value for word, value in words.items() if value != (LIMIT if word == "limit" else 0)}
+
+    def __str__(self) -> str:
+        delay = f"{self.delay_ns / 1e6:g} ms{f' ± {self.jitter_ns / 1e6:g}' if self.jitter_ns else ''}"
+        parts = {
+            delay: self.delay_ns,
+            f"loss {self.loss:.3g}": self.loss,
+            f"{self.rate * 8 / 1e6:g} Mbit/s": self.rate,
+        }
+        return ", ".join(part for part, present in parts.items() if present)
+
     def put_on(self, device: Device) -> None:
         """Let the device do so from now on, instead of what it did."""
         netlink, ref = device._verified()
-        if self == _PERFECT:
+        if self == PERFECT:
             netem_remove(netlink, ref)
         else:
             netem_set(netlink, ref, *self)
 
 
 LIMIT = 1000  # packets, as tc(8) has it
-_PERFECT = Netem(0, 0, 0.0, 0, LIMIT)
+PERFECT = Netem(0, 0, 0.0, 0, LIMIT)
 
 
 def _number(value: float | str, argument: str, units: dict[str, float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from netkit_bpf.devices.device import Device
@@ -19,18 +20,23 @@ _T = TypeVar("_T")
 
 
 class Node:
-    """A node of a `Lab`: a namespace, and the pair that joins it to the hub. Made by `Lab`. Any thread may use it."""
+    """A node of a `Lab`: a namespace, and the pairs that join it to the hub or to others. Made by `Lab`.
 
-    def __init__(self, name: str, netns: NetNS, pair: NetkitPair, number: int) -> None:
+    Any thread may use it.
+    """
+
+    def __init__(self, name: str, netns: NetNS, number: int, hosts: Callable[[], str]) -> None:
         self._name = name
         self._netns = netns
-        self._pair = pair
         self._number = number
+        self._hosts = hosts
+        self._links: dict[str, tuple[NetkitPair, Device]] = {}  # with the end that is here
+        self._routes: dict[Node, Node] = {}  # by which neighbour a node is reached that is none
         self._processes: set[subprocess.Popen[Any]] = set()
 
     @property
     def name(self) -> str:
-        """The node's name, which is also the name of the pair's primary in the hub."""
+        """The node's name, which is also that of the device at the other end of each of its links."""
         return self._name
 
     @property
@@ -39,9 +45,29 @@ class Node:
         return self._netns
 
     @property
+    def links(self) -> dict[str, NetkitPair]:
+        """The pairs that join it to other nodes, by their names; in a star one, to "hub"."""
+        return {other: pair for other, (pair, _) in self._links.items()}
+
+    @property
     def pair(self) -> NetkitPair:
-        """The pair that joins the node to the hub: its peer, nk0, is in the node."""
-        return self._pair
+        """The pair that joins the node to the hub: its peer, nk0, is in the node.
+
+        In another shape, the pair of its only link; ValueError if it has none or several.
+        """
+        if len(self._links) != 1:
+            raise ValueError(f"node {self._name} has {len(self._links)} links, not one: see links, by their other ends")
+        return next(iter(self.links.values()))
+
+    def device(self, other: str) -> Device:
+        """The device here that leads to another node, or to "hub"; KeyError if no link does.
+
+        >>> lab["n1"].device("n2").hook("ingress")  # doctest: +SKIP
+        """
+        try:
+            return self._links[other][1]
+        except KeyError:
+            raise KeyError(f"no link joins {self._name!r} and {other!r}: it has {', '.join(self._links)}") from None
 
     @property
     def address(self) -> str:
@@ -54,15 +80,18 @@ class Node:
         return f"10.42.{self._number}.2"
 
     def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.CompletedProcess[Any]:
-        """Run a program in the node and wait for it; see `NetNS.run`.
+        """Run a program in the node and wait for it; see `NetNS.run`. It knows the other nodes by their names.
 
-        >>> lab["n1"].run(["ping", "-c1", lab["n2"].address], check=True)  # doctest: +SKIP
+        >>> lab["n1"].run(["ping", "-c1", "n2"], check=True)  # doctest: +SKIP
         """
-        return self._netns.run(argv, **options)
+        return self._netns._run(argv, self._hosts(), **options)
 
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program in the node; see `NetNS.popen`. It is killed when the lab is closed."""
-        process = self._netns.popen(argv, **options)
+        """Start a program in the node; see `NetNS.popen`. It knows the other nodes by their names.
+
+        It is killed when the lab is closed or the node is removed.
+        """
+        process = self._netns._popen(argv, self._hosts(), **options)
         self._processes -= {each for each in self._processes.copy() if each.poll() is not None}
         self._processes.add(process)
         return process
@@ -80,16 +109,41 @@ class Node:
         """Call a function on a new thread inside the node; see `NetNS.call`."""
         return self._netns.call(function, *args, **kwargs)
 
-    def _configure(self) -> None:
+    def _join_hub(self, pair: NetkitPair) -> None:
         """Give both ends their addresses, and the node its routes to the other nodes."""
         hub4, hub6 = f"10.42.{self._number}.1", f"fd42:0:0:{self._number:x}::1"
-        self._pair.primary.add_address(f"{hub4}/24")
-        self._pair.primary.add_address(f"{hub6}/64")
-        Device.open("lo", self._netns).up()
-        self._pair.peer.add_address(f"{self.ipv4_address}/24")
-        self._pair.peer.add_address(f"{self.address}/64")
-        self._pair.peer.add_route("default", via=hub4)
-        self._pair.peer.add_route("default", via=hub6)
+        pair.primary.add_address(f"{hub4}/24")
+        pair.primary.add_address(f"{hub6}/64")
+        pair.peer.add_address(f"{self.ipv4_address}/24")
+        pair.peer.add_address(f"{self.address}/64")
+        pair.peer.add_route("default", via=hub4)
+        pair.peer.add_route("default", via=hub6)
+        self._links["hub"] = (pair, pair.peer)
+
+    def _join(self, other: Node, pair: NetkitPair, device: Device) -> None:
+        """Give the end that is here the node's addresses, and the other end's as those of a point-to-point link."""
+        device.add_address(f"{self.ipv4_address}/32", peer=other.ipv4_address)
+        device.add_address(f"{self.address}/128", peer=other.address)
+        self._links[other.name] = (pair, device)
+
+    def _part(self, other: str) -> None:
+        """Forget a link whose pair is deleted."""
+        self._links.pop(other, None)
+
+    def _set_routes(self, wanted: dict[Node, Node]) -> None:
+        """Reach each of these nodes by a neighbour, and no others but the neighbours themselves."""
+        for far, hop in list(self._routes.items()):
+            if wanted.get(far) is not hop:
+                del self._routes[far]
+                if hop.name in self._links:  # else the routes went with the device
+                    for dst, via in _ways(far, hop):
+                        with suppress(ProcessLookupError):
+                            self.device(hop.name).remove_route(dst, via=via)
+        for far, hop in wanted.items():
+            if far not in self._routes:
+                for dst, via in _ways(far, hop):
+                    self.device(hop.name).add_route(dst, via=via)
+                self._routes[far] = hop
 
     def _kill(self) -> None:
         for process in self._processes.copy():
@@ -99,3 +153,7 @@ class Node:
     def __repr__(self) -> str:
         state = "" if self._netns._is_held() else " closed"
         return f"<Node {self._name} {self.address} {self.ipv4_address}{state}>"
+
+
+def _ways(far: Node, hop: Node) -> list[tuple[str, str]]:
+    return [(f"{far.ipv4_address}/32", hop.ipv4_address), (f"{far.address}/128", hop.address)]

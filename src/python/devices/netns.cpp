@@ -65,8 +65,7 @@ void bind_netns(py::module_& module) {
       .def("identity", &Namespace::identity)
       .def("fileno", [](const Namespace& space) { return space.use().fd(); })
       .def("enter", &netns::enter, no_gil())
-      .def("become_inhabitant", &netns::become_inhabitant,
-           py::arg("name"))  // in a forked child
+      .def("become_inhabitant", &netns::become_inhabitant, py::arg("name"), py::arg("hosts"))  // in a forked child
       .def("close", &Namespace::close, no_gil())
       .def_property_readonly("closed", &Namespace::is_closed);
   py::class_<NetlinkSocket, std::shared_ptr<NetlinkSocket>>(module, "NetlinkSocket")

@@ -15,7 +15,7 @@ from netkit_bpf import Lab
         ({"nodes": 0}, "nodes must be 1 to 254, not 0"),
         ({"nodes": 255}, "nodes must be 1 to 254, not 255"),
         ({"nodes": []}, "a lab has 1 to 254 nodes, not 0"),
-        ({"nodes": ["a", "a"]}, "each node needs a name of its own"),
+        ({"nodes": ["a", "a"]}, "each needs a name of its own"),
         ({"nodes": ["a", "lo"]}, "other than lo and nk0"),
         ({"nodes": ["nk0"]}, "other than lo and nk0"),
         ({"nodes": ["a", ""]}, "the name of a node is empty"),
