@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from pytest_netkit_bpf.fixtures import (
+    bpf_object,
+    bpf_program,
+    netkit_capture,
     netkit_lab,
     netkit_lab_factory,
     netkit_leak_check,
@@ -30,6 +33,9 @@ from pytest_netkit_bpf.fixtures import (
 )
 
 __all__ = [
+    "bpf_object",
+    "bpf_program",
+    "netkit_capture",
     "netkit_lab",
     "netkit_lab_factory",
     "netkit_leak_check",
@@ -46,14 +52,15 @@ __all__ = [
     "pytest_runtest_setup",
 ]
 
-_MARKER = (
+_MARKERS = (
     "netkit(mode='l3', min_kernel=None): the test needs netkit devices, and a kernel that is not older than"
-    " min_kernel, '6.14'; mode is that of the fixtures' pairs, 'l2' or 'l3'"
+    " min_kernel, '6.14'; mode is that of the fixtures' pairs, 'l2' or 'l3'",
+    "netkit_lab(nodes=3, shape='star'): what the fixture netkit_lab makes; the arguments are those of Lab",
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options --netkit and --netkit-kernel."""
+    """Add the options of the plugin."""
     group = parser.getgroup("netkit", "netkit devices")
     group.addoption(
         "--netkit",
@@ -70,11 +77,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the kernel of virtual machines: 7.2 (the default) or 6.12, the path of a boot image, several with commas"
         " between them, or all: each test runs on each",
     )
+    group.addoption(
+        "--netkit-captures",
+        metavar="DIR",
+        help="where pcapng files go with what the fixture netkit_capture recorded in tests that failed; by default the"
+        " directory of --junitxml, if that is given",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and what runs tests elsewhere if that is asked for."""
-    config.addinivalue_line("markers", _MARKER)
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
     kernels, mode = config.getoption("netkit_kernel"), config.getoption("netkit")
     if mode in ("auto", "vm", "guest") and (kernels == "all" or "," in kernels):
         from pytest_netkit_bpf import many_kernels
@@ -88,10 +102,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)  # the newer wrapper=True would break every run of a pytest before 8
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Remember that a test failed: its traceback keeps the objects of the test alive."""
+    """Remember that a test failed, as its traceback keeps its objects alive, and show its packets."""
     outcome = yield
     if outcome.excinfo is None and outcome.get_result().failed:
         item._netkit_failed = True  # type: ignore[attr-defined] # stashes came with pytest 7
+        if hasattr(item, "_netkit_captures"):
+            from pytest_netkit_bpf import captures
+
+            captures.tell(item, outcome.get_result())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from netkit_bpf import Lab, Monitor, NetkitPair, NetNS
+    from netkit_bpf import BPFObject, Lab, Monitor, NetkitPair, NetNS, Program
+    from pytest_netkit_bpf.captures import Capture
 
 PRIMARY_ADDRESSES = ("10.42.0.1/24", "fd42::1/64")
 PEER_ADDRESSES = ("10.42.0.2/24", "fd42::2/64")
@@ -112,9 +114,10 @@ def netkit_lab_factory(request: pytest.FixtureRequest, netkit_leak_check: None) 
 
 
 @pytest.fixture
-def netkit_lab(netkit_lab_factory: Callable[..., Lab]) -> Lab:
-    """A lab of three nodes, n1 to n3."""
-    return netkit_lab_factory()
+def netkit_lab(request: pytest.FixtureRequest, netkit_lab_factory: Callable[..., Lab]) -> Lab:
+    """A lab of three nodes, n1 to n3, or what the marker says: `netkit_lab(4, shape="ring")`."""
+    marker = request.node.get_closest_marker("netkit_lab")
+    return netkit_lab_factory(*marker.args, **marker.kwargs) if marker else netkit_lab_factory()
 
 
 @pytest.fixture
@@ -133,6 +136,59 @@ def netkit_monitor_factory(request: pytest.FixtureRequest, netkit_leak_check: No
 def netkit_monitor(netkit_pair: NetkitPair, netkit_monitor_factory: Callable[..., Monitor]) -> Monitor:
     """A monitor of `netkit_pair`."""
     return netkit_monitor_factory(netkit_pair)
+
+
+@pytest.fixture
+def netkit_capture(
+    request: pytest.FixtureRequest, netkit_monitor_factory: Callable[..., Monitor]
+) -> Callable[..., Capture]:
+    """A function that records the packets of pairs in the background; its arguments are those of `Monitor`.
+
+    If the test fails, its report shows the last packets as tcpdump prints them. All of them go to a pcapng file in the
+    directory of --netkit-captures, or beside the report of --junitxml. `batch()` of what it returns ends the recording
+    and gives the packets to the test.
+    """
+    from pytest_netkit_bpf import captures
+
+    def record(*pairs: NetkitPair, **options: Any) -> Capture:
+        capture = captures.Capture(netkit_monitor_factory(*pairs, **{"snaplen": 2048, **options}))
+        captures.keep(request.node, capture)
+        return capture
+
+    return record
+
+
+@pytest.fixture
+def bpf_object(request: pytest.FixtureRequest, netkit_leak_check: None) -> Iterator[Callable[..., BPFObject]]:
+    """A function that compiles a text in C, or opens an object file by its path, and loads it.
+
+    Its arguments are those of `BPFObject.compile` or `BPFObject.open`.
+    """
+    from netkit_bpf import BPFObject
+    from pytest_netkit_bpf import requirements
+
+    if reason := requirements.why_no_bpf():
+        requirements.missing(request.config, reason)
+    with ExitStack() as stack:
+
+        def load(source: str | os.PathLike[str] | bytes, **options: Any) -> BPFObject:
+            make = BPFObject.compile if isinstance(source, str) else BPFObject.open
+            return stack.enter_context(make(source, **options))  # type: ignore[arg-type]
+
+        yield load
+
+
+@pytest.fixture
+def bpf_program(bpf_object: Callable[..., BPFObject]) -> Callable[..., Program]:
+    """A function that does the same and returns the program, or that whose name is the second argument."""
+
+    def load(source: str | os.PathLike[str] | bytes, name: str | None = None, **options: Any) -> Program:
+        programs = bpf_object(source, **options).programs
+        if name is None and len(programs) != 1:
+            pytest.fail(f"bpf_program needs the name of one of {', '.join(programs)}", pytrace=False)
+        return programs[next(iter(programs)) if name is None else name]
+
+    return load
 
 
 def _mode(request: pytest.FixtureRequest) -> str:

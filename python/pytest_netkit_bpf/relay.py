@@ -17,7 +17,7 @@ from _pytest.reports import TestReport
 from _pytest.runner import CallInfo, pytest_runtest_teardown
 
 from netkit_bpf import vm
-from pytest_netkit_bpf import place, requirements
+from pytest_netkit_bpf import captures, place, requirements
 from pytest_netkit_bpf.host import Guest, GuestError
 
 
@@ -168,7 +168,9 @@ class Relay:
         for name in ("sections", "user_properties"):
             data[name] = [tuple(each) for each in data.get(name) or ()]
         data.update(nodeid=item.nodeid, location=item.location)
-        return self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        captures.save(self._config, report)
+        return report
 
     def _warn(self, item: pytest.Item, answer: dict[str, Any]) -> None:
         module, name = answer["category"]

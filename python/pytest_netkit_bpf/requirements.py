@@ -28,7 +28,14 @@ def missing(config: pytest.Config, reason: str) -> NoReturn:
 def why_not_here(item: pytest.Item) -> str | None:
     """Why an item that is about netkit cannot run on this kernel; None if it can."""
     needed = [marker.kwargs.get("min_kernel") for marker in item.iter_markers("netkit")]
-    return why_no_kernel([each for each in needed if each]) or why_no_netkit()
+    return why_no_kernel([each for each in needed if each]) or (
+        why_no_netkit() if needed or is_with_netkit(item) else why_no_bpf() or why_no_netns()
+    )
+
+
+def is_with_netkit(item: pytest.Item) -> bool:
+    """Whether a fixture of the item makes pairs."""
+    return not {"netkit_pair_factory", "netkit_lab_factory"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @functools.cache
@@ -72,12 +79,16 @@ def why_no_netkit() -> str | None:
 
 
 @functools.cache
-def why_no_monitor() -> str | None:
-    """Why no pair can be monitored here; None if one can."""
-    if reason := why_no_netkit():
-        return reason
+def why_no_bpf() -> str | None:
+    """Why no BPF program can be loaded here; None if one can."""
     try:
         probe_load()
     except PermissionError as error:
         return f"{error.strerror}"
     return None
+
+
+@functools.cache
+def why_no_monitor() -> str | None:
+    """Why no pair can be monitored here; None if one can."""
+    return why_no_netkit() or why_no_bpf()

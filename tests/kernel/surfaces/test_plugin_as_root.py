@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from keeper import Keeper, keeping
-from netkit_bpf import NetNS
+from netkit_bpf import BPFObject, NetNS, Program
+from netkit_bpf.bpf.compiler import compile_source
 from pytest_netkit_bpf.requirements import why_no_netkit
 
 pytest_plugins = ["pytester"]
@@ -111,3 +112,45 @@ def test_a_kernel_without_netkit_is_a_skip_that_says_what_is_needed(pytester: py
         done.stdout.fnmatch_lines(["SKIPPED*netkit devices: *needs Linux 6.7 or later built with CONFIG_NETKIT=y*"])
     else:
         done.assert_outcomes(passed=2)
+
+
+PROGRAMS = """
+#include <netkit.h>
+int seen;
+SEC("netkit/primary") int first(struct __sk_buff *skb) { seen += 1; return NETKIT_NEXT; }
+SEC("netkit/peer") int second(struct __sk_buff *skb) { return NETKIT_DROP; }
+"""
+
+
+def test_a_program_is_compiled_loaded_and_run(
+    bpf_program: Callable[..., Program], bpf_object: Callable[..., BPFObject]
+) -> None:
+    first = bpf_program(PROGRAMS, "first")
+    second = bpf_program(PROGRAMS, "second", cflags=["-DX"])
+    packet = bytes(64)
+    assert [first.test_run(packet).retval, second.test_run(packet).retval] == [-1, 2]
+    opened = bpf_object(PROGRAMS)
+    opened.programs["first"].test_run(packet, repeat=3)
+    assert opened.variables["seen"].value == 3
+    assert bpf_program(PROGRAMS.partition('SEC("netkit/peer")')[0]).name == "first"
+
+
+def test_a_program_of_an_object_file_and_one_that_is_not_there(pytester: pytest.Pytester) -> None:
+    (pytester.path / "it.bpf.o").write_bytes(compile_source(PROGRAMS))
+    pytester.makepyfile(
+        """
+        from pathlib import Path
+
+        def test_passes(bpf_program):
+            assert bpf_program(Path("it.bpf.o"), "second").test_run(bytes(64)).verdict == "drop"
+
+        def test_unclear(bpf_program):
+            bpf_program(Path("it.bpf.o"))
+
+        def test_unknown(bpf_program):
+            bpf_program(Path("it.bpf.o"), "third")
+        """
+    )
+    done = pytester.runpytest("--netkit=require")
+    done.assert_outcomes(passed=1, failed=2)
+    done.stdout.fnmatch_lines(["bpf_program needs the name of one of first, second", "*third*first, second*"])

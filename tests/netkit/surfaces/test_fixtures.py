@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from keeper import keeping
-from netkit_bpf import Mode, Monitor, NetkitPair, NetNS
+from netkit_bpf import CaptureFile, Lab, Mode, Monitor, NetkitPair, NetNS
 from traffic import End, ping
 
 pytest_plugins = ["pytester"]
@@ -62,3 +62,67 @@ def test_a_test_that_leaves_a_pair_behind_is_reported(pytester: pytest.Pytester)
         done = pytester.runpytest("--netkit=require", plugins=[keeper])
         done.assert_outcomes(passed=2, errors=1)
         done.stdout.fnmatch_lines(["left behind by test_careless: NetkitPair careless, made at *.py:7, careless*"])
+
+
+def test_the_packets_of_a_test_that_fails_are_in_its_report_and_in_a_file(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        import subprocess
+
+        def say(pair):
+            pair.peer.netns.run(["ping", "-c1", "fd42::1"], check=True, stdout=subprocess.DEVNULL)
+
+        def test_passes(netkit_pair, netkit_capture):
+            capture = netkit_capture(netkit_pair, filter="icmp6")
+            say(netkit_pair)
+            assert [event.icmp_type for event in capture.batch()] == [128, 129]
+
+        @pytest.mark.parametrize("name", ["a/b"])
+        def test_fails(netkit_pair, netkit_capture, name):
+            netkit_capture(netkit_pair)
+            say(netkit_pair)
+            assert False
+
+        def test_fails_when_its_pair_is_gone(netkit_pair, netkit_capture):
+            netkit_capture(netkit_pair)
+            say(netkit_pair)
+            netkit_pair.delete()
+            assert False
+
+        def test_fails_in_silence(netkit_pair, netkit_capture):
+            netkit_capture(netkit_pair, filter="udp")
+            assert False
+        """
+    )
+    done = pytester.runpytest("--netkit=require", "--junitxml=out/report.xml")
+    done.assert_outcomes(passed=1, failed=3)
+    done.stdout.fnmatch_lines(
+        [
+            "*netkit packets of *",
+            "* ICMP6, echo request, *",
+            "* ICMP6, echo reply, *",
+            "*netkit capture*",
+            f"{pytester.path}/out/test_the_packets*test_fails-a-b-.pcapng",
+        ]
+    )
+    written = sorted(path.name.rpartition(".py-")[2] for path in (pytester.path / "out").glob("*.pcapng"))
+    assert written == [
+        "test_fails-a-b-.pcapng",
+        "test_fails_in_silence.pcapng",
+        "test_fails_when_its_pair_is_gone.pcapng",
+    ]
+    for name, expected in (("test_fails-a-b-", [128, 129]), ("test_fails_in_silence", [])):
+        (path,) = (pytester.path / "out").glob(f"*{name}.pcapng")
+        with CaptureFile(path) as file:
+            found = [event.icmp_type for batch in file for event in batch if event.icmp_type in (128, 129)]
+        assert found == expected
+    done = pytester.runpytest("--netkit=require", "--netkit-captures=kept", "-k", "silence")
+    assert len(list((pytester.path / "kept").iterdir())) == 1
+
+
+@pytest.mark.netkit_lab(["client", "server"], shape="line", mtu=9000)
+def test_a_marker_says_what_the_lab_is(netkit_lab: Lab) -> None:
+    assert [node.name for node in netkit_lab] == ["client", "server"]
+    assert netkit_lab["client"].pair.primary.mtu == 9000
+    assert list(netkit_lab["client"].links) == ["server"]
