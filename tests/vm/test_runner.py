@@ -1,19 +1,24 @@
-"""The VM runner keeps its promises. Most tests boot; one that needs many boots runs with NETKIT_BPF_VM_SLOW=1 only."""
+"""The VM runner keeps its promises. Most tests boot; those that take minutes run with NETKIT_BPF_VM_SLOW=1 only."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -197,6 +202,54 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
     assert done.stdout == content
     assert not probe.exists()
     assert (share / "release").read_text().startswith(f"{KERNEL}.")
+
+
+@boots
+def test_a_published_port_leads_to_a_server_in_the_guest_and_to_nobody_else() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        refused = run("--publish", f"{port}:8000", "--", "true")
+        assert refused.returncode == vm.NO_BOOT
+        assert f"port {port} of 127.0.0.1 cannot be published: Address already in use" in refused.stderr.decode()
+    server = (
+        "import socket; server = socket.create_server(('10.0.2.15', 8000)); print('ready', flush=True)\n"
+        "other = socket.socket(); other.settimeout(2)\n"
+        "try: other.connect(('10.0.2.2', 1)); print('reached')\n"
+        "except OSError: print('nobody', flush=True)\n"
+        "client, _ = server.accept(); client.sendall(b'hello'); client.close()"
+    )
+    popen = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with vm.start([sys.executable, "-c", server], kernel=KERNEL, publish={port: 8000}, popen=popen) as guest:
+        assert guest.stdout is not None
+        assert guest.stdout.readline() == b"ready\n"
+        assert guest.stdout.readline() == b"nobody\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            assert client.recv(100) == b"hello"
+        assert guest.wait(60) == 0
+
+
+@boots
+@slow
+def test_jupyterlab_of_the_guest_is_reached_from_here_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "a b.ipynb").write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    words = [sys.executable, "-m", "netkit_bpf", "vm", "jupyter", "a b.ipynb"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        said = []
+        for line in server.stdout:
+            said.append(line)
+            if found := re.search(r"(http://127\.0\.0\.1:\d+)/lab/tree/a%20b\.ipynb\?token=(\w+)", line):
+                break
+        else:
+            pytest.fail("".join(said))
+        with urllib.request.urlopen(f"{found[1]}/api/contents/a%20b.ipynb?token={found[2]}", timeout=60) as answer:
+            assert json.load(answer)["type"] == "notebook"
+        with pytest.raises(urllib.error.HTTPError, match="Forbidden"):
+            urllib.request.urlopen(f"{found[1]}/api/contents/a%20b.ipynb", timeout=60)
+        server.send_signal(signal.SIGINT)
+        server.stdout.read()
+        assert server.wait(60) == 130
 
 
 @boots

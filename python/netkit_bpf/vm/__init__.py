@@ -7,7 +7,8 @@
     assert done.stdout.startswith(b"7.2.")
 
 A guest boots in some seconds, also without KVM. It sees the host's files read-only, under a layer of its own that is
-discarded at its end, so it may write anywhere; what it writes to the directory `share` stays. It has no network.
+discarded at its end, so it may write anywhere; what it writes to the directory `share` stays. It has no network, but
+TCP ports that are published are reached from here.
 Kernels are those of Debian's cloud images, downloaded once to ~/.cache/netkit-bpf and never installed, or any other at
 a path. This takes root (or sudo without a password), x86_64, QEMU, virtiofsd and busybox-static, and apt-get for
 the download: `why_not` says what is missing.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ def command_line(
     memory: str = "2G",
     cpus: int = 2,
     modules: Sequence[str] = (),
+    publish: Mapping[int, int] | None = None,
     console: str | Path | None = None,
 ) -> list[str]:
     """The arguments of a process that runs the command in a guest, and ends with this process.
@@ -92,10 +94,13 @@ def command_line(
         memory: of the guest, as QEMU takes it; three quarters of it may hold files that the guest writes.
         cpus: how many the guest has.
         modules: kernel modules to load first. The kernel loads those that it asks for, such as sch_netem, by itself.
+        publish: TCP ports of 127.0.0.1 here, and for each the guest's that it leads to. A server in the guest must
+            listen on all addresses, or on 10.0.2.15.
         console: a file for the kernel's messages.
     """
     options = ["--kernel", kernel, "--timeout", f"{timeout:g}", "--memory", memory, "--cpus", str(cpus)]
     options += [word for module in modules for word in ("--module", module)]
+    options += [word for here, there in (publish or {}).items() for word in ("--publish", f"{here}:{there}")]
     options += ["--share", str(share)] if share else []
     options += ["--console", str(console)] if console else []
     words = [sys.executable, "-m", "netkit_bpf", "vm", "run", *options, "--watch", str(os.getpid())]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from netkit_bpf.vm import missing, modules
 from netkit_bpf.vm.kernels import Kernel
+from netkit_bpf.vm.words import GUEST_ADDRESS
 
 # What the devices of the guest need; one that is absent is built into that kernel. The last ones serve the tests.
 MODULES = ["virtio_pci", "virtio_console", "virtiofs", "overlay", "veth"]
@@ -57,6 +58,7 @@ def build(
     environment: Mapping[str, str],
     share: Path | None = None,
     extra: Sequence[str] = (),
+    has_network: bool = False,
 ) -> bytes:
     """An archive that boots, mounts the host's root and runs the command there, with the `extra` modules loaded."""
     archive = Archive()
@@ -64,10 +66,12 @@ def build(
         archive.directory(name)
     archive.file("bin/busybox", missing.busybox().read_bytes(), 0o755)
     archive.file("init", (Path(__file__).parent / "guest-init").read_bytes(), 0o755)
-    for number, (name, content) in enumerate(modules.with_needs(kernel.modules, [*MODULES, *extra]).items()):
+    wanted = [*MODULES, *(["virtio_net"] if has_network else []), *extra]
+    for number, (name, content) in enumerate(modules.with_needs(kernel.modules, wanted).items()):
         archive.file(f"modules/{number:02}-{name}.ko", content)
     indexed = kernel.modules if kernel.modules and (kernel.modules / "modules.dep").exists() else ""
     places = f"share={shlex.quote(str(share or ''))}\nmodules={shlex.quote(str(indexed))}\n"
+    places += f"address={GUEST_ADDRESS if has_network else ''}\n"
     archive.file("vm/places", places.encode(errors="surrogateescape"))
     words = [f"{name}={value}" for name, value in environment.items()]
     # The host's own env and shell run the command: busybox would prefer its applets to the programs of that name.

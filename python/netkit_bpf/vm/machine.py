@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netkit_bpf.vm import child, missing, view
+from netkit_bpf.vm.words import GUEST_ADDRESS
 
 POWER_OFF_LIMIT = 10.0
 
@@ -26,6 +27,7 @@ class Setup:
 
     Attributes:
         log: gets the messages of QEMU and the file servers.
+        publish: TCP ports of this machine's 127.0.0.1, and those of the guest that they lead to.
         stdin: a descriptor that the command's standard input is read from, None for an empty one.
         watched: a descriptor of a process, with whose end the machine ends.
     """
@@ -38,6 +40,7 @@ class Setup:
     log: Path
     memory: str = "2G"
     cpus: int = 2
+    publish: list[tuple[int, int]] = field(default_factory=list)
     stdin: int | None = None
     watched: int | None = None
     kvm: bool = False
@@ -159,6 +162,15 @@ class Machine:
             *("-kernel", str(setup.image), "-initrd", str(setup.initrd), "-append", kernel_line),
             *("-chardev", f"file,id=console,path={setup.console}", "-serial", "chardev:console"),
             *("-device", "virtio-serial-pci"),
+            *(self._network() if setup.publish else ()),
+        ]
+
+    def _network(self) -> list[str]:
+        """A network card by which ports are reached from here, and nothing else from there."""
+        rules = [f"hostfwd=tcp:127.0.0.1:{here}-{GUEST_ADDRESS}:{there}" for here, there in self.setup.publish]
+        return [
+            *("-netdev", ",".join(["user,id=network,restrict=on", *rules])),
+            *("-device", "virtio-net-pci,netdev=network,romfile="),
         ]
 
     def _converse(self, ports: dict[str, socket.socket]) -> Outcome:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ class Order:
         cpus: how many the guest has.
         env: variables for the command, NAME=VALUE, or NAME to pass on the caller's.
         module: kernel modules to load before.
+        publish: TCP ports of 127.0.0.1 here, each with the guest's that it leads to.
         console: where to keep the kernel's messages.
         watched: id of a process, with whose end the guest ends.
         terminal: the command has a terminal, and the caller's keys.
@@ -49,6 +51,7 @@ class Order:
     cpus: int = 2
     env: list[str] = field(default_factory=list)
     module: list[str] = field(default_factory=list)
+    publish: list[tuple[int, int]] = field(default_factory=list)
     console: Path | None = None
     watched: int | None = None
     terminal: bool = False
@@ -87,6 +90,7 @@ def run(order: Order) -> int:
         missing.check()
         kernel = kernels.get(order.kernel)
         modules.check(kernel.modules, order.module)
+        check_ports(order.publish)
         if os.geteuid() != 0:  # only now, so that files made before belong to the caller
             through_sudo(order.env)
         return boot(kernel, order)
@@ -95,6 +99,17 @@ def run(order: Order) -> int:
         return NO_BOOT
     except BrokenPipeError:
         return 128 + signal.SIGPIPE  # the reader of the output went away
+
+
+def check_ports(publish: list[tuple[int, int]]) -> None:
+    """Refuse a port that cannot be published here."""
+    for here, _ in publish:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
+            try:
+                probe.bind(("127.0.0.1", here))
+            except OSError as error:
+                raise missing.MissingError(f"port {here} of 127.0.0.1 cannot be published: {error.strerror}") from None
 
 
 def through_sudo(extra: list[str]) -> NoReturn:
@@ -132,13 +147,22 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
     def archive(command: list[str]) -> Path:
         path = view.SCRATCH / "initrd"
         variables = environment(order.env)
-        content = initrd.build(kernel, command, cwd=cwd, environment=variables, share=share, extra=order.module)
+        content = initrd.build(
+            kernel,
+            command,
+            cwd=cwd,
+            environment=variables,
+            share=share,
+            extra=order.module,
+            has_network=bool(order.publish),
+        )
         path.write_bytes(content)
         return path
 
     log = view.SCRATCH / "log"
     setup = Setup(kernel.image, archive(["true"]), root, share or scratch, console, log)
     setup.memory, setup.cpus, setup.timeout = order.memory, order.cpus, order.timeout
+    setup.publish = order.publish
     setup.kvm = accelerator.kvm_works(setup, cache)
     archive(terminal.on_a_terminal(order.command) if order.terminal else order.command)
     setup.stdin = 0

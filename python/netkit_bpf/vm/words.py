@@ -13,4 +13,5 @@ PLACES = {
 DEFAULT = "7.2"
 WITH_NETKIT = ["6.12", "7.2"]  # of PLACES
 SPLAT, TIME_OUT, DIED, NO_BOOT = 123, 124, 125, 126
+GUEST_ADDRESS = "10.0.2.15"  # where ports are published; QEMU's user network calls its guest so
 SHARE_IN_GUEST = "/mnt/share"
