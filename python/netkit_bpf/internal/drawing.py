@@ -76,8 +76,9 @@ def draw_graph(boxes: Mapping[str, Sequence[str]], lines: Sequence[tuple[str, st
     half_width = max(_width(boxes[name]) for name in names) / 2
     half_height = (max(len(boxes[name]) for name in names) * _LINE + 2 * _PAD) / 2
     # So that neighbours on the circle leave room for the marks and the text of the line between them.
-    across = max(half_width + 90, len(names) * (half_width + 40) / math.pi) if len(names) > 1 else 0.0
-    down = across * 0.62 if len(names) > 2 else 0.0
+    room = half_width + 40 + max((len(text) for *_, text in lines), default=0) * _CHARACTER / 2
+    across = room / math.sin(math.pi / max(2, len(names))) if len(names) > 1 else 0.0
+    down = max(across * 0.55, half_height * 2 + 40) if len(names) > 2 else 0.0
     middle_x, middle_y = across + half_width + 2, down + half_height + 2
     turns = [math.tau * number / len(names) - math.pi for number in range(len(names))]
     places = {
@@ -99,8 +100,9 @@ def draw_graph(boxes: Mapping[str, Sequence[str]], lines: Sequence[tuple[str, st
         parts.append(_peer_mark(x + along_x * (end - 14), y + along_y * (end - 14)))
         # Not in the middle, where the diagonals of a mesh meet.
         at = start + (end - start) * 0.4
-        steep = abs(along_y) > 0.4
-        text_x, text_y = x + along_x * at + (8 if steep else 0), y + along_y * at - (0 if steep else 8)
+        steep = abs(along_y) > 0.2
+        text_x, text_y = x + along_x * at + (9 if steep else 0), y + along_y * at
+        text_y += 13 if steep and along_x * along_y < 0 else -7  # on the side that the line leaves free
         parts.append(_text(text_x, text_y, text, anchor="start" if steep else "middle"))
     for name, (x, y) in places.items():
         parts.append(_box(x - half_width, y - half_height, half_width * 2, half_height * 2, boxes[name]))

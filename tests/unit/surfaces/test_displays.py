@@ -9,7 +9,7 @@ import pytest
 import netkit_bpf as nk
 from event_records import event
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
-from netkit_bpf.internal.drawing import MOST_CABLES, Cable, draw_cables, draw_lines
+from netkit_bpf.internal.drawing import MOST_CABLES, Cable, draw_cables, draw_graph, draw_lines
 from netkit_bpf.internal.html import MOST_ROWS, Part, Table, facts, first, show
 
 EVIL = "<script>alert(1)</script>&\"'"
@@ -31,6 +31,7 @@ def test_foreign_text_is_escaped_wherever_it_stands() -> None:
             facts(**{EVIL: EVIL}),
             draw_cables([EVIL], [Cable(EVIL, [EVIL], [EVIL], [EVIL])]),
             draw_lines({EVIL: [(0, 1), (1, 2)]}, EVIL),
+            draw_graph({EVIL: [EVIL], "b": ["b"]}, [(EVIL, "b", EVIL)]),
         ],
     )
     assert made is not None
@@ -118,3 +119,21 @@ def test_rules_are_numbered_and_escaped() -> None:
     assert made is not None
     assert "&lt;b&gt;web&lt;/b&gt;" in made
     assert "<td>2</td><td>drop udp" in made
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, MOST_CABLES, MOST_CABLES + 7])
+def test_a_graph_has_each_node_and_each_link_within_its_frame(number: int) -> None:
+    boxes = {f"n{each}": [f"n{each}", "fd42:0:0:1::2"] for each in range(number)}
+    lines = [(f"n{each}", f"n{each + 1}", f"{each} ms") for each in range(number - 1)]
+    drawn = draw_graph(boxes, lines)
+    shown = min(number, MOST_CABLES)
+    assert {f"n{each}" for each in range(shown)} <= set(texts(drawn))
+    assert {f"{each} ms" for each in range(shown - 1)} <= set(texts(drawn))
+    assert ("… and 7 more" in texts(drawn)) == (number > MOST_CABLES)
+    width, height = (float(svg(drawn).get(name) or 0) for name in ("width", "height"))
+    for box in svg(drawn).iter("{http://www.w3.org/2000/svg}rect"):
+        x, y, wide, high = (float(box.get(name) or 0) for name in ("x", "y", "width", "height"))
+        assert x >= 0
+        assert y >= 0
+        assert x + wide <= width
+        assert y + high <= height
