@@ -5,6 +5,7 @@
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -33,10 +34,14 @@ int64_t unix_time() { return std::chrono::nanoseconds(std::chrono::system_clock:
 Observers::Observers(bool endless)
     : home_(netns::Namespace::current().identity()),
       subscription_(listen()),
+      added_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       ready_(::epoll_create1(EPOLL_CLOEXEC)),
       endless_(endless) {
-  if (!ready_) throw Error(errno, "listen to changes of devices");
+  if (!added_ || !ready_) throw Error(errno, "listen to changes of devices");
   subscription_.add_to(ready_.get());
+  epoll_event event{EPOLLIN, {}};
+  if (::epoll_ctl(ready_.get(), EPOLL_CTL_ADD, added_.get(), &event) != 0)
+    throw Error(errno, "listen to changes of devices");
 }
 
 Subscription Observers::listen() {
@@ -75,7 +80,10 @@ size_t Observers::add(std::shared_ptr<Observer> observer) {
   place(entry);
   // A change may have come before, when nobody asked for it.
   if (const std::exception_ptr end = look(entry)) std::rethrow_exception(end);
+  const bool looks_by_itself = entry.looks_often || !entry.is_heard;
   entries_.push_back(std::move(entry));
+  // The reader's last check() may have found none that does, so that it waits for a notification.
+  if (looks_by_itself) static_cast<void>(::eventfd_write(added_.get(), 1));
   return entries_.size() - 1;
 }
 
@@ -116,6 +124,8 @@ std::exception_ptr Observers::look(Entry& entry) {
 
 bool Observers::check() {
   const std::lock_guard lock(mutex_);
+  eventfd_t count = 0;
+  static_cast<void>(::eventfd_read(added_.get(), &count));
   const bool all = !subscription_.read([&](const nlmsghdr* header, std::optional<int> nsid) { take(header, nsid); });
   const auto now = std::chrono::steady_clock::now();
   const bool is_time = now - last_look_ >= between_looks;

@@ -72,6 +72,7 @@ class Observers {
   bool hears_everywhere_ = false;
   std::optional<int> self_;  // the number that it has for itself
   Subscription subscription_;
+  Fd added_;  // an eventfd: there is one that looks by itself
   Fd ready_;  // an epoll instance
   const bool endless_;
   bool is_over_ = false;

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from netkit_bpf import NetkitPair, NetNS
+from programs import load
 
 COMMAND = [sys.executable, "-m", "netkit_bpf"]
 Process = subprocess.Popen[bytes]
@@ -159,6 +160,29 @@ def test_privileges_are_dropped_before_a_file_is_written(here: NetNS, tmp_path: 
     assert (tmp_path / "x").stat().st_uid == nobody.pw_uid
     assert out.count(b"ICMP echo") == 4
     assert b"4 packets captured, " in said
+
+
+def test_it_comes_back_to_the_front(here: NetNS) -> None:
+    process = attached(start(here, "monitor", "-i", "nk0", "-n", "--keep-first", "-c", "4"))
+    with NetkitPair.open("nk0", here) as pair, load() as others:
+        hook = pair.hook("primary")
+        with hook.attach(others.programs["pass"], before="all"):
+            end = time.monotonic() + 60
+            while hook.programs[0].name == "pass":
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            ping(here)
+            out, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert sum(b"primary IP 10.0.0.1 > 10.0.0.2: ICMP echo request" in line for line in out.splitlines()) == 2
+    assert len(out.splitlines()) == 4
+    for words, said in (
+        (["--keep-first", "icmp"], b"a monitor that keeps the first place takes no filter"),
+        (["--redirected"], b"lives in a network namespace that has no name and no process here"),
+    ):
+        refused = here.run([*COMMAND, "monitor", "-i", "nk0", *words], capture_output=True)
+        assert refused.returncode == 1
+        assert said in refused.stderr
 
 
 def test_it_watches_while_a_command_runs_and_ends_with_it(here: NetNS, tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     where.add_argument("-r", dest="read", metavar="FILE", help="packets of a pcapng or pcap file; - is standard input")
     where.add_argument("-D", "--list-interfaces", dest="list", action="store_true", help="list the pairs and exit")
     add_option(where, short=())
+    where.add_argument(
+        "--redirected",
+        action="store_true",
+        help="also what bpf_redirect_peer() delivers, as with Cilium's host routing",
+    )
+    where.add_argument(
+        "--keep-first",
+        action="store_true",
+        help="come back to the front when another program is put there; without an EXPRESSION",
+    )
     which = parser.add_argument_group("which packets")
     add_limits(which)
     which.add_argument("-F", dest="filter_file", metavar="FILE", help="read the expression from a file")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from netkit_bpf.command.packets.options import ALL
 from netkit_bpf.command.selection import inhabited_pairs, netns_of, open_pair
@@ -91,10 +91,18 @@ def open_monitor(arguments: argparse.Namespace, chosen: Sequence[NetkitPair], si
     if arguments.buffer:
         ring = max(1 << (arguments.buffer * 1024 - 1).bit_length(), 4096)
     expression = expression_of(arguments) or None
+    options: dict[str, Any] = {
+        "sides": sides,
+        "filter": expression,
+        "snaplen": snaplen,
+        "ring_size": ring,
+        "redirected": arguments.redirected,
+        "keep_first": arguments.keep_first,
+    }
     if not is_any(arguments):
-        return Monitor(*chosen, sides=sides, filter=expression, snaplen=snaplen, ring_size=ring)
+        return Monitor(*chosen, **options)
     with ExitStack() as undo:
-        monitor = Monitor.all(netns_of(arguments), sides=sides, filter=expression, snaplen=snaplen, ring_size=ring)
+        monitor = Monitor.all(netns_of(arguments), **options)
         undo.callback(monitor.close)
         for each in chosen:
             if not monitor.watches(each):
