@@ -24,7 +24,7 @@ pytestmark = needs_tcx
 
 # What is promised is 200 ms; an emulated machine is some 20 times slower at the rest of what is timed here.
 PROMISED = 0.2 if not Path("/sys/firmware/qemu_fw_cfg").exists() else 1.0
-CYCLES = int(os.environ.get("NETKIT_BPF_CYCLES", "1000"))
+CYCLES = int(os.environ.get("NETKIT_BPF_CYCLES", "300"))
 
 
 # Each gives None when there is no event.
