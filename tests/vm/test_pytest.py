@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit_bpf import vm
+from netkit_bpf import CaptureFile, vm
 
 pytestmark = pytest.mark.skipif(bool(vm.why_not()), reason=vm.why_not() or "")
 
@@ -31,7 +31,9 @@ def test_passes(release, netkit_pair):
     assert release.startswith("7.2.")
     assert netkit_pair.mode.name == "L3"
 
-def test_fails(release):
+def test_fails(release, netkit_pair, netkit_capture):
+    netkit_capture(netkit_pair, filter="icmp6")
+    netkit_pair.peer.netns.run(["ping", "-c1", "fd42::1"], check=True)
     print("printed")
     assert {"release": release, "answer": 42} == {"release": release, "answer": 43}
 
@@ -87,8 +89,12 @@ def test_marked_tests_run_in_a_guest_and_are_reported_as_if_they_ran_here(tmp_pa
     for said in (
         "E         {'answer': 42} != {'answer': 43}",
         "Captured stdout call",
+        "ICMP6, echo request",
         "the kernel complained while the test ran in Linux 7.2",
         "--netkit=vm, Linux 7.2: the guest died",
         "sysrq triggered crash",
     ):
         assert said in done.stdout, done.stdout
+    # Written here, beside the report, though the guest is gone.
+    with CaptureFile(tmp_path / "test_it.py-test_fails.pcapng") as file:
+        assert [event.icmp_type for batch in file for event in batch] == [128, 129]
