@@ -114,6 +114,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test where the kernel is too old or has no netkit devices."""
+    item._netkit_failed = False  # type: ignore[attr-defined] # it may run again
     markers = list(item.iter_markers("netkit"))
     if not markers:
         return

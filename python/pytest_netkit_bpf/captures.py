@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import os
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +29,18 @@ class Capture:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._batch: EventBatch | None = None
+        self.lost = 0  # packets that there was no room for
 
     def batch(self) -> EventBatch:
-        """End the capture, and return its packets: at most 65,536, the first ones."""
+        """End the recording, and return the packets: at most 65,536, the first ones."""
         if self._batch is None:
-            batch = self._monitor.read_batch(_MOST, timeout=_QUIET)
-            self._monitor.close()
-            self._batch = batch
+            with warnings.catch_warnings():  # of what was lost: it is told with the packets
+                warnings.simplefilter("ignore")
+                batch = self._monitor.read_batch(_MOST, timeout=_QUIET)
+                counts = self._monitor.stats.total
+                self._monitor.close()
+            self._batch, self.lost = batch, counts.lost + counts.pending
         return self._batch
-
-    def close(self) -> None:
-        """End the capture."""
-        self._monitor.close()
-
-
-def keep(item: pytest.Item, capture: Capture) -> None:
-    """Show a capture in the report of the item if that fails."""
-    captures = getattr(item, "_netkit_captures", [])
-    item._netkit_captures = [*captures, capture]  # type: ignore[attr-defined] # stashes came with pytest 7
 
 
 def tell(item: pytest.Item, report: Any) -> None:
@@ -52,11 +49,11 @@ def tell(item: pytest.Item, report: Any) -> None:
     for capture in getattr(item, "_netkit_captures", ()):
         try:
             batch = capture.batch()
-        except (OSError, ValueError) as error:  # it was deleted under it, or the test has closed it
+            text = _lines(batch) + (f"\n… and {capture.lost} that there was no room for" if capture.lost else "")
+            report.sections.append((f"netkit packets of {', '.join(batch.pair_names)}", text))
+            found.append(base64.b64encode(_file(batch)).decode())
+        except Exception as error:  # the test has closed it, say: whatever it is, the report counts
             report.sections.append(("netkit packets", f"there is no capture: {error}"))
-            continue
-        report.sections.append((f"netkit packets of {', '.join(batch.pair_names)}", _lines(batch)))
-        found.append(base64.b64encode(_file(batch)).decode())
     setattr(report, _FIELD, found)
     if item.config.getoption("netkit") != "guest":  # its files are thrown away
         save(item.config, report)
@@ -71,7 +68,7 @@ def save(config: pytest.Config, report: Any) -> None:
         return
     for number, text in enumerate(found, 1):
         suffix = f"-{number}" if len(found) > 1 else ""
-        path = directory / (re.sub(r"[^\w.-]+", "-", report.nodeid)[-200:] + f"{suffix}.pcapng")
+        path = directory / f"{_name(report.nodeid)}{suffix}.pcapng"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             path.write_bytes(base64.b64decode(text))
@@ -87,7 +84,16 @@ def _directory(config: pytest.Config) -> Path | None:
     junit = config.getoption("xmlpath", None)
     if chosen is None and junit is None:
         return None
-    return Path(config.invocation_params.dir, chosen or Path(junit).parent)
+    # As pytest understands the path of the report.
+    beside = Path(os.path.expandvars(os.path.expanduser(junit or ""))).parent  # noqa: PTH111
+    return Path(config.invocation_params.dir, chosen or beside)
+
+
+def _name(nodeid: str) -> str:
+    """A name for a file that no other test has."""
+    plain = re.sub(r"[^\w.-]+", "-", nodeid, flags=re.ASCII)[-150:]
+    known = plain == nodeid.replace("::", "-").replace("/", "-")
+    return plain if known else f"{plain}-{hashlib.sha256(nodeid.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _lines(batch: EventBatch) -> str:

@@ -141,21 +141,24 @@ def netkit_monitor(netkit_pair: NetkitPair, netkit_monitor_factory: Callable[...
 @pytest.fixture
 def netkit_capture(
     request: pytest.FixtureRequest, netkit_monitor_factory: Callable[..., Monitor]
-) -> Callable[..., Capture]:
+) -> Iterator[Callable[..., Capture]]:
     """A function that records the packets of pairs in the background; its arguments are those of `Monitor`.
 
-    If the test fails, its report shows the last packets as tcpdump prints them. All of them go to a pcapng file in the
-    directory of --netkit-captures, or beside the report of --junitxml. `batch()` of what it returns ends the recording
-    and gives the packets to the test.
+    If the test fails, its report shows the last packets as tcpdump prints them, and a pcapng file has them all, in the
+    directory of --netkit-captures or beside the report of --junitxml. Packets that there was no room for are counted
+    there. `batch()` of what it returns ends the recording and gives the packets to the test.
     """
     from pytest_netkit_bpf import captures
 
-    def record(*pairs: NetkitPair, **options: Any) -> Capture:
-        capture = captures.Capture(netkit_monitor_factory(*pairs, **{"snaplen": 2048, **options}))
-        captures.keep(request.node, capture)
-        return capture
+    made: list[Capture] = []
+    request.node._netkit_captures = made  # stashes came with pytest 7
 
-    return record
+    def record(*pairs: NetkitPair, **options: Any) -> Capture:
+        made.append(captures.Capture(netkit_monitor_factory(*pairs, **{"snaplen": 2048, **options})))
+        return made[-1]
+
+    yield record
+    del request.node._netkit_captures
 
 
 @pytest.fixture

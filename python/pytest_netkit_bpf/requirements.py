@@ -28,7 +28,7 @@ def missing(config: pytest.Config, reason: str) -> NoReturn:
 def why_not_here(item: pytest.Item) -> str | None:
     """Why an item that is about netkit cannot run on this kernel; None if it can."""
     needed = [marker.kwargs.get("min_kernel") for marker in item.iter_markers("netkit")]
-    return why_no_kernel([each for each in needed if each]) or (
+    return why_no_kernel([each for each in needed if each is not None]) or (
         why_no_netkit() if needed or is_with_netkit(item) else why_no_bpf() or why_no_netns()
     )
 
@@ -49,7 +49,7 @@ def why_no_vm() -> str | None:
 def why_no_kernel(needed: Iterable[str], running: str | None = None) -> str | None:
     """Why this kernel is too old for one of the releases, "6.14" or "6.12.4"; None if it is not."""
     for release in needed:
-        if not re.fullmatch(r"\d+\.\d+(\.\d+)?", release):
+        if not isinstance(release, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?", release):
             pytest.fail(f"min_kernel must be written as '6.14' or '6.12.4', not {release!r}", pytrace=False)
         if not kernel_release.is_at_least(release, running):
             return f"this needs Linux {release}, and this kernel is {running or kernel_release.running()}"

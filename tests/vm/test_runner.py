@@ -212,6 +212,12 @@ def test_a_published_port_leads_to_a_server_in_the_guest_and_to_nobody_else() ->
         refused = run("--publish", f"{port}:8000", "--", "true")
         assert refused.returncode == vm.NO_BOOT
         assert f"port {port} of 127.0.0.1 cannot be published: Address already in use" in refused.stderr.decode()
+    twice = run("--publish", f"{port}:1", "--publish", f"{port}:2", "--", "true")
+    assert f"port {port} of 127.0.0.1 cannot be published twice" in twice.stderr.decode()
+    for place in ("/dev/null", "/tmp"):
+        odd = run("--console", place, "--", "true")
+        assert odd.returncode == vm.NO_BOOT
+        assert f"--console {place}: not a regular file" in odd.stderr.decode()
     server = (
         "import socket; server = socket.create_server(('10.0.2.15', 8000)); print('ready', flush=True)\n"
         "other = socket.socket(); other.settimeout(2)\n"

@@ -82,11 +82,11 @@ class _Inhabitant:
 
 
 def _with_those_here(hosts: str) -> bytes:
-    """These lines of hosts(5) behind those that the machine has."""
+    """These lines of hosts(5) in front of those that the machine has, so that they count."""
     if not hosts:
         return b""
     with contextlib.suppress(OSError):
-        return Path("/etc/hosts").read_bytes().rstrip(b"\n") + b"\n" + hosts.encode()
+        return hosts.encode() + Path("/etc/hosts").read_bytes()
     return hosts.encode()
 
 

@@ -33,7 +33,9 @@ def parse_description(
     _check_entries(description, _ENTRIES, "the dict of a lab")
     if "nodes" not in description:
         raise ValueError("the dict of a lab needs an entry 'nodes'")
-    names = list(_expect_list(description["nodes"], "nodes"))
+    names = [expect(name, str, "the name of a node") for name in _expect_list(description["nodes"], "nodes")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"there are two nodes {twice[0]!r}")
     hub = expect(description.get("hub", True), bool, "hub")
     links: list[tuple[tuple[str, ...], Netem]] = []
     graph: dict[str, list[str]] = {name: [] for name in names}

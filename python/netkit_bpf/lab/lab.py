@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class Lab(Closing):
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes, in the order in which they were named or added."""
-        return tuple(self._nodes.values())
+        return tuple(self._nodes.copy().values())
 
     @property
     def hub(self) -> NetNS:
@@ -132,7 +132,7 @@ class Lab(Closing):
     @property
     def pairs(self) -> tuple[NetkitPair, ...]:
         """The pairs of all links: `Monitor(*lab.pairs)` watches everything. In a star, in the order of the nodes."""
-        return tuple(self._pairs.values())
+        return tuple(self._pairs.copy().values())
 
     def add(self, name: str, neighbours: Sequence[str] = ()) -> Node:
         """Add a node while the others go on.
@@ -161,8 +161,12 @@ class Lab(Closing):
                     self._make([name], lambda: self._delete_pairs_of(name), last_first)
                     self._cleanup.push(last_first.pop_all())
             except BaseException:
-                self._forget(name)
+                with suppress(OSError):  # the first error says what is wrong
+                    self._forget(name)
                 raise
+            if self._closed:  # by a signal handler meanwhile, which did not know of this node
+                self._cleanup.close()
+                raise ValueError("this lab is closed")
             return self._nodes[name]
 
     def remove(self, name: str) -> None:
@@ -306,10 +310,17 @@ class Lab(Closing):
 
     def _route(self) -> None:
         """Give each node its routes to those that are no neighbours."""
-        if not self._topology.hub:
-            for node in self.nodes:
-                hops = self._topology.next_hops(node.name)
+        if self._topology.hub:
+            return
+        trouble: OSError | None = None
+        for node in self.nodes:
+            hops = self._topology.next_hops(node.name)
+            try:
                 node._set_routes({self._nodes[far]: self._nodes[hop] for far, hop in hops.items() if far != hop})
+            except OSError as error:  # a device that the user set down: the others get their routes all the same
+                trouble = trouble or error
+        if trouble:
+            raise trouble
 
     def _forget(self, name: str) -> None:
         """Take a node that is gone out of the tables, and the ways through it."""

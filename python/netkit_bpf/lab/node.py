@@ -33,6 +33,7 @@ class Node:
         self._links: dict[str, tuple[NetkitPair, Device]] = {}  # with the end that is here
         self._routes: dict[Node, Node] = {}  # by which neighbour a node is reached that is none
         self._processes: set[subprocess.Popen[Any]] = set()
+        self._is_gone = False
 
     @property
     def name(self) -> str:
@@ -47,7 +48,7 @@ class Node:
     @property
     def links(self) -> dict[str, NetkitPair]:
         """The pairs that join it to other nodes, by their names; in a star one, to "hub"."""
-        return {other: pair for other, (pair, _) in self._links.items()}
+        return {other: pair for other, (pair, _) in self._links.copy().items()}
 
     @property
     def pair(self) -> NetkitPair:
@@ -82,6 +83,8 @@ class Node:
     def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.CompletedProcess[Any]:
         """Run a program in the node and wait for it; see `NetNS.run`. It knows the other nodes by their names.
 
+        A name that is a number is taken for an address, as everywhere.
+
         >>> lab["n1"].run(["ping", "-c1", "n2"], check=True)  # doctest: +SKIP
         """
         return self._netns._run(argv, self._hosts(), **options)
@@ -94,6 +97,9 @@ class Node:
         process = self._netns._popen(argv, self._hosts(), **options)
         self._processes -= {each for each in self._processes.copy() if each.poll() is not None}
         self._processes.add(process)
+        if self._is_gone:  # since the process was asked for
+            self._kill()
+            raise ValueError(f"node {self._name} was removed, or its lab closed")
         return process
 
     def socket(
@@ -141,11 +147,18 @@ class Node:
                             self.device(hop.name).remove_route(dst, via=via)
         for far, hop in wanted.items():
             if far not in self._routes:
-                for dst, via in _ways(far, hop):
-                    self.device(hop.name).add_route(dst, via=via)
+                try:
+                    for dst, via in _ways(far, hop):
+                        self.device(hop.name).add_route(dst, via=via)
+                except OSError:
+                    for dst, via in _ways(far, hop):
+                        with suppress(OSError):
+                            self.device(hop.name).remove_route(dst, via=via)
+                    raise
                 self._routes[far] = hop
 
     def _kill(self) -> None:
+        self._is_gone = True
         for process in self._processes.copy():
             process.kill()
             process.wait()

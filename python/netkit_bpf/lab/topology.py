@@ -31,6 +31,8 @@ class Topology:
 
     def __init__(self, nodes: Nodes, shape: Shape | str | None = None) -> None:
         graph = isinstance(nodes, Mapping)
+        if isinstance(nodes, Mapping):  # what is read twice below may be read once only
+            nodes = {name: _as_list(name, others) for name, others in nodes.items()}
         if graph and shape is not None:
             raise ValueError("a dict of nodes is a graph of its own: give no shape with it")
         shape = "star" if shape is None else shape
@@ -106,11 +108,14 @@ def _expand(nodes: Nodes) -> list[str]:
         raise TypeError(f"nodes must be a number or several names, not one name: write [{nodes!r}]")
     if not isinstance(nodes, Mapping):
         return list(expect(nodes, Sequence, "nodes"))  # type: ignore[type-abstract]
-    for name, others in nodes.items():
-        if isinstance(others, str) or not isinstance(others, Iterable):
-            raise TypeError(f"nodes[{name!r}] must be the names of the nodes it is joined to, as [{str(others)!r}]")
     # A node that is joined to others only from their side needs no entry of its own.
     return list(dict.fromkeys([*nodes, *itertools.chain.from_iterable(nodes.values())]))
+
+
+def _as_list(name: str, others: Iterable[str]) -> list[str]:
+    if isinstance(others, str) or not isinstance(others, Iterable):
+        raise TypeError(f"nodes[{name!r}] must be the names of the nodes it is joined to, as [{str(others)!r}]")
+    return list(others)
 
 
 def _shape(names: Sequence[str], shape: str) -> Iterable[tuple[str, str]]:

@@ -90,9 +90,9 @@ def run(order: Order) -> int:
         missing.check()
         kernel = kernels.get(order.kernel)
         modules.check(kernel.modules, order.module)
-        check_ports(order.publish)
         if os.geteuid() != 0:  # only now, so that files made before belong to the caller
             through_sudo(order.env)
+        check_ports(order.publish)
         return boot(kernel, order)
     except (kernels.KernelError, suite.AptError, missing.MissingError, view.ViewError, child.ChildError) as error:
         say(str(error))
@@ -103,7 +103,10 @@ def run(order: Order) -> int:
 
 def check_ports(publish: list[tuple[int, int]]) -> None:
     """Refuse a port that cannot be published here."""
-    for here, _ in publish:
+    ports = [here for here, _ in publish]
+    for here in ports:
+        if ports.count(here) > 1:
+            raise missing.MissingError(f"port {here} of 127.0.0.1 cannot be published twice")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
             try:
@@ -133,6 +136,9 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
     share = order.share.resolve() if order.share else None
     if share and not share.is_dir():
         say(f"--share {share}: no such directory")
+        return NO_BOOT
+    if order.console and order.console.exists() and not order.console.is_file():
+        say(f"--console {order.console}: not a regular file")
         return NO_BOOT
     cache = kernels.cache_directory()
     console = (order.console or cache / "consoles" / f"{kernel.release}-{os.getpid()}.log").resolve()

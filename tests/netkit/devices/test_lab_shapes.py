@@ -79,7 +79,7 @@ def test_programs_know_the_nodes_by_their_names(netkit_lab_factory: Callable[...
     found = lab["client"].run(["getent", "ahosts", "server"], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert {lab["server"].address, lab["server"].ipv4_address} <= set(found.split())
     shown = lab["client"].run(["cat", "/etc/hosts"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    assert shown.splitlines()[-6:] == [
+    assert shown.splitlines()[:6] == [
         f"{address} {node.name}" for node in lab for address in (node.address, node.ipv4_address)
     ]
     with open("/etc/hosts", encoding="utf-8", errors="replace") as here:
@@ -141,6 +141,22 @@ def test_what_cannot_be_added_changes_nothing(netkit_lab_factory: Callable[..., 
     assert hops(line, "n1", "n4") == [1, 1]
     with pytest.raises(ValueError, match="'a' is the last node of the lab"):
         netkit_lab_factory(["a"]).remove("a")
+
+
+def test_a_device_that_is_down_hinders_no_other_node(netkit_lab_factory: Callable[..., Lab]) -> None:
+    lab = netkit_lab_factory(5, shape="ring")
+    lab.n1.device("n5").down()
+    with pytest.raises(OSError, match="n5"):
+        lab.remove("n2")  # n1 has to reach n3 by way of n5 now
+    assert [node.name for node in lab] == ["n1", "n3", "n4", "n5"]
+    assert hops(lab, "n3", "n5") == hops(lab, "n5", "n3") == [1, 1]
+
+
+def test_a_process_that_starts_while_its_node_goes_is_killed(netkit_lab_factory: Callable[..., Lab]) -> None:
+    lab = netkit_lab_factory(2)
+    lab.n1._kill()  # what remove() and close() do first
+    with pytest.raises(ValueError, match="node n1 was removed, or its lab closed"):
+        lab.n1.popen(["sleep", "1000"])
 
 
 def test_a_link_between_two_nodes_has_its_own_delay(netkit_lab_factory: Callable[..., Lab]) -> None:

@@ -28,6 +28,7 @@ def test_a_graph_names_each_link_from_either_end_or_both() -> None:
     assert list(graph.links) == ["a", "b", "d", "c"]
     assert graph.ends() == [("a", "b"), ("a", "c"), ("d", "c")]
     assert not graph.hub
+    assert Topology({"a": iter(["b", "c"])}).ends() == [("a", "b"), ("a", "c")]  # what is read once only
 
 
 def test_a_shortest_way_is_taken() -> None:
@@ -100,6 +101,7 @@ def test_a_lab_as_a_dict_and_back() -> None:
         ({"nodes": ["a"], "shape": "ring"}, "the dict of a lab has an unknown entry 'shape': there are nodes, hub"),
         ({"nodes": ["a"], "links": [{"between": ["b"]}]}, "a link leads to 'b', which is not among the nodes"),
         ({"nodes": ["a"], "links": [{}]}, r"'between' of a link must be the node, not \[\]"),
+        ({"nodes": ["a", "a"], "hub": False}, "there are two nodes 'a'"),
         ({"nodes": ["a"], "hub": False, "links": [{"between": ["a"]}]}, "must be two nodes"),
         ({"nodes": ["a"], "links": [{"between": ["a"], "lost": 1}]}, "a link has an unknown entry 'lost'"),
         ({"nodes": ["a"], "links": [{"between": ["a"], "loss": 2}]}, "loss is a share"),

@@ -41,6 +41,7 @@ from netkit_bpf.command import main
         ("pair delete", "netkit-bpf pair delete: error: the following arguments are required: NAME"),
         ("vm run true", "netkit-bpf: error: the COMMAND stands after --, as in: vm run -- uname -r"),
         ("vm run --publish 0 -- true", "netkit-bpf vm run: error: argument --publish: must be a port or two, as 8888"),
+        ("vm jupyter --port 99999", "netkit-bpf vm jupyter: error: argument --port: must be a port, 1 to 65535"),
         ("vm jupyter nosuch.ipynb", "netkit-bpf vm jupyter: error: argument notebook: there is no 'nosuch.ipynb'"),
         ("vm run --memory lots -- true", "netkit-bpf vm run: error: argument --memory: must be a number of mebibytes"),
         ("reap nk0", "netkit-bpf reap: error: unrecognized arguments: nk0"),

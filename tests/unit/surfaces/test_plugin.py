@@ -74,7 +74,9 @@ def test_a_kernel_that_is_too_old_is_a_skip_with_a_reason(pytester: pytest.Pytes
     pytester.runpytest("--netkit=require").assert_outcomes(errors=1)
 
 
-@pytest.mark.parametrize("marker", ["netkit('l2')", "netkit(kernel='6.14')", "netkit(min_kernel='6')"])
+@pytest.mark.parametrize(
+    "marker", ["netkit('l2')", "netkit(kernel='6.14')", "netkit(min_kernel='6')", "netkit(min_kernel=6.14)"]
+)
 def test_a_marker_that_says_nothing_sensible_is_an_error(pytester: pytest.Pytester, marker: str) -> None:
     pytester.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_it(): ...\n")
     done = pytester.runpytest()

@@ -43,12 +43,16 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 def _ports(text: str) -> tuple[int, int]:
     here, _, there = text.rpartition(":")
     try:
-        ports = int(here or there), int(there)
-    except ValueError:
-        ports = (0, 0)
-    if not all(0 < port < 65536 for port in ports):
-        raise argparse.ArgumentTypeError(f"must be a port or two, as 8888 or 9999:8888, not {text!r}")
-    return ports
+        return port_number(here or there), port_number(there)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be a port or two, as 8888 or 9999:8888, not {text!r}") from None
+
+
+def port_number(text: str) -> int:
+    """The number of a TCP port."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"must be a port, 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def _size(text: str) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from netkit_bpf.command.vm.guest import FOR_EVER, add_machine, boot
+from netkit_bpf.command.vm.guest import FOR_EVER, add_machine, boot, port_number
 from netkit_bpf.vm.words import GUEST_ADDRESS
 
 _PORT = 8888  # Jupyter's own, and in the guest
@@ -33,7 +33,9 @@ def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="a notebook, or a directory (default: the current one)",
     )
     add_machine(parser)
-    parser.add_argument("--port", type=int, metavar="N", help=f"of this machine (default: the first free from {_PORT})")
+    parser.add_argument(
+        "--port", type=port_number, metavar="N", help=f"of this machine (default: the first free from {_PORT})"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -52,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not chosen.is_relative_to(directory):
         raise argparse.ArgumentError(None, f"{arguments.notebook} is not below the directory of --share")
     arguments.share = directory
-    port = arguments.port or _free_port()
+    port = arguments.port or _free_port({here for here, _ in arguments.publish})
     arguments.publish.append((port, _PORT))
     # It prints the address with a token of its own making, once it runs.
     options = {
@@ -71,8 +73,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return boot(arguments, words, timeout=FOR_EVER)
 
 
-def _free_port() -> int:
+def _free_port(taken: set[int]) -> int:
     for port in range(_PORT, _PORT + 100):
+        if port in taken:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
