@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -249,10 +250,18 @@ def test_jupyterlab_of_the_guest_is_reached_from_here_and_ends_with_ctrl_c(tmp_p
                 break
         else:
             pytest.fail("".join(said))
-        with urllib.request.urlopen(f"{found[1]}/api/contents/a%20b.ipynb?token={found[2]}", timeout=60) as answer:
-            assert json.load(answer)["type"] == "notebook"
+        address = f"{found[1]}/api/contents/a%20b.ipynb"
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{address}?token={found[2]}", timeout=60) as answer:
+                    assert json.load(answer)["type"] == "notebook"
+                break
+            except ConnectionResetError:  # it says so a moment before it listens
+                assert time.monotonic() < end
+                time.sleep(0.5)
         with pytest.raises(urllib.error.HTTPError, match="Forbidden"):
-            urllib.request.urlopen(f"{found[1]}/api/contents/a%20b.ipynb", timeout=60)
+            urllib.request.urlopen(address, timeout=60)
         server.send_signal(signal.SIGINT)
         server.stdout.read()
         assert server.wait(60) == 130
