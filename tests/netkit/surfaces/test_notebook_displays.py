@@ -54,7 +54,8 @@ def test_everything_on_a_lab_shows_itself(lab: nk.Lab) -> None:
         assert "drop udp from any to any port 9 label &quot;&lt;b&gt;discard&lt;/b&gt;&quot; 2 324 0" in counted
         assert "no rule matched 1 162 0" in counted
         assert "1 pass icmp6" in shown(firewall.rules)
-        assert "side seen delivered lost pending primary 0 0 0 0 peer 0 0 0 0" in shown(monitor)
+        # What the hub sends by itself, a report of multicast groups, may come by.
+        assert re.search(r"side seen delivered lost pending primary (\d) 0 0 \1 peer 0 0 0 0", shown(monitor))
         assert shown(metrics).startswith("FlowTable 0 flows")  # the firewall is in front
     with nk.LoadBalancer(one.pair, "fd42:0:0:99::1", 80, backends=[two.pair]) as balancer:
         assert "n2 fd42:0:0:2::2 80 active 1 100.0% 0 0 0 0" in shown(balancer)
