@@ -5,12 +5,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
-from netkit_bpf.command import capture, completion, doctor, exporter, fw, lb, monitor, pair, reap, top, vm
 from netkit_bpf.command.output import note, say_json
-from netkit_bpf.command.programs import prog
 from netkit_bpf.command.usage import Parser, error_line, is_json
-from netkit_bpf.command.wireshark import extcap
+
+# The module of each, in the order of the help; each has `add_to`.
+_MODULES = {
+    "monitor": "monitor",
+    "capture": "capture",
+    "lb": "lb",
+    "top": "top",
+    "exporter": "exporter",
+    "pair": "pair",
+    "prog": "programs.prog",
+    "fw": "fw",
+    "vm": "vm",
+    "reap": "reap",
+    "extcap": "wireshark.extcap",
+    "completion": "completion",
+    "doctor": "doctor",
+}
 
 
 class _Version(argparse.Action):
@@ -29,26 +45,16 @@ _EXIT_STATUS = (
 )
 
 
-def make_parser() -> Parser:
-    """The parser of the whole command; its manual page and what shells complete are made of it."""
+def make_parser(line: Sequence[str] = ()) -> Parser:
+    """The parser of the whole command, of which the manual page and what shells complete are made.
+
+    For a `line` that begins with a subcommand it knows no other: to import all takes as long as the package itself.
+    """
     parser = Parser(prog="netkit-bpf", description="Linux netkit devices and their eBPF hooks.", epilog=_EXIT_STATUS)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    monitor.add_to(commands)
-    capture.add_to(commands)
-    lb.add_to(commands)
-    top.add_to(commands)
-    exporter.add_to(commands)
-    pair.add_to(commands)
-    prog.add_to(commands)
-    fw.add_to(commands)
-    vm.add_to(commands)
-    reap.add_to(commands)
-    extcap.add_to(commands)
-    completion.add_to(commands, make_parser)
-    examine = commands.add_parser("doctor", help="list what this machine has and lacks, and what to do about it")
-    examine.add_argument("--json", action="store_true", help="one JSON list, an object for each")
-    examine.set_defaults(run=lambda arguments: doctor.main(as_json=arguments.json))
+    for name in line[:1] if line and line[0] in _MODULES else _MODULES:
+        import_module(f"netkit_bpf.command.{_MODULES[name]}").add_to(commands)
     parser.add_json()
     return parser
 
@@ -63,7 +69,7 @@ def main() -> int:
     """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage, 130 for an early Ctrl-C."""
     line = sys.argv[1:]
     try:
-        parser = make_parser()
+        parser = make_parser(line)
         arguments = parser.parse_args(line)
         try:
             status: int = arguments.run(arguments)

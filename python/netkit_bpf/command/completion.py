@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from netkit_bpf.command.output import say_json
 
 
-def add_to(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], parser: Callable[[], argparse.ArgumentParser]
-) -> None:
-    """Add the subcommand; `parser` makes the parser of the whole command."""
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
     completion = commands.add_parser(
         "completion",
         help="print what bash, zsh or fish needs to complete command lines",
@@ -22,12 +19,15 @@ def add_to(
     )
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
 
-    def run(arguments: argparse.Namespace) -> int:
-        try:
-            import shtab
-        except ImportError:
-            raise LookupError("completion needs shtab: pip install shtab, or 'netkit-bpf[completion]'") from None
-        say_json(shtab.complete(parser(), arguments.shell).rstrip("\n"))
-        return 0
+    completion.set_defaults(run=_run)
 
-    completion.set_defaults(run=run)
+
+def _run(arguments: argparse.Namespace) -> int:
+    from netkit_bpf.command import make_parser  # which imports all the others
+
+    try:
+        import shtab
+    except ImportError:
+        raise LookupError("completion needs shtab: pip install shtab, or 'netkit-bpf[completion]'") from None
+    say_json(shtab.complete(make_parser(), arguments.shell).rstrip("\n"))
+    return 0

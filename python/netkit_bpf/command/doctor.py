@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
@@ -184,6 +185,13 @@ _ADVICE = (
     "netkit-bpf monitor cannot run here; see above.",
     "It runs in a virtual machine: netkit-bpf vm shell.",
 )
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("doctor", help="list what this machine has and lacks, and what to do about it")
+    parser.add_argument("--json", action="store_true", help="one JSON list, an object for each")
+    parser.set_defaults(run=lambda arguments: main(as_json=arguments.json))
 
 
 def main(*, as_json: bool = False) -> int:

@@ -134,7 +134,8 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "module", ["netkit_bpf", "netkit_bpf._core", "netkit_bpf.events.batch", "netkit_bpf.command.pair"]
+    "module",
+    ["netkit_bpf", "netkit_bpf._core", "netkit_bpf.events.batch", "netkit_bpf.command.doctor", "netkit_bpf.vm"],
 )
 def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_word(module: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED.format(module=module)]

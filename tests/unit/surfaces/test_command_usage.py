@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -178,3 +179,11 @@ def test_options_of_the_command_that_runs_are_not_the_subcommands_own(
     main()
     assert (seen[0].expression, seen[0].command) == (["tcp"], ["ip", "--json", "--", "-c", "1"])
     assert (seen[0].format, seen[0].count) == ("tcpdump", None)
+
+
+def test_a_subcommand_starts_without_the_others() -> None:
+    script = "import sys; from netkit_bpf.command import make_parser; make_parser(['doctor']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    imported = {each.removeprefix("netkit_bpf.command.") for each in done.stdout.split()}
+    assert "doctor" in imported
+    assert not imported & {"monitor", "capture", "fw", "lb", "top", "exporter", "vm"}
