@@ -30,7 +30,9 @@ class PastRules:
 
     def find(self, generation: int) -> Ruleset | None:
         """The ruleset of an event that is read now; those of much older ones are forgotten."""
-        for earlier in [each for each in list(self._rules) if each < generation - _LATE]:
+        for earlier in list(self._rules):  # in the order in which they came, of which there may be thousands
+            if earlier >= generation - _LATE:
+                break
             self._rules.pop(earlier, None)
         if (known := self._rules.get(generation)) is not None:
             return known[0]
