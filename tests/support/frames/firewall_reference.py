@@ -98,7 +98,10 @@ class Chance:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.edges: list[int | None] = []
-        self._networks = [self._new_network() for _ in range(12)]
+        self._usable: list[Network] = []  # in lines
+        self._by_version: dict[int, list[Network]] = {4: [], 6: []}
+        for _ in range(12):
+            self._remember(self._new_network())
 
     def lines(self, count: int) -> list[Line]:
         return [self._line() for _ in range(count)]
@@ -107,7 +110,7 @@ class Chance:
         """One at the edge of a network, next to it, or anywhere."""
         kind = IPv4Address if version == 4 else IPv6Address
         most = (1 << (32 if version == 4 else 128)) - 1
-        of_version = [network for network in self._networks if network.version == version]
+        of_version = self._by_version[version]
         if self.random.random() < 0.1 or not of_version:
             return kind(self.random.choice([0, 1, most, most - 1, self.random.randint(0, most)]))
         network = self.random.choice(of_version)
@@ -130,8 +133,12 @@ class Chance:
 
     def _some_networks(self) -> list[Network]:
         count = self.random.choice([0, 0, 0, 1, 1, 1, 3])
-        usable = [each for each in self._networks if each not in MAPPED]
-        return [self._narrowed(each) for each in self.random.sample(usable, min(count, len(usable)))]
+        return [self._narrowed(each) for each in self.random.sample(self._usable, min(count, len(self._usable)))]
+
+    def _remember(self, network: Network) -> None:
+        self._by_version[network.version].append(network)
+        if network not in MAPPED:
+            self._usable.append(network)
 
     def _narrowed(self, network: Network) -> Network:
         """The network, or a part of it, which is another edge."""
@@ -140,7 +147,7 @@ class Chance:
         narrower = self.random.randint(network.prefixlen, network.max_prefixlen)
         address = self.random.randint(int(network[0]), int(network[-1]))
         part = type(network)((address, narrower), strict=False)
-        self._networks.append(part)
+        self._remember(part)
         return part
 
     def _some_ranges(self, most: int, often: float) -> list[tuple[int, int]]:
