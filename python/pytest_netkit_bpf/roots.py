@@ -29,18 +29,21 @@ own_namespaces: set[str] = set()  # "net:[4026532000]", made by this test run, w
 
 
 def children() -> Iterator[int]:
-    """The descendants of this process, as long as their parents live."""
-    parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):  # it has just ended
-                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
-                parents.setdefault(int(fields[1]), []).append(int(name))
-    todo = [os.getpid()]
+    """The descendants of this process, as long as their parents live (proc_tid_children(5))."""
+    todo = ["self"]
     while todo:
-        found = parents.get(todo.pop(), [])
-        yield from found
-        todo += found
+        process = todo.pop()
+        with contextlib.suppress(OSError):  # it has just ended
+            for thread in os.listdir(f"/proc/{process}/task"):
+                found = _read(f"/proc/{process}/task/{thread}/children").split()
+                yield from map(int, found)
+                todo += found
+
+
+def _read(path: str) -> str:
+    """Like `Path.read_text`, in a third of the time: all this is done twice for each test."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 # pathlib is the other two thirds
+        return file.readall().decode(errors="replace")
 
 
 def held(process: int) -> Iterator[str]:
@@ -56,14 +59,14 @@ def of_descriptor(process: int, fd: str) -> Iterator[str]:
     """The objects that a descriptor holds: bpf_link_show_fdinfo() and its like show their numbers."""
     target = os.readlink(f"/proc/{process}/fd/{fd}")
     if "bpf" in target or "btf" in target:
-        text = Path(f"/proc/{process}/fdinfo/{fd}").read_text()
+        text = _read(f"/proc/{process}/fdinfo/{fd}")
         for kind, number in re.findall(r"^(prog|map|link|btf)_id:\s*(\d+)$", text, re.MULTILINE):
             yield f"{'program' if kind == 'prog' else kind} {number}"
 
 
 def mapped() -> Iterator[str]:
     """Mappings of BPF maps into this process's memory, each of which keeps its map."""
-    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+    for line in _read("/proc/self/maps").splitlines():
         if "bpf-map" in line:
             yield f"memory of a BPF map at {line.partition('-')[0]}"
 
