@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -57,6 +58,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """
     if any({KERNEL, NETKIT} & {*item.path.parents} for item in session.items):
         private.enter()
+    gc.freeze()  # what is imported stays: a collection, of which tests ask hundreds, need not look through it
 
 
 @pytest.hookimpl(wrapper=True)
