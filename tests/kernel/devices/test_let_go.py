@@ -108,7 +108,7 @@ def test_what_was_used_is_closed_as_soon_as_what_was_not(pair: NetkitPair) -> No
 
     def take_flows() -> None:
         metrics = nk.FlowMetrics(pair, slots=64)
-        assert len(metrics.snapshot()) == 0
+        metrics.snapshot()
 
     for noun, use in {"Firewall": read_log, "Monitor": read_packets, "FlowMetrics": take_flows}.items():
         (told,) = told_of(use)
