@@ -115,3 +115,4 @@ class ChangeKind(_Word):
     RENAMED = "renamed"
     MOVED = "moved"
     DELETED = "deleted"
+    POLICY = "policy"

@@ -27,6 +27,10 @@ constexpr std::array sides{Side::primary, Side::peer};
 
 bool is_up(const DeviceInfo& device) { return (device.flags & IFF_UP) != 0; }
 
+std::array<std::optional<uint32_t>, 2> policies_of(const DeviceInfo& device) {
+  return {device.netkit.policy, device.netkit.peer_policy};
+}
+
 }  // namespace
 
 PairWatch::PairWatch(const Ends& ends)
@@ -45,7 +49,7 @@ PairWatch::PairWatch(const Ends& ends)
     mine.device = end->device;
     const auto found = look_up(mine);
     if (!found) throw Error(ENODEV, "watch " + end->device.name, device::advice(ENODEV));
-    mine = {Phase::followed, mine.nsid, {found->ifindex, found->name}, is_up(*found)};
+    mine = {Phase::followed, mine.nsid, {found->ifindex, found->name}, is_up(*found), policies_of(*found)};
   }
 }
 
@@ -186,6 +190,13 @@ void PairWatch::compare(Side side, const DeviceInfo& now) {
   if (mine.up != is_up(now)) {
     mine.up = is_up(now);
     changes_.push_back({side, mine.up ? Change::Kind::up : Change::Kind::down, now.name, now.ifindex, std::nullopt});
+  }
+  // Both are changed by way of the primary, and only that is notified of: netkit_change_link() in drivers/net/netkit.c.
+  // One that is being deleted has no peer any more.
+  const auto policies = policies_of(now);
+  if (side == Side::primary && policies[1] && policies != mine.policies) {
+    mine.policies = policies;
+    changes_.push_back({side, Change::Kind::policy, now.name, now.ifindex, std::nullopt});
   }
 }
 

@@ -18,7 +18,7 @@
 namespace netkit_bpf {
 
 struct Change {
-  enum class Kind : uint8_t { up, down, renamed, moved, deleted };
+  enum class Kind : uint8_t { up, down, renamed, moved, deleted, policy };
 
   Side side{};
   Kind kind{};
@@ -27,11 +27,12 @@ struct Change {
   std::optional<int> nsid;  // moved: the new namespace, by its id in the old one
 };
 
-inline constexpr Words<Change::Kind, 5> change_words{{{"up", Change::Kind::up},
+inline constexpr Words<Change::Kind, 6> change_words{{{"up", Change::Kind::up},
                                                       {"down", Change::Kind::down},
                                                       {"renamed", Change::Kind::renamed},
                                                       {"moved", Change::Kind::moved},
-                                                      {"deleted", Change::Kind::deleted}}};
+                                                      {"deleted", Change::Kind::deleted},
+                                                      {"policy", Change::Kind::policy}}};
 
 // It listens in the namespace of the thread that makes it, and hears other namespaces by their ids there. So it does
 // not keep the namespaces of the ends alive. Any thread may use it.
@@ -70,6 +71,7 @@ class PairWatch {
     std::optional<int> nsid;  // of its namespace; empty: the one that is listened in
     DeviceRef device;
     bool up = false;
+    std::array<std::optional<uint32_t>, 2> policies{};  // of both sides, the device's own first
   };
 
   Subscription listen(const Ends& ends);

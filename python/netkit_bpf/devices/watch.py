@@ -19,7 +19,8 @@ class DeviceChange(NamedTuple):
 
     Attributes:
         side: which end.
-        kind: "up", "down", "renamed", "moved" or "deleted".
+        kind: "up", "down", "renamed", "moved", "deleted" or "policy". A change of either side's policy is one of the
+            primary, by which the kernel changes both; the pair tells the new ones.
         name: the device's name, after the change.
         ifindex: its number, after the change.
         netns: where it was moved to; None for other changes, or if that namespace cannot be found because it has no

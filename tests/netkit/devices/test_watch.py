@@ -32,6 +32,17 @@ def test_the_life_of_a_pair_is_told_to_its_end() -> None:
         assert after == ["[primary] nk0 up", "[primary] nk0 down", "[primary] nk0 deleted", "[peer] other deleted"]
 
 
+def test_a_change_of_either_policy_is_told_of_the_primary() -> None:
+    with NetNS.create() as here, NetNS.create() as there:
+        with NetkitPair.create(netns=here, peer_netns=there) as pair, pair.watch() as watch:
+            pair.set_policy("blackhole", side="peer")
+            pair.set_policy("blackhole", side="peer")  # no change
+            pair.set_policy("blackhole")
+            pair.peer.down()
+            told = [str(change) for change in watch.events(timeout=PATIENCE, count=3)]
+            assert told == ["[primary] nk0 policy", "[primary] nk0 policy", "[peer] nk0p down"]
+
+
 def test_the_end_of_the_peers_namespace_is_told_in_time() -> None:
     gone = NetNS.create()
     with NetNS.create() as here, NetkitPair.create(netns=here, peer_netns=gone) as pair:
