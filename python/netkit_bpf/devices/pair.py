@@ -285,7 +285,8 @@ class NetkitPair(Resource):
     def set_policy(self, policy: Policy | str, *, side: Side | str = Side.PRIMARY) -> None:
         """Change the policy of one side.
 
-        The policy applies while no program is attached there. An attached monitor follows the change at once.
+        The policy applies while no program is attached there. An attached monitor and a firewall follow the change at
+        once.
 
         Args:
             policy: "forward" or "blackhole".

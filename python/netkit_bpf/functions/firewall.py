@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 from _thread import RLock  # threading's own, whose import takes long
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netkit_bpf.bpf.hook import Anchor, Link
 from netkit_bpf.bpf.program import PacketContext
@@ -38,6 +39,11 @@ from netkit_bpf.functions.verdict_reader import VerdictIterator, VerdictReader
 from netkit_bpf.internal.arguments import expect, expect_in, expect_power_of_two, expect_sides, expect_word
 from netkit_bpf.internal.resource import Closing
 
+if TYPE_CHECKING:
+    from netkit_bpf.functions.following.policy_follower import PolicyFollower
+
+_log = logging.getLogger("netkit_bpf")
+
 _LARGEST_RING = 1 << 30
 
 
@@ -50,6 +56,12 @@ class Firewall(Closing):
     else the side's policy decides: forward leaves it to the programs behind, blackhole drops it, whatever is behind. So
     a pair with the policy blackhole passes what the rules pass, and nothing once the process has ended, in whatever
     way, unless they are pinned.
+
+    It follows changes of the policies at once, whoever makes them: the kernel notifies of them, and a thread sleeps
+    until then. If the primary is in another namespace than the thread that makes the firewall, this takes
+    CAP_NET_BROADCAST; without it a warning is logged to "netkit_bpf", and `check` is to be called. Programs on a hook
+    cannot see its policy, so a pinned firewall that no process has open keeps to the policies as they were when the
+    last one closed it, until one opens it again. With `default="drop"` it does not matter.
 
     Any thread may use it.
 
@@ -150,7 +162,7 @@ class Firewall(Closing):
         self._remember(self._loaded)
         with contextlib.ExitStack() as undo:  # unless all of it succeeds
             undo.callback(self.close)
-            self._set_verdicts()
+            self._follow_policies()
             self._in_force = NOT_YET
             for side in self._sides:
                 program = self._loaded.object.programs[f"firewall_{side}"]
@@ -249,6 +261,7 @@ class Firewall(Closing):
         self._links: dict[Side, Link] = {}
         self._ring_size = ring_size
         self._reader: VerdictReader | None = None
+        self._follower: PolicyFollower | None = None
         self._past = PastRules(pins)
 
     def _find(self, pair: NetkitPair, pins: FirewallPins) -> None:
@@ -267,6 +280,8 @@ class Firewall(Closing):
             if not self._links or pins.in_force() < 0:
                 raise pins.missing()
             self._load_pinned()
+            undo.callback(self.close)
+            self._follow_policies()
             undo.pop_all()
 
     @property
@@ -514,7 +529,7 @@ class Firewall(Closing):
         return Explanation(Verdict.DROP if rule.action is Verdict.DROP else Verdict.NEXT, number, rule)
 
     def check(self) -> None:
-        """Look again at the policies, for the packets that no rule matches. To be called after a change of policy.
+        """Look again at the policies, for the packets that no rule matches, where their changes are not followed.
 
         Raises:
             ValueError: the firewall is closed.
@@ -526,7 +541,11 @@ class Firewall(Closing):
 
     def close(self) -> None:
         """Take the rules off the hooks, unless they are pinned. Idempotent."""
-        with self._lock, contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+        with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+            if self._follower is not None:
+                self._follower.stop()
+                last_first.callback(self._follower.close)  # without the lock, for which its thread may wait
+            last_first.enter_context(self._lock)
             if self.closed:
                 return
             last_first.callback(self._loaded.close)
@@ -617,17 +636,28 @@ class Firewall(Closing):
             raise ValueError("the firewall is closed")
         return self._loaded
 
+    def _follow_policies(self) -> None:
+        from netkit_bpf.functions.following.policy_follower import PolicyFollower
+
+        try:
+            self._follower = PolicyFollower(self._pair, self._set_verdicts, self._lock)
+        except PermissionError as error:
+            _log.warning("changes of the policies of %s are not followed: %s", self._pair.primary.name, error)
+        self._set_verdicts()
+
     def _set_verdicts(self) -> None:
         """Say what becomes of a packet that no rule matches: the next program has it, or a blackhole.
 
         A program behind that leaves it to the policy, such as an observer, cannot tell it from one that a rule passed.
         So a blackhole is not left to those behind.
         """
-        policies = (self._pair.policy, self._pair.peer_policy)
-        for number, policy in enumerate(policies, LEFT):
-            self._loaded.object.maps["shared"][number] = (
-                Verdict.DROP.number if policy is Policy.BLACKHOLE else Verdict.NEXT.number
-            )
+        said = None
+        while (policies := (self._pair.policy, self._pair.peer_policy)) != said:  # they may change in between
+            for number, policy in enumerate(policies, LEFT):
+                self._open().object.maps["shared"][number] = (
+                    Verdict.DROP.number if policy is Policy.BLACKHOLE else Verdict.NEXT.number
+                )
+            said = policies
 
 
 def _check_default(default: Verdict | str) -> Verdict:

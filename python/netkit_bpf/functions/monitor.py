@@ -34,7 +34,7 @@ from netkit_bpf.observer.filter import Filter
 from netkit_bpf.observer.observer import Observer
 
 if TYPE_CHECKING:
-    from netkit_bpf.functions.pair_follower import PairFollower
+    from netkit_bpf.functions.following.pair_follower import PairFollower
 
 _MIB = 1 << 20
 _LARGEST_RING = 1 << 30
@@ -195,7 +195,7 @@ class Monitor(PacketReader):
         ...     for event in monitor:
         ...         print(event.pair_name, event)
         """
-        from netkit_bpf.functions.pair_follower import PairFollower
+        from netkit_bpf.functions.following.pair_follower import PairFollower
 
         if match is not None and not isinstance(match, str) and not callable(match):
             raise TypeError(f"match must be a pattern of names or a callable, not {type(match).__name__}")

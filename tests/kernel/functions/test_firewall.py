@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -15,9 +16,11 @@ from netkit_bpf import Explanation, Firewall, Map, Monitor, PacketEvent, Rule, R
 from packets import ipv4, udp
 from replacing import replace_under_traffic
 from traffic import Wire, collect, connect_and_send, ping, send_datagrams, towards
+from unprivileged import unprivileged
 from veth import veth_wire
 
 UDP = 17
+CAP_NET_BROADCAST = 11  # linux/capability.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 
 
@@ -178,3 +181,33 @@ def test_a_replacement_that_finds_no_room_at_its_end_changes_nothing(
 def test_a_thousand_replacements_never_judge_a_packet_by_a_mixture(wire4: Wire) -> None:
     count, changes = replace_under_traffic(wire4, 1000)
     assert changes == 500, f"1,000 replacements under {count} datagrams stopped them {changes} times"
+
+
+def test_it_follows_policies_on_a_thread_that_ends_with_it_and_keeps_it_from_nothing(wire4: Wire) -> None:
+    def followers() -> int:
+        return sum(thread.name == "netkit-follower" for thread in threading.enumerate())
+
+    with Firewall(wire4.pair, "pass") as firewall:
+        assert followers() == 1
+    assert followers() == 0
+    firewall.close()
+    firewall = Firewall(wire4.pair, "pass")
+    with firewall._lock:  # as a signal handler may, in the middle of whatever the firewall does
+        firewall.close()
+    assert followers() == 0
+    with pytest.warns(ResourceWarning, match="Firewall of ve0"):
+        Firewall(wire4.pair, "pass")
+    assert followers() == 0
+    assert wire4.pair.programs("primary").programs == ()
+
+
+def test_where_it_may_not_listen_to_another_namespace_it_is_made_and_that_is_logged(
+    wire4: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made() -> str:
+        with Firewall(wire4.pair, "drop udp") as firewall:
+            firewall.check()
+        return caplog.text
+
+    log = unprivileged(made, missing=CAP_NET_BROADCAST)
+    assert "changes of the policies of ve0 are not followed: [Errno 1] listen to changes of devices" in log

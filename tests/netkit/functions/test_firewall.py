@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from examples import example
 from forked import Forked
-from netkit_bpf import Firewall, Monitor, NetkitPair, NetNS, Observer, Side
+from netkit_bpf import Firewall, Monitor, NetkitPair, NetNS, Observer, Side, Verdict
 from packets import ipv6, udp
 from programs import OBSERVER, VERDICTS, load
 from replacing import replace_under_traffic
 from traffic import End, Wire, collect, connect_and_send, ping, send_datagrams, towards
 
 SHORT = 0.3  # to wait for a reply that must not come
+PATIENCE = 20.0  # seconds: far longer than anything takes
 ADDRESSES = {4: ("10.42.0.1", "10.42.0.2", 24), 6: ("fd00::1", "fd00::2", 64)}
 
 
@@ -105,15 +108,45 @@ def test_rules_pass_on_a_blackhole_and_it_is_shut_without_them(plain: Wire) -> N
             assert ping(plain.left, plain.right, [56]) == 1
             for side in Side:
                 plain.pair.set_policy("forward", side=side)
-            firewall.check()
+            wait_until_left_to(firewall, Verdict.NEXT, "primary")
             short_datagram(plain)  # left to the program behind, which leaves it to nobody
         for side in Side:
             plain.pair.set_policy("blackhole", side=side)
-        firewall.check()
+        wait_until_left_to(firewall, Verdict.DROP, "primary")
+        wait_until_left_to(firewall, Verdict.DROP, "peer")
         assert str(firewall.explain(ipv6(17, udp()), "peer")) == "drop: no rule matches"
         with pytest.raises(TimeoutError):
             short_datagram(plain)
     assert ping(plain.left, plain.right, [56], timeout=SHORT) == 0
+
+
+def test_changes_of_the_policies_by_another_process_are_followed_by_whoever_has_it_open(
+    plain: Wire, tmp_path: Path
+) -> None:
+    def set_elsewhere(policy: str, side: str) -> None:
+        with Forked(lambda: NetkitPair.open("nk0", plain.left.netns).set_policy(policy, side=side)):
+            pass
+
+    path = Path("/sys/fs/bpf") / tmp_path.name
+    with Firewall(plain.pair, "pass icmp6") as firewall:
+        set_elsewhere("blackhole", "peer")
+        wait_until_left_to(firewall, Verdict.DROP, "peer")
+        assert firewall.explain(ipv6(17, udp()), "primary").verdict is Verdict.NEXT
+        firewall.replace("pass icmp6", default="drop")
+        firewall.replace("pass icmp6", default="pass")
+        set_elsewhere("forward", "peer")
+        wait_until_left_to(firewall, Verdict.NEXT, "peer")
+        short_datagram(plain)
+        firewall.pin(path)
+    set_elsewhere("blackhole", "primary")
+    with Firewall.open_pinned(plain.pair, path) as opened:  # nobody had it open meanwhile
+        assert opened.explain(ipv6(17, udp()), "primary").verdict is Verdict.DROP
+        with pytest.raises(TimeoutError):
+            short_datagram(plain)
+        set_elsewhere("forward", "primary")
+        wait_until_left_to(opened, Verdict.NEXT, "primary")
+        short_datagram(plain)
+        opened.unpin()
 
 
 def test_a_blackhole_is_shut_when_the_process_is_killed(plain: Wire) -> None:
@@ -210,6 +243,14 @@ def test_the_example_blocks_a_service_and_then_none(capsys: pytest.CaptureFixtur
     assert first == "{12345: False, 12346: True}"
     assert last == "{12345: True, 12346: True}"
     assert [int(line.split()[0]) > 0 for line in counted] == [False, True]
+
+
+def wait_until_left_to(firewall: Firewall, verdict: Verdict, side: str) -> None:
+    """Until it says this of a packet that no rule matches."""
+    deadline = time.monotonic() + PATIENCE
+    while firewall.explain(ipv6(17, udp()), side).verdict is not verdict:
+        assert time.monotonic() < deadline, f"the policy of the {side} is not followed"
+        time.sleep(0.01)
 
 
 def short_datagram(wire: Wire) -> None:

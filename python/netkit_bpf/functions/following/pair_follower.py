@@ -19,6 +19,7 @@ from typing import Protocol
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.errors import NotAPairError
+from netkit_bpf.internal.threads import start
 
 _log = logging.getLogger("netkit_bpf")
 
@@ -96,11 +97,7 @@ class PairFollower:
         for pair in self._existing():
             self._take(pair)
         thread = threading.Thread(target=self._run, name="netkit-follower", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # Python's word for EAGAIN
-            text = "watch for pairs that come: no more threads (ulimit -u, pids.max of the cgroup) or no memory"
-            raise BlockingIOError(errno.EAGAIN, text) from error
+        start(thread, "watch for pairs that come")
         self._thread = thread
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from capture_file import CaptureFile
 from elsewhere import needs_tcx
 from in_child import in_child
 from netkit_bpf import Device, Monitor, NetkitPair, NetNS
-from netkit_bpf.functions import pair_follower
+from netkit_bpf.functions.following import pair_follower
 from sender import Sender
 from veth import disable_ipv6
 
