@@ -86,7 +86,10 @@ class Compiler {
       : ruleset_(ruleset),
         shape_(ruleset.rules.size()),
         order_(positions_of(ruleset, shape_.group * 64)),
-        rows_(shape_, NK_FW_MAX_SIZE) {}
+        bits_(order_.size()),
+        rows_(shape_, NK_FW_MAX_SIZE) {
+    for (uint32_t bit = 0; bit < order_.size(); ++bit) bits_[order_[bit]] = bit;
+  }
 
   Tables compile();
 
@@ -98,11 +101,10 @@ class Compiler {
   void merge(Numbers& numbers);
   void addresses(size_t which, const std::function<const Endpoint&(const Rule&)>& endpoint_of);
 
-  [[nodiscard]] const Rule& rule_at(size_t bit) const { return ruleset_.rules[order_[bit]]; }
-
   const Ruleset& ruleset_;
   Shape shape_;
   std::vector<uint32_t> order_;  // the rule's number by its bit
+  std::vector<uint32_t> bits_;   // and the bit by the number: rules are gone through as they lie in memory
   Rows rows_;
   std::vector<uint16_t> kinds_;
   Classes services_;
@@ -119,8 +121,8 @@ void Compiler::kinds() {
   Grouping grouping;
   std::vector<Kind> kinds;
   std::string key;
-  for (uint32_t bit = 0; bit < order_.size(); ++bit) {
-    const Rule& rule = rule_at(bit);
+  for (size_t number = 0; number < bits_.size(); ++number) {
+    const Rule& rule = ruleset_.rules[number];
     Kind kind{.sides = rule.side ? 1U << static_cast<unsigned>(*rule.side) : 3U,
               .families = families_of(rule),
               .fragments = fragment_bits(rule.fragment),
@@ -129,7 +131,7 @@ void Compiler::kinds() {
     key.clear();
     append(key, kind.sides << 16 | kind.families << 8 | kind.fragments);
     for (const uint8_t protocol : kind.protocols) append(key, protocol);
-    grouping.add(bit, key);
+    grouping.add(bits_[number], key);
     if (grouping.groups.size() > kinds.size()) kinds.push_back(std::move(kind));
   }
 
@@ -163,8 +165,9 @@ void Compiler::kinds() {
 Numbers Compiler::number(uint32_t domain, const RangesOf& ranges_of) {
   Grouping grouping;
   std::string key;
-  for (uint32_t bit = 0; bit < order_.size(); ++bit) {
-    const std::vector<Range> ranges = ranges_of(rule_at(bit));
+  for (size_t number = 0; number < bits_.size(); ++number) {
+    const uint32_t bit = bits_[number];
+    const std::vector<Range> ranges = ranges_of(ruleset_.rules[number]);
     key.clear();
     for (const Range& range : ranges) append(key, range);
     if (ranges.empty())
@@ -206,8 +209,9 @@ void Compiler::merge(Numbers& numbers) {
 void Compiler::addresses(size_t which, const std::function<const Endpoint&(const Rule&)>& endpoint_of) {
   Grouping grouping;
   std::string key;
-  for (uint32_t bit = 0; bit < order_.size(); ++bit) {
-    const Endpoint& endpoint = endpoint_of(rule_at(bit));
+  for (size_t number = 0; number < bits_.size(); ++number) {
+    const uint32_t bit = bits_[number];
+    const Endpoint& endpoint = endpoint_of(ruleset_.rules[number]);
     if (!endpoint.has_address()) {
       grouping.base.push_back(bit);
       continue;
@@ -225,7 +229,7 @@ void Compiler::addresses(size_t which, const std::function<const Endpoint&(const
   for (const bool is_ipv6 : {false, true}) {
     const Family family = is_ipv6 ? Family::ipv6 : Family::ipv4;
     for (Group& group : grouping.groups) {
-      const Endpoint& endpoint = endpoint_of(rule_at(group.rules.front()));
+      const Endpoint& endpoint = endpoint_of(ruleset_.rules[order_[group.rules.front()]]);
       group.intervals = intervals_of(networks_of(endpoint, ruleset_.sets), family);
     }
     std::vector<Boundary> boundaries = sweep(rows_, base, grouping.groups);

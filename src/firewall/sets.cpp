@@ -20,6 +20,7 @@ Address next(Address address) {
 }  // namespace
 
 Intervals joined(Intervals intervals) {
+  if (intervals.size() < 2) return intervals;
   std::ranges::sort(intervals, {}, &Interval::first);
   Intervals all;
   for (const Interval& each : intervals) {

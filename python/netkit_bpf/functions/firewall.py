@@ -394,7 +394,7 @@ class Firewall(Closing):
                 log,
                 generation,
                 lasting_maps(old.object),
-                carried=old.counts_for(kept),
+                carried=None if self._pins is None else old.counts_for(kept),
                 sides=self._sides,
                 ring_size=self._ring_size,
             )
@@ -416,8 +416,10 @@ class Firewall(Closing):
                 self._in_force = generation  # this is the instant
                 self._loaded = new
                 undo.pop_all()
-            wait_for_programs()  # which still count by the old rules
-            new.carried = old.counts_for(kept)
+            try:
+                wait_for_programs()  # which still count by the old rules
+            finally:
+                new.carried = old.counts_for(kept)
             new.object.maps["before"].clear()
             if self._pins is not None:
                 self._pins.update(generation, new.written())
@@ -425,7 +427,7 @@ class Firewall(Closing):
                 for each in self._pins.generations():
                     if each != generation:
                         self._pins.drop(each)
-            old.close()
+            old.object.close()
 
     def replace_set(self, name: str, networks: Iterable[Any]) -> None:
         """Put other addresses in the place of a set's, as `replace` does.
@@ -582,7 +584,7 @@ class Firewall(Closing):
                 if self._in_force != self._loaded.generation:
                     old = self._loaded
                     self._load_pinned()
-                    old.close()
+                    old.object.close()
                 yield
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.enums import Side, Verdict
@@ -65,11 +66,10 @@ class LoadedRules:
 
     def counts_for(self, kept: Sequence[int | None]) -> list[int]:
         """The same for other rules, by the numbers that they have here; None for those that are new."""
-        counts, none = self.counts(), [0] * _COUNTS
-        carried: list[int] = []
-        for number in kept:
-            carried += none if number is None else counts[number * _COUNTS : (number + 1) * _COUNTS]
-        return carried + counts[-_COUNTS * COUNTERS :]
+        rules = list(zip(*[iter(self.counts())] * _COUNTS, strict=True))
+        none = (0,) * _COUNTS
+        carried = [none if number is None else rules[number] for number in kept]
+        return list(chain.from_iterable(carried + rules[-COUNTERS:]))
 
     def written(self) -> PinnedRules:
         """What another process must know of them."""
