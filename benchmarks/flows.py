@@ -24,6 +24,7 @@ PEERS = {
     "PERCPU_HASH": "count_percpu",
     "LRU_HASH": "count_lru",
     "hash, spin lock, ktime": "count_locked",
+    "the key and two lines of memory": "touch_by_key",  # of ours, which any packet has: the least that ours could take
     "two lines of memory": "touch",  # as many as a flow takes that is found at once: the least there is
 }
 

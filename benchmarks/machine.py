@@ -35,7 +35,8 @@ def build_peers(directory: Path) -> None:
         subprocess.run(["cc", "-O2", peers / f"{name}.c", "-o", directory / name, "-lbpf"], check=True)
     include = f"/usr/include/{platform.machine()}-linux-gnu"
     for name in ("empty", "seed", "rules", "redirect", "flows"):
-        options = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-idirafter", include]
+        options: list[str | Path] = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-idirafter", include]
+        options += ["-I", here.parent / "bpf", "-I", here.parent / "bpf/include"]
         source = peers / f"{name}.bpf.c"
         subprocess.run(["clang", *options, "-c", source, "-o", directory / f"{name}.o"], check=True)
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "metrics/packet.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -178,6 +179,26 @@ int touch(struct __sk_buff *skb)
 	if (set) {
 		set->words[0]++;
 		set->words[8 + (key.src & 3) * 8]++;
+	}
+	return -1;
+}
+
+/* The same after the key was read that ours has, of any IPv4 or IPv6 packet, and hashed by one product. */
+SEC("tc")
+int touch_by_key(struct __sk_buff *skb)
+{
+	struct nk_counted packet;
+	struct lines *set;
+	__u32 index;
+
+	if (!nk_read_plain(skb, &packet, 0))
+		return -1;
+	index = (packet.words[0] ^ packet.words[1] ^ packet.words[2] ^ packet.words[3] ^ packet.words[4]) *
+		0x9e3779b97f4a7c15ULL >> 40 & (SLOTS / 4 - 1);
+	set = bpf_map_lookup_elem(&sets, &index);
+	if (set) {
+		set->words[0]++;
+		set->words[8 + (packet.tcp_flags & 3) * 8]++;
 	}
 	return -1;
 }
