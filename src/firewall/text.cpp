@@ -18,6 +18,8 @@ class Parser : public Values {
   Rule rule();
   Packet packet(Side side);
   void table(Sets& sets);
+  // At the place where it is named.
+  [[noreturn]] void refuse_table(const std::string& name);
   [[nodiscard]] bool is_table() const { return here().text == "table" && here().kind == Token::Kind::word; }
 
  private:
@@ -159,6 +161,14 @@ void Parser::table(Sets& sets) {
   if (!sets.emplace(name, std::move(all)).second) fail(at, "there is a table <" + name + "> already");
 }
 
+void Parser::refuse_table(const std::string& name) {
+  rewind();
+  while (here().kind != Token::Kind::end &&
+         (here().kind != Token::Kind::mark || here().text != "<" || next().text != name))
+    skip();
+  fail("there is no table <" + name + "> above this line");
+}
+
 // What `read` makes of the only statement of a text; `what` it is.
 template <typename Read>
 auto parse_alone(std::string_view text, const std::string& what, const Read& read) {
@@ -179,7 +189,6 @@ Ruleset parse_ruleset(std::string_view text) {
   Ruleset ruleset;
   for (std::vector<Token> statement = tokens.next_statement(); !statement.empty();
        statement = tokens.next_statement()) {
-    const Token start = statement.front();
     Parser parser(tokens, std::move(statement));
     if (parser.is_table()) {
       parser.table(ruleset.sets);
@@ -187,8 +196,7 @@ Ruleset parse_ruleset(std::string_view text) {
     }
     Rule rule = parser.rule();
     for (const Endpoint* endpoint : {&rule.from, &rule.to}) {
-      if (!endpoint->set.empty() && !ruleset.sets.contains(endpoint->set))
-        tokens.fail(start, "there is no table <" + endpoint->set + "> above this line");
+      if (!endpoint->set.empty() && !ruleset.sets.contains(endpoint->set)) parser.refuse_table(endpoint->set);
     }
     ruleset.rules.push_back(std::move(rule));
   }
