@@ -63,7 +63,7 @@ class Firewall(Closing):
     cannot see its policy, so a pinned firewall that no process has open keeps to the policies as they were when the
     last one closed it, until one opens it again. With `default="drop"` it does not matter.
 
-    Any thread may use it.
+    Any thread may use it. In a forked child it is a copy, whose `close` takes nothing off the hooks.
 
     Args:
         pair: the pair.
@@ -257,6 +257,7 @@ class Firewall(Closing):
     def _begin(self, ring_size: int, pins: FirewallPins | None = None) -> None:
         """Set what a firewall has before it has rules."""
         self._lock = RLock()
+        self._process = os.getpid()
         self._has_pins = False  # the lock of the pins
         self._links: dict[Side, Link] = {}
         self._ring_size = ring_size
@@ -543,6 +544,9 @@ class Firewall(Closing):
 
     def close(self) -> None:
         """Take the rules off the hooks, unless they are pinned. Idempotent."""
+        is_ours = os.getpid() == self._process
+        if not is_ours:
+            self._lock = RLock()  # a forked child has no thread that would let go of the other one
         with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
             if self._follower is not None:
                 self._follower.stop()
@@ -555,7 +559,7 @@ class Firewall(Closing):
                 last_first.callback(self._reader.close)
             for link in self._links.values():
                 last_first.callback(link.close)
-                if self._pins is None:
+                if is_ours and self._pins is None:
                     last_first.callback(link.detach)
 
     @property

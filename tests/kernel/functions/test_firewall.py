@@ -12,6 +12,7 @@ from ipaddress import ip_network
 import numpy as np
 import pytest
 
+from in_child import in_child
 from netkit_bpf import Explanation, Firewall, Map, Monitor, PacketEvent, Rule, RuleCount, Ruleset, Side, Verdict
 from packets import ipv4, udp
 from replacing import replace_under_traffic
@@ -199,6 +200,20 @@ def test_it_follows_policies_on_a_thread_that_ends_with_it_and_keeps_it_from_not
         Firewall(wire4.pair, "pass")
     assert followers() == 0
     assert wire4.pair.programs("primary").programs == ()
+
+
+def test_a_forked_child_that_closes_it_takes_nothing_off_the_hooks(wire4: Wire) -> None:
+    with Firewall(wire4.pair, "drop icmp") as firewall:
+
+        def closed() -> str:
+            firewall.close()
+            return str(len(wire4.pair.programs("peer").programs))
+
+        with firewall._lock:  # as another thread may hold it, which the child has not
+            assert in_child(closed) == "1"
+        assert ping(wire4.left, wire4.right, [56], timeout=0.2) == 0
+        firewall.replace("pass")
+        assert ping(wire4.left, wire4.right, [56]) == 1
 
 
 def test_where_it_may_not_listen_to_another_namespace_it_is_made_and_that_is_logged(
