@@ -32,7 +32,8 @@ uint32_t Lookup::address_row(const nk_fw_addresses& addresses, const Address& ad
   return at<uint32_t>(addresses.rows + position * 4);
 }
 
-std::vector<uint32_t> Lookup::matching(const Packet& packet, size_t most) const {
+template <typename Take>
+void Lookup::visit(const Packet& packet, const Take& take) const {
   const nk_fw_layout& layout = tables_.layout;
   std::vector<uint32_t> rows;
   if (packet.family == Family::ipv4 || packet.family == Family::ipv6) {
@@ -68,8 +69,7 @@ std::vector<uint32_t> Lookup::matching(const Packet& packet, size_t most) const 
     for (const uint32_t row : rows) all &= at<uint64_t>(offset_of(row));
     return all;
   };
-  std::vector<uint32_t> found;
-  const auto visit = [&](uint64_t group) {
+  const auto visit_group = [&](uint64_t group) {
     const auto group_of = [&](uint64_t row) {
       return layout.summary == 0 ? row : at<uint32_t>(row + uint64_t{layout.summary} * 8 + group * 4);
     };
@@ -77,18 +77,38 @@ std::vector<uint32_t> Lookup::matching(const Packet& packet, size_t most) const 
       const uint64_t first = (group * layout.group + word) * 64;
       uint64_t left = common([&](uint64_t row) { return group_of(row) + word * 8; });
       for (; left != 0; left &= left - 1)
-        found.push_back(at<uint32_t>(layout.order + (first + static_cast<uint64_t>(std::countr_zero(left))) * 4));
+        if (!take(at<uint32_t>(layout.order + (first + static_cast<uint64_t>(std::countr_zero(left))) * 4)))
+          return false;
     }
+    return true;
   };
-  if (layout.summary == 0) visit(0);
+  if (layout.summary == 0) visit_group(0);
   for (uint32_t block = 0; block < layout.summary; ++block)
     for (uint64_t groups = common([&](uint64_t row) { return row + uint64_t{block} * 8; }); groups != 0;
          groups &= groups - 1)
-      visit(uint64_t{block} * 64 + static_cast<uint64_t>(std::countr_zero(groups)));
+      if (!visit_group(uint64_t{block} * 64 + static_cast<uint64_t>(std::countr_zero(groups)))) return;
+}
+
+std::vector<uint32_t> Lookup::matching(const Packet& packet, size_t most) const {
+  std::vector<uint32_t> found;
+  visit(packet, [&](uint32_t number) {
+    found.push_back(number);
+    return true;
+  });
   const size_t kept = std::min(found.size(), most);
   std::ranges::partial_sort(found, found.begin() + static_cast<ptrdiff_t>(kept));
   found.resize(kept);
   return found;
+}
+
+Lookup::Earlier Lookup::matching_below(const Packet& packet, size_t below, size_t most) const {
+  Earlier earlier;
+  visit(packet, [&](uint32_t number) {
+    if (number < below) earlier.numbers.push_back(number);
+    return ++earlier.looked < most;
+  });
+  std::ranges::sort(earlier.numbers);
+  return earlier;
 }
 
 }  // namespace netkit_bpf::firewall
