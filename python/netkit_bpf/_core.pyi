@@ -333,7 +333,16 @@ class Ruleset:
     def same_rules(self, before: Ruleset) -> list[int]: ...
 
 class FilterProgram:
-    def __init__(self, classic: bytes, program: int, side: int, verdict_map: int, verdict_offset: int) -> None: ...
+    def __init__(
+        self,
+        classic: bytes,
+        program: int,
+        side: int,
+        verdict_map: int,
+        verdict_offset: int,
+        recording_offset: int | None = None,
+        first: FilterProgram | None = None,
+    ) -> None: ...
     @property
     def program(self) -> Program: ...
     @property

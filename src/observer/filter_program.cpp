@@ -16,6 +16,7 @@
 #include "base/counters.hpp"
 #include "base/error.hpp"
 #include "base/privilege.hpp"
+#include "base/verdict.hpp"
 #include "observer/assembler.hpp"
 #include "observer/classic_to_ebpf.hpp"
 #include "observer/instructions.hpp"
@@ -29,6 +30,16 @@ constexpr uint32_t log_of_errors = 4;  // BPF_LOG_STATS, kernel/bpf: only the er
 
 std::string advice(int error) { return std::string(needs_bpf(error)) + shortage_advice(error); }
 
+constexpr int key = -4;  // its place on the stack
+constexpr unsigned context = BPF_REG_6;
+constexpr unsigned state = BPF_REG_7;
+constexpr unsigned said = BPF_REG_8;
+
+// enum nk_recording of bpf/monitor.bpf.c
+constexpr int32_t second_copy = 1;
+constexpr int32_t other_waits = 2;
+constexpr int32_t other_leaves = 4;
+
 Fd create_map(bpf_map_type type, const char* name, uint32_t value_size) {
   Fd map(bpf_map_create(type, name, sizeof(uint32_t), value_size, 1, nullptr));
   if (!map) {
@@ -38,36 +49,76 @@ Fd create_map(bpf_map_type type, const char* name, uint32_t value_size) {
   return map;
 }
 
-void emit_verdict(Assembler& code, const FilterProgram::Observer& observer) {
-  code.emit(insn::load_map_value(BPF_REG_1, observer.verdict_map, observer.verdict_offset));
-  code.emit(insn::load(BPF_W, BPF_REG_0, BPF_REG_1, 0));
-  code.emit(insn::exit());
+void load_cell(Assembler& code, unsigned dst, int map, uint32_t offset) {
+  code.emit(insn::load_map_value(BPF_REG_1, map, offset));
+  code.emit(insn::load(BPF_W, dst, BPF_REG_1, 0));
+}
+
+// R0 is then the place of this CPU's only value in the map, or null.
+void look_up(Assembler& code, int map) {
+  code.emit(insn::store_imm(BPF_W, BPF_REG_10, key, 0));
+  code.emit(insn::load_map(BPF_REG_1, map));
+  code.emit(insn::alu(BPF_MOV, BPF_REG_2, BPF_REG_10));
+  code.emit(insn::alu_imm(BPF_ADD, BPF_REG_2, key));
+  code.emit(insn::call(BPF_FUNC_map_lookup_elem));
 }
 
 std::vector<bpf_insn> run_observer(int programs, const FilterProgram::Observer& observer) {
   Assembler code;
-  code.emit(insn::alu(BPF_MOV, BPF_REG_1, BPF_REG_6));
+  code.emit(insn::alu(BPF_MOV, BPF_REG_1, context));
   code.emit(insn::load_map(BPF_REG_2, programs));
   code.emit(insn::alu_imm(BPF_MOV, BPF_REG_3, 0));
   code.emit(insn::call(BPF_FUNC_tail_call));
-  emit_verdict(code, observer);  // the array was emptied: its owner is gone
+  load_cell(code, BPF_REG_0, observer.verdict_map, observer.verdict_offset);  // the array was emptied
+  code.emit(insn::exit());
   return code.link();
 }
 
-std::vector<bpf_insn> count_and_pass_by(int counter, const FilterProgram::Observer& observer) {
+// Leads to `out` unless this copy's filter counts the packet, and sets what is then said: as nk_is_recorder() in
+// bpf/monitor.bpf.c.
+void take_turns(Assembler& code, int left, const FilterProgram::Observer& observer, Assembler::Label out) {
+  const Assembler::Label count = code.new_label();
+  const Assembler::Label other_records = code.new_label();
+  const Assembler::Label is_behind = code.new_label();
+  load_cell(code, state, observer.verdict_map, *observer.recording_offset);
+  look_up(code, left);
+  code.jump_imm(BPF_JEQ, BPF_REG_0, 0, count);
+  code.emit(insn::alu(BPF_MOV, BPF_REG_1, state));
+  code.emit(insn::alu_imm(BPF_AND, BPF_REG_1, second_copy));
+  code.jump_imm(BPF_JNE, BPF_REG_1, observer.is_second ? second_copy : 0, other_records);
+  code.emit(insn::store_imm(BPF_W, BPF_REG_0, 0, 0));
+  code.emit(insn::alu_imm(BPF_AND, state, other_leaves));
+  code.jump_imm(BPF_JEQ, state, 0, count);
+  code.emit(insn::alu32_imm(BPF_MOV, said, static_cast<int32_t>(Verdict::next)));
+  code.jump(count);
+
+  code.place(other_records);
+  code.emit(insn::alu_imm(BPF_AND, state, other_waits));
+  code.jump_imm(BPF_JEQ, state, 0, is_behind);
+  code.emit(insn::store_imm(BPF_W, BPF_REG_0, 0, 1));
+  code.emit(insn::alu32_imm(BPF_MOV, said, static_cast<int32_t>(Verdict::next)));
+  code.jump(out);
+
+  code.place(is_behind);
+  code.emit(insn::load(BPF_W, BPF_REG_1, BPF_REG_0, 0));
+  code.jump_imm(BPF_JEQ, BPF_REG_1, 0, out);
+  code.emit(insn::store_imm(BPF_W, BPF_REG_0, 0, 0));  // the other one took over since it left this packet
+  code.place(count);
+}
+
+std::vector<bpf_insn> count_and_pass_by(int left, int counter, const FilterProgram::Observer& observer) {
   Assembler code;
-  const Assembler::Label counted = code.new_label();
-  code.emit(insn::store_imm(BPF_W, BPF_REG_10, -4, 0));
-  code.emit(insn::load_map(BPF_REG_1, counter));
-  code.emit(insn::alu(BPF_MOV, BPF_REG_2, BPF_REG_10));
-  code.emit(insn::alu_imm(BPF_ADD, BPF_REG_2, -4));
-  code.emit(insn::call(BPF_FUNC_map_lookup_elem));
-  code.jump_imm(BPF_JEQ, BPF_REG_0, 0, counted);
+  const Assembler::Label out = code.new_label();
+  load_cell(code, said, observer.verdict_map, observer.verdict_offset);
+  if (observer.recording_offset) take_turns(code, left, observer, out);
+  look_up(code, counter);
+  code.jump_imm(BPF_JEQ, BPF_REG_0, 0, out);
   code.emit(insn::load(BPF_DW, BPF_REG_1, BPF_REG_0, 0));
   code.emit(insn::alu_imm(BPF_ADD, BPF_REG_1, 1));
   code.emit(insn::store(BPF_DW, BPF_REG_0, 0, BPF_REG_1));
-  code.place(counted);
-  emit_verdict(code, observer);
+  code.place(out);
+  code.emit(insn::alu(BPF_MOV, BPF_REG_0, said));
+  code.emit(insn::exit());
   return code.link();
 }
 
@@ -135,12 +186,17 @@ Fd hold(int program) {
 
 }  // namespace
 
-FilterProgram::FilterProgram(std::span<const sock_filter> classic, const Observer& observer)
+FilterProgram::FilterProgram(std::span<const sock_filter> classic, const Observer& observer, const FilterProgram* first)
     : observer_(hold(observer.program)),
-      filtered_(create_map(BPF_MAP_TYPE_PERCPU_ARRAY, "filtered", sizeof(uint64_t))),
-      program_(load(classic::translate(classic, run_observer(observer_.get(), observer),
-                                       count_and_pass_by(filtered_.get(), observer)),
-                    observer.side)) {}
+      left_(first != nullptr || !observer.recording_offset
+                ? Fd()
+                : create_map(BPF_MAP_TYPE_PERCPU_ARRAY, "left_behind", sizeof(uint64_t))),
+      filtered_(first != nullptr ? Fd() : create_map(BPF_MAP_TYPE_PERCPU_ARRAY, "filtered", sizeof(uint64_t))),
+      program_(
+          load(classic::translate(classic, run_observer(observer_.get(), observer),
+                                  count_and_pass_by((first != nullptr ? *first : *this).left_.get(),
+                                                    (first != nullptr ? *first : *this).filtered_.get(), observer)),
+               observer.side)) {}
 
 uint64_t FilterProgram::filtered() const { return sum_counters<1>(filtered_.get(), 0)[0]; }
 

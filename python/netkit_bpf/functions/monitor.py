@@ -97,8 +97,8 @@ class Monitor(PacketReader):
             ingress hook of its device; none are seen that were dropped or redirected before.
         keep_first: whether to come back to the front when a program is attached before the monitor's, so that this one
             hides no packet for long. The hooks are then looked at five times a second; coming to the front waits for
-            the kernel, some 20 ms. Each packet is still recorded once. Not together with a filter, `before` or `after`;
-            with `redirected` for the peer's packets only. Each pair takes six descriptors.
+            the kernel, some 20 ms. Each packet is still recorded once. Not together with `before` or `after`; with
+            `redirected` for the peer's packets only. Each pair takes six descriptors, and with a filter eighteen.
         endless: whether reading goes on once the last pair is gone; then it may also begin without any.
 
     Raises:
@@ -137,8 +137,8 @@ class Monitor(PacketReader):
             raise ValueError(f"ring_size must have room for a packet of {snaplen} bytes, not be {ring_size}")
         StreamOptions(queue_size, rings, thread).check()
         expect(redirected, bool, "redirected")
-        if expect(keep_first, bool, "keep_first") and (filter, before, after) != (None, None, None):
-            raise ValueError("a monitor that keeps the first place takes no filter, and neither before nor after")
+        if expect(keep_first, bool, "keep_first") and (before, after) != (None, None):
+            raise ValueError("a monitor that keeps the first place takes neither before nor after")
         chosen_pairs = expect_pairs(*pairs)
 
         self._sides = watched

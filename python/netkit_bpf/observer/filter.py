@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from netkit_bpf._core import FilterProgram, compile_filter
+from netkit_bpf._core import VERDICT_SIZE, FilterProgram, compile_filter
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.internal.arguments import expect
 
@@ -51,17 +51,37 @@ class FilteredCounts(NamedTuple):
 
 
 class SideFilters:
-    """The filter programs in front of an observer's own, one for each side."""
+    """The filter programs in front of an observer's own, one for each side.
 
-    def __init__(self, chosen: Filter) -> None:
+    Args:
+        chosen: the filter.
+        cells: the map with the variables of the observer's programs.
+        verdict: the place of their verdicts in there.
+        recording: that of the variable which says which copy records, if there are two of each program.
+    """
+
+    def __init__(self, chosen: Filter, cells: int, verdict: int, recording: int | None = None) -> None:
         self._classic = chosen._classic
+        self._cells, self._verdict, self._recording = cells, verdict, recording
         self._made: list[FilterProgram | None] = [None, None]
+        self._seconds: list[FilterProgram] = []
         self._final: tuple[int, int] | None = None
 
-    def before(self, program: CoreProgram, side: int, verdict_map: int, verdict_offset: int) -> CoreProgram:
+    def before(self, program: CoreProgram, side: int) -> CoreProgram:
         """Return the program to attach in place of a side's program."""
-        made = self._made[side] = FilterProgram(self._classic, program.fileno(), side, verdict_map, verdict_offset)
+        made = self._made[side] = self._make(program, side, None)
         return made.program
+
+    def before_second(self, program: CoreProgram, side: int) -> CoreProgram:
+        """The same for the second copy, after the first."""
+        made = self._make(program, side, self._made[side])
+        self._seconds.append(made)
+        return made.program
+
+    def _make(self, program: CoreProgram, side: int, first: FilterProgram | None) -> FilterProgram:
+        verdict = self._verdict + side * VERDICT_SIZE
+        recording = None if self._recording is None else self._recording + side * VERDICT_SIZE
+        return FilterProgram(self._classic, program.fileno(), side, self._cells, verdict, recording, first)
 
     @property
     def filtered(self) -> tuple[int, int]:
@@ -75,4 +95,4 @@ class SideFilters:
     def close(self) -> None:
         """Close the programs; keep what they counted."""
         self._final = self.filtered
-        self._made = [None, None]
+        self._made, self._seconds = [None, None], []

@@ -55,7 +55,7 @@ class Observer(Closing):
             each `check` whether somebody else's program came in front. If so, the copy that is not on the hook is
             attached before that one, and then that which was there is detached. So that each packet is recorded once,
             the two copies ask the variable `recording` (nk_is_recorder() in bpf/monitor.bpf.c shows how). Not together
-            with a filter, `before` or `after`; on the hook of a peer's device (`redirected`) it keeps no place.
+            with `before` or `after`; on the hook of a peer's device (`redirected`) it keeps no place.
         recording: `volatile __s32 recording[2] SEC(".data")`, in the same BPF object as `verdict`.
 
     Raises:
@@ -102,24 +102,28 @@ class Observer(Closing):
         cells, offset = _cells(verdict, "verdict")
         self._name = expect(name, str, "name")
         self._filter = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
-        copies = None
+        copies: list[CoreProgram | None] | None = None
+        recording_offset: int | None = None
         if standby is not None:
-            if filter is not None or before is not None or after is not None:
-                raise ValueError("an observer that keeps its place takes no filter, and neither before nor after")
+            if before is not None or after is not None:
+                raise ValueError("an observer that keeps its place takes neither before nor after")
             seconds = _by_side(standby, "standby")
             if seconds.keys() != by_side.keys():
                 raise ValueError("standby must have a program for each side that programs have, and for no other")
             recording_cells, recording_offset = _cells(recording, "recording")
             if recording_cells != cells:
                 raise ValueError("recording and verdict must be variables of one section of one BPF object")
-            copies = (seconds.get(Side.PRIMARY), seconds.get(Side.PEER), recording_offset)
+            copies = [seconds.get(Side.PRIMARY), seconds.get(Side.PEER)]
         elif recording is not None:
             raise ValueError("recording goes with standby")
         primary, peer = by_side.get(Side.PRIMARY), by_side.get(Side.PEER)
-        self._side_filters = None if self._filter is None else SideFilters(self._filter)
-        if self._side_filters is not None:
-            primary = primary and self._side_filters.before(primary, 0, cells, offset)
-            peer = peer and self._side_filters.before(peer, 1, cells, offset + VERDICT_SIZE)
+        filters = None if self._filter is None else SideFilters(self._filter, cells, offset, recording_offset)
+        self._side_filters = filters
+        if filters is not None:
+            primary = primary and filters.before(primary, 0)
+            peer = peer and filters.before(peer, 1)
+            if copies is not None:
+                copies = [each and filters.before_second(each, side) for side, each in enumerate(copies)]
         device = pair.primary
         space = device.netns._open()
         self._pair = weakref.ref(pair)  # weak: a pair is deleted with its last reference
@@ -140,7 +144,7 @@ class Observer(Closing):
             where,
             receiver,
             self._filter is None,
-            copies,
+            None if copies is None or recording_offset is None else (copies[0], copies[1], recording_offset),
         )
         self._held = [core_observer]  # until it is closed
         self._closer = weakref.finalize(self, _close, self._held, self._side_filters, os.getpid())

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "observer/filter_program.hpp"
 
+#include <pybind11/stl.h>
+
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -61,13 +64,18 @@ void bind_filter(py::module_& module) {
   module.def("match_filter", &match, py::arg("classic"), py::arg("batch"));
 
   py::class_<FilterProgram>(module, "FilterProgram")
-      .def(py::init([](const py::bytes& classic, int program, int side, int verdict_map, uint32_t verdict_offset) {
+      .def(py::init([](const py::bytes& classic, int program, int side, int verdict_map, uint32_t verdict_offset,
+                       std::optional<uint32_t> recording_offset, const FilterProgram* first) {
              const std::vector<sock_filter> instructions = to_instructions(classic);
              const WithoutGil release;  // what it needs is copied
              return std::make_unique<FilterProgram>(
-                 instructions, FilterProgram::Observer{program, static_cast<Side>(side), verdict_map, verdict_offset});
+                 instructions,
+                 FilterProgram::Observer{program, static_cast<Side>(side), verdict_map, verdict_offset,
+                                         recording_offset, first != nullptr},
+                 first);
            }),
-           py::arg("classic"), py::arg("program"), py::arg("side"), py::arg("verdict_map"), py::arg("verdict_offset"))
+           py::arg("classic"), py::arg("program"), py::arg("side"), py::arg("verdict_map"), py::arg("verdict_offset"),
+           py::arg("recording_offset") = std::nullopt, py::arg("first") = py::none())
       .def_property_readonly("program", &FilterProgram::program, py::return_value_policy::reference_internal)
       .def_property_readonly("filtered", &FilterProgram::filtered);
 }

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 import pytest
 
 from elsewhere import needs_tcx
-from netkit_bpf import BPFObject, Firewall, Monitor, NetkitPair, Observer, Program, Side
+from netkit_bpf import BPFObject, Filter, Firewall, Monitor, NetkitPair, Observer, Program, Side
+from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.functions.monitor_programs import load_programs
+from netkit_bpf.observer.filter import SideFilters
 from packets import ipv6, udp
 from programs import OBSERVER, load
 from sender import UDP, Sender
@@ -83,6 +85,67 @@ def test_each_packet_is_recorded_once_while_it_moves(others: BPFObject) -> None:
         assert monitor.stats.primary.seen == send.sent > 500
 
 
+def test_each_packet_is_filtered_once_while_it_moves(others: BPFObject) -> None:
+    """Ports that are even match; a packet that does not is counted by one of both copies' filters."""
+    even = "udp and ether[55] & 1 = 0"  # behind the headers of Ethernet and IPv6
+    with quiet_pair() as pair, Monitor(pair, keep_first=True, filter=even) as monitor, Sender(pair) as send:
+        assert monitor.observers[0].filter
+        is_over = threading.Event()
+
+        def keep_sending() -> None:
+            while not is_over.is_set() and send.sent < 60_000:
+                send(10)
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=keep_sending)
+        thread.start()
+        ports: list[int] = []
+        try:
+            for _ in range(6):
+                with pair.attach(others.programs["first"], "primary", before="all"):
+                    end = time.monotonic() + 10
+                    while any(monitor.observers[0].predecessors.values()):
+                        assert time.monotonic() < end
+                        ports += [event.src_port or 0 for event in monitor.read_batch(timeout=0.05)]
+        finally:
+            is_over.set()
+            thread.join()
+        ports += [event.src_port or 0 for event in monitor.events(timeout=0.5)]
+        assert ports == list(range(2, send.sent + 1, 2))
+        assert (monitor.stats.primary.seen, monitor.filtered.primary) == (len(ports), send.sent - len(ports))
+
+
+def test_the_filters_of_both_copies_agree_who_counts_and_what_is_said() -> None:
+    at_first, other_waits, other_leaves, second = 0, 2, 5, 1  # enum nk_recording of bpf/monitor.bpf.c
+    with load_programs(0, 1 << 16, keep_first=True) as obj, on_one_cpu():
+        section, recording, _ = obj.variables["recording"]._open().variable("recording")
+        _, verdict, _ = obj.variables["verdict"]._open().variable("verdict")
+        cells = obj.variables["verdict"]._open().map(section)
+        filters = SideFilters(Filter("tcp"), cells, verdict, recording)
+        behind = filters.before(obj.programs["monitor_primary"]._open(), 0)
+        in_front = filters.before_second(obj.programs["monitor_primary_again"]._open(), 0)
+
+        def passes(program: CoreProgram, state: int) -> tuple[int, int]:
+            """What the filter says then of a packet that does not match, and how many it counted."""
+            obj.variables["recording"].value = (state, 0)
+            before = filters.filtered[0]
+            retval, *_ = program.test_run(ipv6(UDP, udp(1, 9)), 1, b"")
+            return ctypes.c_int32(retval).value, filters.filtered[0] - before
+
+        obj.variables["verdict"].value = (2, -1)  # DROP: the last one of a blackhole
+        assert passes(behind, at_first) == (2, 1)
+        assert passes(in_front, at_first | other_waits) == (-1, 0)
+        assert passes(behind, at_first | other_waits) == (2, 1)
+        assert passes(in_front, at_first | other_waits) == (-1, 0)
+        assert passes(behind, other_leaves) == (2, 1)  # left to it before the other took over
+        assert passes(behind, other_leaves) == (2, 0)
+        assert passes(in_front, other_leaves) == (-1, 1)
+        assert passes(behind, other_leaves) == (2, 0)
+        assert passes(in_front, second) == (2, 1)
+        assert not obj.maps["counts"][0][0].seen
+        filters.close()
+
+
 def test_a_packet_that_was_left_to_the_copy_behind_is_recorded_there_once() -> None:
     """Between both copies, in one packet's way, the one in front may take over."""
     at_first, other_waits, other_leaves, second = 0, 2, 5, 1  # enum nk_recording of bpf/monitor.bpf.c
@@ -141,8 +204,8 @@ def hook_ids(pair: NetkitPair, side: str) -> list[int]:
 
 
 def test_what_it_does_not_go_with_is_refused(wire: Wire, others: BPFObject) -> None:
-    for options in ({"filter": "udp"}, {"before": "all"}, {"after": others.programs["first"]}):
-        with pytest.raises(ValueError, match="takes no filter, and neither before nor after"):
+    for options in ({"before": "all"}, {"after": others.programs["first"]}):
+        with pytest.raises(ValueError, match="takes neither before nor after"):
             Monitor(wire.pair, keep_first=True, **options)
     assert hook_ids(wire.pair, "primary") == []
 
