@@ -39,7 +39,7 @@ from netkit_bpf.errors import CompileError, NotAPairError, NotSupportedError, Ve
 from netkit_bpf.events.batch import EventBatch
 from netkit_bpf.events.event import Fragment, PacketEvent, Protocol, TCPFlags
 from netkit_bpf.events.packet_reader import PacketReader
-from netkit_bpf.events.stats import MonitorStats, PairStats, ReadingStats, SideStats
+from netkit_bpf.events.stats import HidingProgram, MonitorStats, PairStats, ReadingStats, SideStats
 from netkit_bpf.functions.monitor import Monitor
 from netkit_bpf.internal.resource import Closing
 from netkit_bpf.observer.filter import Filter, FilteredCounts
@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # imported when they are asked for: see _LATER
     from netkit_bpf.devices.reap import orphans, reap
     from netkit_bpf.devices.watch import DeviceChange, Watch
     from netkit_bpf.events.files.capture_file import CaptureFile
+    from netkit_bpf.events.pair_changes import PairChange, PairChanges
     from netkit_bpf.events.ring_buffer import RingBuffer, RingStats
     from netkit_bpf.events.tcpdump import TcpdumpFormat
     from netkit_bpf.export.account import Account
@@ -102,6 +103,8 @@ _LATER = {
     "TcpdumpFormat": "events.tcpdump",
     "RingBuffer": "events.ring_buffer",
     "RingStats": "events.ring_buffer",
+    "PairChange": "events.pair_changes",
+    "PairChanges": "events.pair_changes",
     "Account": "export.account",
     "ExportBatch": "export.batch",
     "Export": "export.export",
@@ -179,6 +182,7 @@ __all__ = [
     "FlowReader",
     "FlowTable",
     "Fragment",
+    "HidingProgram",
     "Hook",
     "HookPrograms",
     "Lab",
@@ -202,6 +206,8 @@ __all__ = [
     "PacketContext",
     "PacketEvent",
     "PacketReader",
+    "PairChange",
+    "PairChanges",
     "PairStats",
     "Policy",
     "Program",

@@ -38,4 +38,9 @@ void add_counters(int map, uint32_t key, std::span<uint64_t> sums) {
   for (size_t i = 0; i < values.size(); ++i) sums[i % sums.size()] += values[i];
 }
 
+void clear_counters(int map, uint32_t key, size_t counters) {
+  const std::vector<uint64_t> zeros(possible_cpus() * counters);
+  if (bpf_map_update_elem(map, &key, zeros.data(), BPF_ANY) != 0) throw Error(errno, "clear the counters of a map");
+}
+
 }  // namespace netkit_bpf

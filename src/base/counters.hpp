@@ -20,6 +20,9 @@ void check_counters(int map, size_t elements, size_t counters);
 // Throws Error.
 void add_counters(int map, uint32_t key, std::span<uint64_t> sums);
 
+// Sets such an element to zero. Throws Error.
+void clear_counters(int map, uint32_t key, size_t counters);
+
 template <size_t count>
 std::array<uint64_t, count> sum_counters(int map, uint32_t key) {
   std::array<uint64_t, count> sums{};

@@ -205,7 +205,7 @@ std::vector<Observer::Predecessor> Observer::predecessors() const {
         const auto rank = hook::rank_of(entry);
         if (rank == Rank::firewall || rank == Rank::observer) continue;
         if (!sent_until_now) sent_until_now = sent(each.side);
-        found.push_back({each.side, this, entry, hook::describe(on), *sent_until_now});
+        found.push_back({each.side, entry, hook::describe(on), *sent_until_now});
       }
     }
   });

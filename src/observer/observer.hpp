@@ -79,7 +79,6 @@ class Observer {
   // A program that runs before the observer's on a hook, which sees only what that one leaves to the next.
   struct Predecessor {
     Side side;
-    const Observer* observer;  // who was asked, for comparisons
     hook::Entry program;
     std::string hook;   // in errors
     uint64_t sent = 0;  // packets that this side has sent, dropped ones too, as the devices count them

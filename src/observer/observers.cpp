@@ -70,12 +70,13 @@ void Observers::place(Entry& entry) {
   }
 }
 
-size_t Observers::add(std::shared_ptr<Observer> observer) {
+void Observers::add(size_t number, std::shared_ptr<Observer> observer) {
   const std::lock_guard lock(mutex_);
   if (is_over_)
     throw std::invalid_argument(
         "the reading has ended: its last pair was deleted; make another, or one that is endless");
   Entry entry;
+  entry.number = number;
   entry.observer = std::move(observer);
   place(entry);
   // A change may have come before, when nobody asked for it.
@@ -84,28 +85,34 @@ size_t Observers::add(std::shared_ptr<Observer> observer) {
   entries_.push_back(std::move(entry));
   // The reader's last check() may have found none that does, so that it waits for a notification.
   if (looks_by_itself) static_cast<void>(::eventfd_write(added_.get(), 1));
-  return entries_.size() - 1;
 }
 
 void Observers::remove(size_t number) {
   const std::lock_guard lock(mutex_);
-  entries_.at(number).observer.reset();
+  std::erase_if(entries_, [number](const Entry& each) { return each.number == number; });
 }
 
-std::vector<int64_t> Observers::ends() const {
+std::vector<Observers::End> Observers::take_ends() {
   const std::lock_guard lock(mutex_);
-  std::vector<int64_t> found;
-  found.reserve(entries_.size());
-  for (const Entry& each : entries_) found.push_back(each.end_ns);
-  return found;
+  eventfd_t count = 0;
+  if (has_ends_) static_cast<void>(::eventfd_read(has_ends_.get(), &count));
+  return std::exchange(ends_, {});
 }
 
-std::vector<std::shared_ptr<Observer>> Observers::watching() const {
+int Observers::ends_fd() {
   const std::lock_guard lock(mutex_);
-  std::vector<std::shared_ptr<Observer>> found;
-  for (const Entry& each : entries_) {
-    if (each.observer) found.push_back(each.observer);
+  if (!has_ends_) {
+    has_ends_ = Fd(::eventfd(ends_.empty() ? 0 : 1, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!has_ends_) throw Error(errno, "listen to changes of devices");
   }
+  return has_ends_.get();
+}
+
+std::vector<Observers::Watched> Observers::watching() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Watched> found;
+  found.reserve(entries_.size());
+  for (const Entry& each : entries_) found.push_back({each.number, each.observer});
   return found;
 }
 
@@ -117,7 +124,6 @@ std::exception_ptr Observers::look(Entry& entry) {
   } catch (const Error& error) {
     if (error.number() != ENODEV) throw;
     entry.observer.reset();
-    entry.end_ns = unix_time();
     return std::current_exception();
   }
 }
@@ -131,16 +137,21 @@ bool Observers::check() {
   const bool is_time = now - last_look_ >= between_looks;
   if (is_time) last_look_ = now;
   bool again = false;
-  bool left = false;
   for (Entry& each : entries_) {
+    if (!each.observer) continue;  // it ended in a check that failed behind it
     const bool looks_by_itself = each.looks_often || !each.is_heard;
-    if (each.observer && (all || each.must_look || (is_time && looks_by_itself)))
-      if (std::exception_ptr end = look(each)) last_end_ = std::move(end);
-    if (!each.observer) continue;
-    left = true;
+    if (all || each.must_look || (is_time && looks_by_itself)) {
+      if (std::exception_ptr end = look(each)) {
+        last_end_ = std::move(end);
+        ends_.push_back({each.number, unix_time()});
+        continue;
+      }
+    }
     again = again || each.looks_often || !each.is_heard;
   }
-  if (left || !last_end_ || endless_) return again;
+  if (std::erase_if(entries_, [](const Entry& each) { return !each.observer; }) > 0 && has_ends_)
+    static_cast<void>(::eventfd_write(has_ends_.get(), 1));
+  if (!entries_.empty() || !last_end_ || endless_) return again;
   is_over_ = true;
   std::rethrow_exception(last_end_);
 }
@@ -158,7 +169,7 @@ void Observers::take(const nlmsghdr* header, std::optional<int> told) {
   const auto& info = fixed_header<ifinfomsg>(header);
   if (info.ifi_family != AF_UNSPEC) return;  // about a port of a bridge
   for (Entry& each : entries_) {
-    if (!each.observer || each.nsid != nsid || each.ifindex != info.ifi_index) continue;
+    if (each.nsid != nsid || each.ifindex != info.ifi_index) continue;
     each.must_look = true;
     if (header->nlmsg_type == RTM_NEWLINK) continue;
     const Attributes found(header, sizeof(ifinfomsg), IFLA_NEW_IFINDEX);

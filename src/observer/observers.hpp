@@ -31,8 +31,8 @@ class Observers {
   // `endless`: that there is no pair left is no error.
   explicit Observers(bool endless);
 
-  // Returns its number: 0, 1, 2, … Throws std::invalid_argument once check() has thrown.
-  size_t add(std::shared_ptr<Observer> observer);
+  // Under a number that no other one has now. Throws std::invalid_argument once check() has thrown.
+  void add(size_t number, std::shared_ptr<Observer> observer);
   // To be called once it is closed.
   void remove(size_t number);
 
@@ -43,21 +43,32 @@ class Observers {
   // Readable when check() should be called.
   [[nodiscard]] int fd() const noexcept { return ready_.get(); }
 
+  struct Watched {
+    size_t number;
+    std::shared_ptr<Observer> observer;
+  };
   // Those that are neither gone nor removed.
-  [[nodiscard]] std::vector<std::shared_ptr<Observer>> watching() const;
+  [[nodiscard]] std::vector<Watched> watching() const;
 
-  // When each ended because its device was gone: Unix time in nanoseconds; 0: it has not.
-  [[nodiscard]] std::vector<int64_t> ends() const;
+  struct End {
+    size_t number;
+    int64_t time_ns;  // Unix time
+  };
+  // Those that ended because their devices were gone, since this was called last. Nothing else is kept of them.
+  [[nodiscard]] std::vector<End> take_ends();
+
+  // Readable while take_ends() has something.
+  [[nodiscard]] int ends_fd();
 
  private:
   struct Entry {
-    std::shared_ptr<Observer> observer;  // null: gone, or removed
+    size_t number = 0;
+    std::shared_ptr<Observer> observer;  // null: gone
     int ifindex = 0;
     std::optional<int> nsid;  // of its namespace; empty: the one that is listened in
     bool is_heard = false;    // of changes
     bool must_look = true;
     bool looks_often = false;  // at what is not notified
-    int64_t end_ns = 0;
   };
 
   Subscription listen();
@@ -79,6 +90,8 @@ class Observers {
   std::exception_ptr last_end_;
   std::chrono::steady_clock::time_point last_look_;
   std::vector<Entry> entries_;
+  std::vector<End> ends_;
+  Fd has_ends_;  // an eventfd, once somebody asked for it
 };
 
 }  // namespace netkit_bpf

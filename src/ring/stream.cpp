@@ -53,6 +53,7 @@ Stream::Stream(const StreamOptions& options)
     : field_(options.field),
       sources_(options.field.sources),
       counts_map_(counts_of(options)),
+      released_(sources_),
       reader_(options.reader),
       inline_(options.reader ? nullptr : std::make_unique<Poller>()),
       poller_(options.reader ? options.reader->poller() : *inline_),
@@ -139,8 +140,8 @@ bool Stream::look_for_loss() {
   for (uint32_t i = 0; i < sources_ && counts_map_ >= 0; ++i)
     if (read_counts(counts_map_, i).lost > 0) return true;
   const std::lock_guard lock(counting_);
-  const auto groups = read_groups();
-  return std::any_of(groups.begin(), groups.end(), [](const SourceStats& each) { return each.lost > 0; });
+  const auto has_lost = [](const SourceStats& each) { return each.lost > 0; };
+  return std::ranges::any_of(released_, has_lost) || std::ranges::any_of(read_groups(), has_lost);
 }
 
 void Stream::add_groups(Fd counts, size_t groups) {
@@ -152,6 +153,40 @@ void Stream::add_groups(Fd counts, size_t groups) {
 void Stream::set_groups(size_t groups) {
   field_.groups = groups;
   queue_->set_groups(groups);
+}
+
+std::optional<std::vector<SourceStats>> Stream::release_group(size_t group) {
+  const std::lock_guard lock(counting_);
+  size_t first = 0;  // of the map with its counts
+  auto counts = groups_.begin();
+  while (counts != groups_.end() && group >= first + counts->groups) first += (counts++)->groups;
+  if (counts == groups_.end() || group >= field_.groups) return std::nullopt;
+  const std::vector<uint64_t> left = count_left();
+  popped_.resize(std::max(popped_.size(), left.size()));
+  std::vector<SourceStats> found(sources_);
+  for (size_t i = 0; i < sources_; ++i) {
+    const size_t at = group * sources_ + i;
+    const auto [seen, lost] = read_counts(counts->map.get(), static_cast<uint32_t>(at - first * sources_));
+    found[i] = {.seen = seen, .delivered = popped_[at] - left[at], .lost = lost};
+    if (seen != found[i].delivered + lost) return std::nullopt;
+  }
+  for (size_t i = 0; i < sources_; ++i) {
+    const size_t at = group * sources_ + i;
+    clear_counters(counts->map.get(), static_cast<uint32_t>(at - first * sources_), counters);
+    popped_[at] = 0;
+    released_[i].seen += found[i].seen;
+    released_[i].delivered += found[i].delivered;
+    released_[i].lost += found[i].lost;
+  }
+  return found;
+}
+
+// The records that are out of the queue but were not handed out, by group and source.
+std::vector<uint64_t> Stream::count_left() const {
+  std::vector<uint64_t> left(field_.all());
+  static_cast<void>(field_.count({at_, end_}, left));
+  for (const Rest& rest : returned_) static_cast<void>(field_.count(rest.run, left));
+  return left;
 }
 
 // What each source of each group has seen and lost. With counting_ held.
@@ -192,17 +227,15 @@ StreamStats Stream::stats() {
   {
     const std::lock_guard lock(counting_);
     stats.groups = read_groups();
+    stats.sources = released_;
   }
   stats.groups.resize(std::min(stats.groups.size(), field_.all()));  // the maps have room for more
-  stats.sources.resize(sources_);
   for (uint32_t i = 0; i < sources_ && counts_map_ >= 0; ++i) {
     const nk_counts counts = read_counts(counts_map_, i);
-    stats.sources[i].seen = counts.seen;
-    stats.sources[i].lost = counts.lost;
+    stats.sources[i].seen += counts.seen;
+    stats.sources[i].lost += counts.lost;
   }
-  std::vector<uint64_t> left(field_.all());
-  static_cast<void>(field_.count({at_, end_}, left));
-  for (const Rest& rest : returned_) static_cast<void>(field_.count(rest.run, left));
+  const std::vector<uint64_t> left = count_left();
   const BlockQueue::Fill fill = queue_->fill();
   popped_.resize(std::max(popped_.size(), left.size()));
   for (size_t i = 0; i < left.size(); ++i) {

@@ -74,8 +74,8 @@ struct Slice {
   int64_t clock_offset_ns = 0;  // CLOCK_REALTIME minus CLOCK_MONOTONIC when they were read
 };
 
-// next(), take(), ended(), add_groups(), set_groups() and stats() belong to one thread at a time; any may call the
-// rest.
+// next(), take(), ended(), add_groups(), set_groups(), release_group() and stats() belong to one thread at a time; any
+// may call the rest.
 class Stream {
  public:
   struct View {
@@ -123,6 +123,9 @@ class Stream {
   void add_groups(Fd counts, size_t groups);
   // How many of these groups there are now; to be called before there is a record of a new one.
   void set_groups(size_t groups);
+  // To be called once nothing writes records of a group any more: makes its number free for another, and returns what
+  // its sources had counted, which their sums keep. Empty while records of it were not handed out.
+  std::optional<std::vector<SourceStats>> release_group(size_t group);
 
   StreamStats stats();
   // Ends the reading and wakes all waiting threads. Records that were not handed out stay pending for ever. Idempotent.
@@ -133,6 +136,7 @@ class Stream {
   bool check();
   bool look_for_loss();
   [[nodiscard]] std::vector<SourceStats> read_groups() const;
+  [[nodiscard]] std::vector<uint64_t> count_left() const;
 
   SourceField field_;
   const size_t sources_;
@@ -143,6 +147,7 @@ class Stream {
   };
   std::mutex counting_;  // guards groups_
   std::vector<Counts> groups_;
+  std::vector<SourceStats> released_;  // by source, of the groups that were released
   const std::shared_ptr<ReaderThread> reader_;
   const std::unique_ptr<Poller> inline_;  // without a reader
   Poller& poller_;

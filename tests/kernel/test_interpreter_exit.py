@@ -248,6 +248,10 @@ HOOKS: dict[str, tuple[str, str]] = {
         VETH,
         "with nk.Monitor(pair) as monitor: monitor.read(0.01); monitor.observers[0].check(); monitor.watches(pair)",
     ),
+    "changes of a monitor": (
+        f"{VETH}\nmonitor = nk.Monitor(pair, endless=True)",
+        "with monitor.changes() as changes: monitor.remove(pair); changes.read(0.01); monitor.add(pair); monitor.stats",
+    ),
     "a firewall": (VETH, "with nk.Firewall(pair, 'drop udp') as firewall: firewall.replace('pass udp')"),
     "a table of flows": (
         f"{VETH}\nmetrics = nk.FlowMetrics(pair, slots=64)",

@@ -135,7 +135,7 @@ class EventBatch(Columns):
 
     def __reduce__(self) -> tuple[Any, ...]:
         data = [self._rows.data(i) for i in range(len(self))] if self._rows.has_data else None
-        return _rebuild, (bytes(self._rows), data, self.pair_names)
+        return _rebuild, (bytes(self._rows), data, tuple(self.pair_names))
 
     def __repr__(self) -> str:
         if not self:

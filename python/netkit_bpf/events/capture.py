@@ -87,7 +87,9 @@ class Capture:
         snaplen: that of the stream.
         start_ns: when the stream began, Unix time in nanoseconds.
         counts: returns the counts of each interface since then; None if they are unknown.
-        later: returns the interfaces that there are now: those from the beginning, and those of pairs added since.
+        later: returns the names and the interfaces that there are now, once the stream's names are others; None if they
+            stay.
+        names: the stream's, when the interfaces were made.
     """
 
     def __init__(
@@ -98,13 +100,15 @@ class Capture:
         snaplen: int,
         start_ns: int,
         counts: Callable[[], Sequence[Counts]] | None,
-        later: Callable[[], Sequence[Interface]] | None = None,
+        later: Callable[[], tuple[tuple[str, ...], Sequence[Interface]]] | None = None,
+        names: tuple[str, ...] | None = None,
     ) -> None:
         self._stream = stream
+        self._names = stream.names if names is None else names
         self._expression = expression
         self._snaplen = snaplen
-        self._interfaces: list[Interface] = []
-        self._numbers: list[int] = []  # of each pair's side
+        self._interfaces: dict[tuple[int, int], Interface] = {}  # by pair and side
+        self._numbers: list[int] = []  # likewise
         self._written: list[int] = []
         self._header = pcapng_section("netkit-bpf") + self._describe(interfaces)
         self._start_ns = start_ns
@@ -132,11 +136,14 @@ class Capture:
     def _describe(self, interfaces: Sequence[Interface]) -> bytes:
         """The blocks for those interfaces that are new."""
         blocks = b""
-        for number, each in enumerate(interfaces[len(self._interfaces) :], len(self._interfaces)):
+        for each in interfaces:
+            known = self._interfaces.get((each.pair, each.side))
+            if known is not None and known.description == each.description:
+                continue
             blocks += pcapng_interface(each.name, each.description, self._expression, self._snaplen)
             self._numbers += [0] * (len(Side) * (1 + each.pair) - len(self._numbers))
-            self._numbers[len(Side) * each.pair + each.side] = number
-            self._interfaces.append(each)
+            self._numbers[len(Side) * each.pair + each.side] = len(self._written)
+            self._interfaces[each.pair, each.side] = each
             self._written.append(0)
         return blocks
 
@@ -151,11 +158,12 @@ class Capture:
                 return
             wait = None if left == math.inf else max(left, 0.0)
             try:
-                blocks, taken = pcapng_take(self._stream, most, wait, self._numbers, dropped)
-            except IndexError:  # of a pair that was added since
+                blocks, taken = pcapng_take(self._stream, most, wait, self._numbers, dropped, self._names)
+            except IndexError:  # a pair was added since
                 if self._later is None:
                     raise
-                file.write(self._describe(self._later()))
+                self._names, interfaces = self._later()
+                file.write(self._describe(interfaces))
                 self._counts = None  # those that were given are of one pair
                 told = self._lost()
                 continue
@@ -166,7 +174,7 @@ class Capture:
             told = [new if number else old for new, number, old in zip(lost, taken, told, strict=True)]
 
     def _lost(self) -> list[int]:
-        return [each.lost for each in self._counts()] if self._counts else [0] * len(self._interfaces)
+        return [each.lost for each in self._counts()] if self._counts else [0] * len(self._written)
 
     def _statistics(self) -> bytes:
         blocks = b""

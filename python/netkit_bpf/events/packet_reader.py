@@ -17,6 +17,7 @@ from netkit_bpf.events.batch import ANY_NUMBER, PACKET_HEADER, BatchReader, Even
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.events.limits import Limits
 from netkit_bpf.events.observed_pairs import ObservedPairs
+from netkit_bpf.events.pair_names import PairNames
 from netkit_bpf.events.reader import RecordReader, check_observers, check_ring, counts_fit, counts_of
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.internal.arguments import (
@@ -33,6 +34,7 @@ from netkit_bpf.observer.observer import Observer
 
 if TYPE_CHECKING:
     from netkit_bpf.events.capture import Counts, Interface
+    from netkit_bpf.events.pair_changes import PairChanges
 
 _SHOWN = 8
 
@@ -242,15 +244,16 @@ class PacketReader(RecordReader[PacketEvent]):
             raise ValueError(f"{self._called} keeps no packet data: make it with a snaplen, 262144 for whole packets")
         if count is not None:
             expect_in(count, range(1, 1 << 62), "count")
-        interfaces = self._interfaces()
+        names, interfaces = self._interfaces()
         one_pair = {each.pair for each in interfaces} == {0}
         counts = (lambda: self._counts(interfaces)) if one_pair else None
         filters = [each.filter for each in self.observers]
         expression = filters[0].expression if filters and filters[0] and len(set(filters)) == 1 else ""
         from netkit_bpf.events.capture import Capture
 
-        later = None if self._pairs is None else self._interfaces
-        made = Capture(self._stream, interfaces, expression, self._snaplen, self._start_ns, counts, later)
+        made = Capture(
+            self._stream, interfaces, expression, self._snaplen, self._start_ns, counts, self._interfaces, names
+        )
         return made.write(target, count, expect_timeout(timeout), expect_timeout(duration, "duration"))
 
     def add_counts(self, counts: Map, pairs: int) -> None:
@@ -270,6 +273,8 @@ class PacketReader(RecordReader[PacketEvent]):
     def add_pair(self, name: str, sides: Sequence[Side] = tuple(Side), *, netns_cookie: int | None = None) -> int:
         """Announce a further pair, before its programs are attached; returns the number that its events have.
 
+        It is that of a pair that has ended, if all events of that one were handed out; its counts begin anew.
+
         Args:
             name: of its primary.
             sides: that its programs watch.
@@ -277,7 +282,7 @@ class PacketReader(RecordReader[PacketEvent]):
 
         Raises:
             ValueError: it is closed, or its pairs do not come and go.
-            OSError: ENOSPC, there have been 65536.
+            OSError: ENOSPC, 65536 pairs are watched, or have ended with events that were not read.
         """
         self._check_open()
         return self._come_and_go().add(expect(name, str, "name"), tuple(sides), netns_cookie)
@@ -286,7 +291,7 @@ class PacketReader(RecordReader[PacketEvent]):
         """Look after the observer of a pair that was added, until it is removed or its pair is deleted.
 
         Raises:
-            ValueError: it is closed, or its pairs do not come and go; there is no such pair.
+            ValueError: it is closed, or its pairs do not come and go; there is no such pair, or it was started before.
             OSError: ENODEV, the pair is gone.
         """
         self._check_open()
@@ -301,6 +306,34 @@ class PacketReader(RecordReader[PacketEvent]):
         self._check_process()
         self._come_and_go().remove(number)
 
+    def give_up_pair(self, number: int) -> None:
+        """Take back the announcement of a pair that was not started, if its programs could not be attached.
+
+        Raises:
+            ValueError: its pairs do not come and go; there is no such pair.
+        """
+        self._check_process()
+        self._come_and_go().give_up(number)
+
+    def changes(self) -> PairChanges:
+        """A stream of the pairs that are watched from now on, or no longer: `PairChange`s.
+
+        It begins with an "added" for each pair that is watched already, so that nobody misses one. It has its own
+        changes, takes no events and costs nothing unless it is made. An end is told within milliseconds; with
+        `thread=None` while somebody reads events.
+
+        Raises:
+            ValueError: it is closed, or its pairs do not come and go.
+
+        >>> with Monitor.all() as monitor, monitor.changes() as changes:  # doctest: +SKIP
+        ...     for change in changes.events(duration=60.0):
+        ...         print(change)
+        nk0 added
+        nk0 deleted: seen=12 lost=0
+        """
+        self._check_open()
+        return self._come_and_go().changes()
+
     def program_ids(self) -> dict[int, tuple[int, ...]]:
         """The ids of the programs on the hooks of each pair that is watched, by its number."""
         self._check_open()
@@ -313,12 +346,38 @@ class PacketReader(RecordReader[PacketEvent]):
 
     @property
     def origins(self) -> tuple[tuple[str, int | None], ...]:
-        """The name of each pair, also of those that are gone, by its number, and `NetNS.cookie` of its primary."""
+        """The name and the primary's `NetNS.cookie` of the pair that has each number, or had it last."""
         if self._pairs is not None:
             self._check_process()
             return self._pairs.origins()
         cookies: list[int | None] = [each.netns_cookie for each in self._observers]
         return tuple(zip(self._names, cookies or [None] * len(self._names), strict=True))
+
+    def cookies_of(self, names: tuple[str, ...]) -> list[int | None] | None:
+        """The `NetNS.cookie` of each of `EventBatch.pair_names`; None if the batch is of another reader.
+
+        A batch knows them itself, if pairs come and go; one that was concatenated or unpickled does not.
+        """
+        if isinstance(names, PairNames):
+            is_own = self._pairs is not None and self._pairs.reader is names.reader
+            return list(names.cookies) if is_own else None
+        origins = self.origins[: len(names)]
+        is_own = names == tuple(name for name, _ in origins) and bool(origins) == bool(self.origins)
+        return [cookie for _, cookie in origins] if is_own else None
+
+    def sums(self) -> dict[tuple[tuple[str | None, int | None], Side], SideStats]:
+        """The counts of each side by the pair's name and the primary's `NetNS.cookie`, as accounts of exports are.
+
+        Both are None if the counts are of several pairs together.
+        """
+        self._check_process()
+        found: dict[tuple[tuple[str | None, int | None], Side], SideStats] = {}
+        found.update(() if self._pairs is None else self._pairs.sums().items())
+        if not found:
+            stats, origins = self.stats, self.origins
+            origin = origins[0] if len(origins) == 1 else (None, None)
+            found.update(((origin, side), getattr(stats, side)) for side in Side)
+        return found
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -332,10 +391,13 @@ class PacketReader(RecordReader[PacketEvent]):
     def stats(self) -> MonitorStats:
         """The counts so far; after `close`, the final ones."""
         self._check_process()
-        (primary, peer), by_pair, (ring, queue, naps, wakeups) = self._stream.account()
-        reading = ReadingStats(ring, self._ring_size, queue, self._queue_size, naps, wakeups)
-        pairs = () if self._pairs is None else self._pairs.stats(by_pair)
-        return MonitorStats(SideStats(*primary), SideStats(*peer), reading, pairs)
+        if self._pairs is not None:
+            return self._pairs.stats(self._reading)
+        (primary, peer), _, limits = self._stream.account()
+        return MonitorStats(SideStats(*primary), SideStats(*peer), self._reading(*limits))
+
+    def _reading(self, ring: int, queue: int, naps: int, wakeups: int) -> ReadingStats:
+        return ReadingStats(ring, self._ring_size, queue, self._queue_size, naps, wakeups)
 
     def _repr_html_(self) -> str | None:
         from netkit_bpf.internal.html import show
@@ -361,9 +423,12 @@ class PacketReader(RecordReader[PacketEvent]):
         Unread records are dropped; the final `stats` count them as pending. The observers of pairs that come and go are
         closed, others not; the map stays as it is.
         """
-        if self._pairs is not None and os.getpid() == self._process:
-            self._pairs.close()
+        if self._pairs is None or os.getpid() != self._process:
+            super().close()
+            return
+        self._pairs.close()
         super().close()
+        self._pairs.end_changes()
 
     def _of(self) -> str:
         return _listed(self._names)
@@ -380,16 +445,17 @@ class PacketReader(RecordReader[PacketEvent]):
             return f"<{type(self).__name__} {self._of()}{watched} closed>"
         return f"<{type(self).__name__} {self._of()}{watched} open{_behind(observers)}>"
 
-    def _interfaces(self) -> list[Interface]:
-        """One interface for each watched side, named after the sending device."""
+    def _interfaces(self) -> tuple[tuple[str, ...], list[Interface]]:
+        """The stream's names of the pairs, and one interface for each watched side, named after the sending device."""
         from netkit_bpf.events.capture import interfaces_of
 
         if self._pairs is not None:
-            return interfaces_of(*self._pairs.senders())
+            names, peers, numbers = self._pairs.senders()
+            return names, interfaces_of(names, peers, numbers)
         sides = [each.sides for each in self._observers] or [tuple(Side)] * len(self._names)
         peers = [each._peer_name() for each in self._observers] or [None] * len(self._names)
         numbers = [[side.number for side in watched] for watched in sides]
-        return interfaces_of(self._names, peers, numbers)
+        return self._stream.names, interfaces_of(self._names, peers, numbers)
 
     def _counts(self, interfaces: Sequence[Interface]) -> list[Counts]:
         """What became of the packets of each watched side."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from netkit_bpf.bpf.attached import AttachedProgram
+from netkit_bpf.enums import Side
+
+End = Literal["deleted", "removed"]
+
 
 class SideStats(NamedTuple):
     """What became of the packets of one side. While there is no traffic, `seen == delivered + lost + pending`.
@@ -25,6 +30,23 @@ class SideStats(NamedTuple):
         return " ".join(f"{name}={value}" for name, value in self._asdict().items())
 
 
+class HidingProgram(NamedTuple):
+    """A program that somebody put in front of a monitor, and the packets that went by unseen.
+
+    Attributes:
+        side: on whose hook.
+        program: which.
+        packets: how many the devices counted between two looks at the hook, while the monitor saw none.
+    """
+
+    side: Side
+    program: AttachedProgram
+    packets: int
+
+    def __str__(self) -> str:
+        return f"{self.packets} hidden by {self.program.name or self.program.id} ({self.side})"
+
+
 class PairStats(NamedTuple):
     """What became of the packets of one pair of a monitor, and when they were watched.
 
@@ -36,6 +58,8 @@ class PairStats(NamedTuple):
         end_ns: when watching ended; None while it goes on.
         end: why it ended: "deleted", the pair was; "removed", by `Monitor.remove`; None while it goes on.
         netns_cookie: `NetNS.cookie` of the namespace that the primary was in then; None if it is unknown.
+        hidden_by: the programs in front behind which nothing was seen when the hooks were last looked at, for which
+            `Monitor` has the conditions.
     """
 
     name: str
@@ -43,11 +67,13 @@ class PairStats(NamedTuple):
     peer: SideStats
     start_ns: int
     end_ns: int | None
-    end: Literal["deleted", "removed"] | None
+    end: End | None
     netns_cookie: int | None = None
+    hidden_by: tuple[HidingProgram, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}: primary: {self.primary} | peer: {self.peer}" + (f" | {self.end}" if self.end else "")
+        rest = [*([self.end] if self.end else []), *map(str, self.hidden_by)]
+        return " | ".join([f"{self.name}: primary: {self.primary}", f"peer: {self.peer}", *rest])
 
 
 class ReadingStats(NamedTuple):
@@ -87,12 +113,15 @@ class MonitorStats(_Sides):
         primary: the counts of the primary's side.
         peer: the counts of the peer's side.
         reading: how near the reading is to its limits.
-        pairs: the counts of each pair that is or was watched, in the order in which they were added; they add up to
-            those of the sides. Empty for a `PacketReader` of your own programs, whose counts are of all pairs.
+        pairs: the counts of each pair that is watched, and of 4096 and more that ended last, in the order in which they
+            were added. Empty for a `PacketReader` of your own programs, whose counts are of all pairs.
+        older: the counts of both sides of those that ended before, in which their accounts are lost; with those in
+            `pairs` they add up to the counts of the sides.
     """
 
     reading: ReadingStats
     pairs: tuple[PairStats, ...]
+    older: tuple[SideStats, SideStats]
 
     def __new__(
         cls,
@@ -100,11 +129,13 @@ class MonitorStats(_Sides):
         peer: SideStats,
         reading: ReadingStats | None = None,
         pairs: tuple[PairStats, ...] = (),
+        older: tuple[SideStats, SideStats] = (SideStats(0, 0, 0, 0), SideStats(0, 0, 0, 0)),
     ) -> MonitorStats:
         """Make one; without `reading` it has no limits."""
         stats = super().__new__(cls, primary, peer)
         stats.reading = reading or ReadingStats(0, 0, 0, 0, 0, 0)
         stats.pairs = pairs
+        stats.older = older
         return stats
 
     @property

@@ -8,10 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import EventBatch
 from netkit_bpf.events.packet_reader import PacketReader
-from netkit_bpf.events.stats import MonitorStats, PairStats, SideStats
 from netkit_bpf.export.account import Account
 from netkit_bpf.export.batch import ExportBatch, Origin
 from netkit_bpf.internal.arguments import expect
@@ -71,37 +69,24 @@ class Export:
             ValueError: the batch comes from another reader.
         """
         rows = expect(batch, EventBatch, "batch")._rows
-        there = self._reader.origins
-        origins = there[: len(batch.pair_names)]  # pairs may have been added since
-        if batch.pair_names != tuple(name for name, _ in origins) or (there and not origins):
+        cookies = self._reader.cookies_of(batch.pair_names)
+        if cookies is None:
             raise ValueError(f"this batch is of other pairs than the reader: of {', '.join(batch.pair_names)}")
         with self._lock:
             first, self._next = self._next, self._next + len(batch)
-        return ExportBatch(rows, self._origin, first, [cookie for _, cookie in origins])
+        return ExportBatch(rows, self._origin, first, cookies)
 
     def accounts(self) -> list[Account]:
         """Return the counts of each side of each pair up to now; after the reader was closed, the final ones.
 
         Store them beside the rows, once a second perhaps, and after the last row. A pair that was removed keeps its
-        account; one that was added again has the same.
+        account until 4096 others have ended; one that is added again before that has the same.
         """
         now = time.time_ns()
-        stats = self._reader.stats
-        parts: list[tuple[tuple[str | None, int | None], PairStats | MonitorStats]]
-        if stats.pairs:
-            parts = [((each.name, each.netns_cookie), each) for each in stats.pairs]
-        else:  # the counts of all pairs together
-            origins = self._reader.origins
-            parts = [(origins[0] if len(origins) == 1 else (None, None), stats)]
-        sums: dict[tuple[str | None, int | None, Side], list[int]] = {}
-        for (name, cookie), counts in parts:
-            for side in Side:
-                known = sums.setdefault((name, cookie, side), [0] * len(SideStats._fields))
-                known[:] = map(sum, zip(known, getattr(counts, side), strict=True))
         version, host, boot_id, stream = self._origin
         return [
             Account(version, host, boot_id, cookie, name, stream, str(side), now, *counts)
-            for (name, cookie, side), counts in sums.items()
+            for ((name, cookie), side), counts in self._reader.sums().items()
         ]
 
     def __repr__(self) -> str:

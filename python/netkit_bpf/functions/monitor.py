@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netkit_bpf.bpf.hook import Anchor
+from netkit_bpf.bpf.object import BPFObject
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair
@@ -49,13 +50,12 @@ class Monitor(PacketReader):
     changes of policies at once; when a program is attached to a blackhole or detached, it adapts within 0.2 s.
 
     Pairs can be added and removed while it runs. A pair that is deleted ends alone: its events before that are
-    delivered, and `stats.pairs` keeps its counts. Reading ends with the last pair.
+    delivered, `stats.pairs` keeps its counts, and `changes` tells. Reading ends with the last pair.
 
     Another program that somebody puts in front of it later can hide packets from it. If nothing is seen behind one
     though the devices count packets, reading gives a RuntimeWarning that names it, once for each, after some seconds:
-    it looks at one pair a second, while packets are read or waited for, and of several pairs only while that side of
-    all of them is silent. With `keep_first` the monitor comes back to the front instead. See also
-    `Observer.predecessors`.
+    it looks at one pair a second, while packets are read or waited for. `hidden_by` in `stats.pairs` has it too. With
+    `keep_first` the monitor comes back to the front instead. See also `Observer.predecessors`.
 
     Any thread may read, close it and ask for its stats. Each event goes to one reader, so two readers share the
     stream. Signal handlers run while a read waits. Iterating waits for ever; `events` takes limits. A forked child can
@@ -225,7 +225,8 @@ class Monitor(PacketReader):
 
         Raises:
             ValueError: the monitor is closed, or has ended with its last pair; the pair is watched already.
-            OSError: ENODEV, the pair is gone; EMFILE, descriptors run out; ENOSPC, there have been 65536 pairs.
+            OSError: ENODEV, the pair is gone; EMFILE, descriptors run out; ENOSPC, 65536 pairs are watched, or have
+                ended with events that were not read.
 
         >>> monitor.add(NetkitPair.open("nk1"))  # doctest: +SKIP
         """
@@ -261,27 +262,28 @@ class Monitor(PacketReader):
         if self._number_of(pair) is not None:
             raise ValueError(f"{pair.primary.name} is watched already: each pair can be watched once")
         number = self.add_pair(pair.primary.name, self._sides, netns_cookie=pair.primary.netns.cookie)
-        with contextlib.closing(self._programs.load(number, self.add_counts)) as obj:
-            programs: dict[Side | str, Program] = {side: obj.programs[f"monitor_{side}"] for side in self._sides}
-            observer = Observer(
-                pair,
-                programs,
-                verdict=obj.variables["verdict"],
-                name="monitor",
-                filter=self._filter,
-                before=self._before,
-                after=self._after,
-                redirected=self._redirected,
-                standby={side: obj.programs[f"monitor_{side}_again"] for side in self._sides}
-                if self._keep_first
-                else None,
-                recording=obj.variables["recording"] if self._keep_first else None,
-            )
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.give_up_pair, number)
+            with contextlib.closing(self._programs.load(number, self.add_counts)) as obj:
+                observer = self._observe(pair, obj)
+            undo.callback(observer.close)
             self.start_pair(number, observer)
-        except BaseException:
-            observer.close()
-            raise
+            undo.pop_all()
+
+    def _observe(self, pair: NetkitPair, obj: BPFObject) -> Observer:
+        programs: dict[Side | str, Program] = {side: obj.programs[f"monitor_{side}"] for side in self._sides}
+        return Observer(
+            pair,
+            programs,
+            verdict=obj.variables["verdict"],
+            name="monitor",
+            filter=self._filter,
+            before=self._before,
+            after=self._after,
+            redirected=self._redirected,
+            standby={side: obj.programs[f"monitor_{side}_again"] for side in self._sides} if self._keep_first else None,
+            recording=obj.variables["recording"] if self._keep_first else None,
+        )
 
     def _number_of(self, pair: NetkitPair) -> int | None:
         """The number of a pair that is watched, however it was opened: its programs are on the hooks."""

@@ -35,8 +35,8 @@ class PairPrograms:
 
     def __init__(self, ring_size: int, snaplen: int, rings: Rings, pairs: int, keep_first: bool = False) -> None:
         self._ring_size, self._snaplen, self._rings, self._keep_first = ring_size, snaplen, rings, keep_first
-        self._first, self._room = 0, pairs or _FURTHER_PAIRS  # of the last one
-        self._shared = [self._load_shared(self._room)]
+        self._rooms = [pairs or _FURTHER_PAIRS]
+        self._shared = [self._load_shared(self._rooms[0])]
 
     @property
     def first(self) -> BPFObject:
@@ -44,16 +44,20 @@ class PairPrograms:
         return self._shared[0]
 
     def load(self, index: int, add_counts: _AddCounts) -> BPFObject:
-        """Load those of a pair, which are to be closed once they are attached. The numbers only grow."""
-        while index >= self._first + self._room:
+        """Load those of a pair, which are to be closed once they are attached. A number may come again."""
+        while index >= sum(self._rooms):
             shared = self._load_shared(_FURTHER_PAIRS, self.first)
             with contextlib.ExitStack() as undo:
                 undo.callback(shared.close)
                 add_counts(shared.maps["counts"], _FURTHER_PAIRS)
                 undo.pop_all()
             self._shared.append(shared)
-            self._first, self._room = self._first + self._room, _FURTHER_PAIRS
-        shared, place = self._shared[-1], index - self._first
+            self._rooms.append(_FURTHER_PAIRS)
+        place, which = index, 0
+        while place >= self._rooms[which]:
+            place -= self._rooms[which]
+            which += 1
+        shared = self._shared[which]
         return load_programs(
             index,
             self._ring_size,
@@ -66,7 +70,7 @@ class PairPrograms:
 
     def announce(self, add_counts: _AddCounts) -> None:
         """Tell of the counts of the last ones."""
-        add_counts(self._shared[-1].maps["counts"], self._room)
+        add_counts(self._shared[-1].maps["counts"], self._rooms[-1])
 
     def close(self) -> None:
         """Close what is shared: attached programs call each other through it."""

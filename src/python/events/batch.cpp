@@ -201,12 +201,13 @@ py::buffer_info buffer_of(const PyEventBatch& batch) {
 // only those of one block, which are not copied if there are many. `with_data` says whether the records have data.
 PyEventBatch read_batch(PyStream& stream, size_t most, std::optional<double> timeout, bool merge, bool with_data) {
   if (!stream.has_packet_events()) throw py::type_error("the records of this stream are not packet events");
+  PyStream::Taking taking(stream);
   std::vector<Slice> slices;
-  std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
+  std::optional<Slice> slice = stream.take(taking, most, deadline_after(timeout));
   for (size_t taken = 0; slice;) {
     taken += slice->records;
     slices.push_back(std::move(*slice));
-    slice = merge && taken < most ? stream.take_waiting(most - taken) : std::nullopt;
+    slice = merge && taken < most ? stream.take_waiting(taking, most - taken) : std::nullopt;
   }
   const py::tuple pairs = stream.names();  // those of the records, and perhaps of later pairs
   const EventBatch::Names names = to_names(pairs);

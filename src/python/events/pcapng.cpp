@@ -39,20 +39,18 @@ std::optional<Record> append_packets(std::string& out, const Slice& slice, const
   return std::nullopt;
 }
 
-// Whether a record that belongs to no interface is a packet of a pair that was added since the interfaces were known.
-bool is_of_later_pair(const Record& record, const PyStream& stream, const Interfaces& interfaces) {
-  if (record.data().size() < sizeof(nk_event)) return false;
-  const pcapng::Packet packet(record.data(), 0);
-  return packet.side() < NK_SIDES && packet.pair() * NK_SIDES >= interfaces.size() &&
-         packet.pair() < stream.names().size();
-}
-
 // The next available packets, as blocks of a file, and their number for each interface. `dropped`, by interface, is
 // recorded with the next packet of each. It ends before a record that does not belong to an interface; the next call
-// throws the error: an IndexError, and the record stays, if it is of a pair that was added later.
+// throws the error. An IndexError, and the records stay, if the stream's names are others than `names`: the interfaces
+// were known before a pair was added.
 py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> timeout, const Interfaces& interfaces,
-                       const std::vector<uint64_t>& dropped) {
-  const std::optional<Slice> slice = stream.take(most, deadline_after(timeout));
+                       const std::vector<uint64_t>& dropped, const py::tuple& names) {
+  PyStream::Taking taking(stream);
+  const std::optional<Slice> slice = stream.take(taking, most, deadline_after(timeout));
+  if (slice && !stream.names().is(names)) {
+    stream.put_back({*slice}, 0, 0);
+    throw py::index_error("a pair was added");
+  }
   std::string out;
   std::vector<size_t> counts(dropped.size());
   std::optional<Record> bad;
@@ -60,10 +58,6 @@ py::tuple take_packets(PyStream& stream, size_t most, std::optional<double> time
     const WithoutGil release;  // the slice is ours
     out.reserve(slice->run.size() + slice->run.size() / 2);
     bad = append_packets(out, *slice, interfaces, dropped, counts);
-  }
-  if (slice && bad && out.empty() && is_of_later_pair(*bad, stream, interfaces)) {
-    stream.put_back({*slice}, 0, 0);
-    throw py::index_error("a packet of a pair that was added later");
   }
   if (slice && bad) {
     stream.put_back({*slice}, 0, static_cast<size_t>((out.empty() ? bad->end() : bad->start) - slice->run.data()));
@@ -111,7 +105,7 @@ void bind_pcapng(py::module_& module) {
       },
       py::arg("name"), py::arg("description"), py::arg("filter"), py::arg("snaplen"));
   module.def("pcapng_take", &take_packets, py::arg("stream"), py::arg("most"), py::arg("timeout"),
-             py::arg("interfaces"), py::arg("dropped"));
+             py::arg("interfaces"), py::arg("dropped"), py::arg("names"));
   module.def("pcapng_rows", &rows, py::arg("batch"), py::arg("first"), py::arg("most"));
   module.def(
       "pcapng_statistics",

@@ -32,7 +32,8 @@ std::optional<Record> append(std::string& data, const Slice& slice, size_t size)
 py::bytes read_records(PyStream& stream, size_t most, std::optional<double> timeout, size_t size) {
   std::string data;
   size_t records = 0;
-  std::optional<Slice> slice = stream.take(most, deadline_after(timeout), 2);
+  PyStream::Taking taking(stream);
+  std::optional<Slice> slice = stream.take(taking, most, deadline_after(timeout), 2);
   while (slice) {
     const std::optional<Record> bad = append(data, *slice, size);
     if (bad) {
@@ -44,7 +45,7 @@ py::bytes read_records(PyStream& stream, size_t most, std::optional<double> time
                             std::to_string(size) + " bytes");
     }
     records += slice->records;
-    slice = records < most ? stream.take_waiting(most - records) : std::nullopt;
+    slice = records < most ? stream.take_waiting(taking, most - records) : std::nullopt;
   }
   return {data};
 }

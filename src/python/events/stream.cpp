@@ -16,7 +16,6 @@
 
 #include "base/error.hpp"
 #include "observer/observer.hpp"
-#include "observer/observers.hpp"
 #include "python/events/event.hpp"
 #include "python/gil.hpp"
 
@@ -74,16 +73,34 @@ py::tuple PyStream::names() const {
   return names_;
 }
 
-size_t PyStream::add_pair(const py::str& name) {
+void PyStream::set_names(py::tuple names) {
+  py::tuple old;  // let go of without the lock
   const std::lock_guard lock(mutex_);
   if (!open_) throw py::value_error("the stream is closed");
-  const size_t number = names_.size();
-  py::tuple names(number + 1);  // a new one: events and batches refer to the old one
-  for (size_t i = 0; i < number; ++i) names[i] = names_[i];
-  names[number] = name;
-  names_ = std::move(names);
-  open_->stream.set_groups(number + 1);
-  return number;
+  if (names.size() < names_.size()) throw py::value_error("there are fewer names than before");
+  open_->stream.set_groups(names.size());
+  old = std::exchange(names_, std::move(names));
+}
+
+std::optional<std::vector<SourceStats>> PyStream::release_pair(size_t number) {
+  const std::lock_guard lock(mutex_);
+  if (!open_ || slices_ > 0) return std::nullopt;
+  return open_->stream.release_group(number);
+}
+
+PyStream::Taking::~Taking() {
+  const std::lock_guard lock(stream_.mutex_);
+  stream_.slices_ -= slices_;
+}
+
+// With the lock held.
+std::optional<Slice> PyStream::take_from(Stream& stream, Taking& taking, size_t most) {
+  std::optional<Slice> slice = stream.take(most);
+  if (slice) {
+    ++taking.slices_;
+    ++slices_;
+  }
+  return slice;
 }
 
 void PyStream::add_counts(int map, size_t pairs) {
@@ -98,10 +115,10 @@ std::shared_ptr<Observers> PyStream::observers() const {
   return observers_;
 }
 
-size_t PyStream::add_observer(std::shared_ptr<Observer> observer) {
+void PyStream::add_observer(size_t number, std::shared_ptr<Observer> observer) {
   const auto held = observers();
   const WithoutGil release;  // looks at the hooks
-  return held->add(std::move(observer));
+  held->add(number, std::move(observer));
 }
 
 void PyStream::remove_observer(size_t number) {
@@ -110,15 +127,21 @@ void PyStream::remove_observer(size_t number) {
   held->remove(number);
 }
 
-std::vector<int64_t> PyStream::ends() {
+std::vector<Observers::End> PyStream::take_ends() {
   std::shared_ptr<Observers> held;
   {
     const std::lock_guard lock(mutex_);
-    if (!observers_) return final_ends_;
+    if (!observers_) return std::exchange(final_ends_, {});
     held = observers_;
   }
   const WithoutGil release;  // a check may be under way
-  return held->ends();
+  return held->take_ends();
+}
+
+int PyStream::ends_fd() {
+  const auto held = observers();
+  const WithoutGil release;
+  return held->ends_fd();
 }
 
 PyObject* PyStream::to_bytes(const Stream::View& record) {
@@ -169,15 +192,18 @@ bool PyStream::tell_predecessors(int depth) {
     held = observers_;
   }
   if (!held) return true;
-  std::vector<Observer::Predecessor> found;
+  std::optional<Lookout::Found> found;
   {
     const WithoutGil release;
     found = lookout_.look(held->watching());
   }
-  if (found.empty()) return true;
+  if (!found) return true;
   const StreamStats now = stats();
-  if (now.sources.size() != 2) return true;
-  const std::string warning = lookout_.judge(found, {now.sources[0].seen, now.sources[1].seen});
+  const size_t at = 2 * found->who.number;  // of the pair's own counts, if each pair has them
+  const auto& counts = now.groups.empty() ? now.sources : now.groups;
+  const size_t first = now.groups.empty() ? 0 : at;
+  if (now.sources.size() != 2 || counts.size() < first + 2) return true;
+  const std::string warning = lookout_.judge(*found, {counts[first].seen, counts[first + 1].seen});
   if (warning.empty()) return true;
   return call_python([&] { return PyErr_WarnEx(PyExc_RuntimeWarning, warning.c_str(), depth + 1); }) == 0;
 }
@@ -210,20 +236,21 @@ PyObject* PyStream::next(const Deadline& deadline, int depth) {
   return decode_ ? call_decoder(*copied) : *copied;
 }
 
-std::optional<Slice> PyStream::take(size_t most, const Deadline& deadline, int depth) {
-  std::optional<Slice> records = wait_for(deadline, depth, [most](Stream& stream) { return stream.take(most); });
+std::optional<Slice> PyStream::take(Taking& taking, size_t most, const Deadline& deadline, int depth) {
+  std::optional<Slice> records =
+      wait_for(deadline, depth, [&](Stream& stream) { return take_from(stream, taking, most); });
   if (!records && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return records;
 }
 
-std::optional<Slice> PyStream::take_waiting(size_t most) noexcept {
+std::optional<Slice> PyStream::take_waiting(Taking& taking, size_t most) noexcept {
   try {
     std::shared_ptr<Open> open;
     for (const bool again : {true, false}) {
       {
         const std::lock_guard lock(mutex_);
         if (!open_) break;
-        std::optional<Slice> slice = open_->stream.take(most);
+        std::optional<Slice> slice = take_from(open_->stream, taking, most);
         if (slice || !again) return slice;
         open = open_;
       }
@@ -276,7 +303,7 @@ void PyStream::close() {
     const WithoutGil release;  // waits for the reader's thread, which never takes the GIL
     closing->stream.close();
   }
-  std::vector<int64_t> ended = ends();
+  std::vector<Observers::End> ended = take_ends();
   std::shared_ptr<Observers> unused;
   const std::lock_guard lock(mutex_);
   if (!open_) return;  // another thread was faster

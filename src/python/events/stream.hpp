@@ -14,6 +14,7 @@
 
 #include "base/fd.hpp"
 #include "observer/lookout.hpp"
+#include "observer/observers.hpp"
 #include "python/events/event.hpp"
 #include "python/mutex.hpp"
 #include "ring/stream.hpp"
@@ -21,7 +22,6 @@
 namespace netkit_bpf {
 
 class Observer;
-class Observers;
 
 }  // namespace netkit_bpf
 
@@ -62,6 +62,21 @@ class PyStream {
   PyStream(const PyStream&) = delete;
   PyStream& operator=(const PyStream&) = delete;
 
+  // Whoever takes slices holds one from before until their records are converted or given back: meanwhile no number of
+  // a pair gets another name.
+  class Taking {
+   public:
+    explicit Taking(PyStream& stream) : stream_(stream) {}
+    ~Taking();
+    Taking(const Taking&) = delete;
+    Taking& operator=(const Taking&) = delete;
+
+   private:
+    friend PyStream;
+    PyStream& stream_;
+    size_t slices_ = 0;
+  };
+
   // The next record as a new object, waiting for it. Null with no exception set on time-out and at the end.
   // `depth` is the number of Python frames between the caller's code and here, for a warning.
   PyObject* next(const Deadline& deadline, int depth);
@@ -78,23 +93,28 @@ class PyStream {
   }
   // Consecutive records of one block, at most `most`; waits for the first: see Stream::take. Nothing on time-out and at
   // the end.
-  std::optional<Slice> take(size_t most, const Deadline& deadline, int depth = 1);
+  std::optional<Slice> take(Taking& taking, size_t most, const Deadline& deadline, int depth = 1);
   // The same without a wait, but with a look at the rings, and without errors: they are left for the next call.
-  std::optional<Slice> take_waiting(size_t most) noexcept;
+  std::optional<Slice> take_waiting(Taking& taking, size_t most) noexcept;
   // Gives back the records behind the first `taken` bytes of slice number `first`, and all later slices.
   void put_back(const std::vector<Slice>& slices, size_t first, size_t taken);
   [[nodiscard]] bool has_packet_events() const { return !decode_; }
-  // The names of the pairs.
+  // The names of the pairs, by number.
   [[nodiscard]] pybind11::tuple names() const;
 
-  // A further pair, whose records come later; returns its number. The counts of pairs are by number: see
-  // Stream::add_groups.
-  size_t add_pair(const pybind11::str& name);
+  // Those from now on, never fewer: of further pairs, whose records come later, and of others in place of those that
+  // were released. The counts of pairs are by number: see Stream::add_groups.
+  void set_names(pybind11::tuple names);
   void add_counts(int map, size_t pairs);
-  // See Observers. Throw a ValueError once it is closed.
-  size_t add_observer(std::shared_ptr<Observer> observer);
+  // See Stream::release_group. Empty once it is closed.
+  std::optional<std::vector<SourceStats>> release_pair(size_t number);
+  // See Observers. Those without a result but a side effect throw a ValueError once it is closed.
+  void add_observer(size_t number, std::shared_ptr<Observer> observer);
   void remove_observer(size_t number);
-  std::vector<int64_t> ends();
+  std::vector<Observers::End> take_ends();
+  int ends_fd();
+  // The programs that hide packets: see Lookout.
+  [[nodiscard]] std::vector<Lookout::Hiding> hiding() const { return lookout_.hiding(); }
 
   // See Stream::fileno. Throws a ValueError once it is closed.
   int fileno();
@@ -109,6 +129,7 @@ class PyStream {
  private:
   static bool wait(std::shared_ptr<Open> open, const Deadline& deadline, bool& looked);
   std::shared_ptr<Observers> observers() const;
+  std::optional<Slice> take_from(Stream& stream, Taking& taking, size_t most);
   template <typename Look>
   auto wait_for(const Deadline& deadline, int depth, const Look& look);
   bool tell_loss(int depth);
@@ -125,8 +146,9 @@ class PyStream {
   std::shared_ptr<Open> open_;
   Stream* stream_;  // that of open_
   StreamStats final_;
+  size_t slices_ = 0;  // of which somebody holds a Taking
   std::shared_ptr<Observers> observers_;
-  std::vector<int64_t> final_ends_;
+  std::vector<Observers::End> final_ends_;
   std::string loss_advice_;
   Lookout lookout_;
   const bool threaded_;

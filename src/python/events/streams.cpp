@@ -6,9 +6,11 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "bpf/program.hpp"
 #include "observer/observers.hpp"
 #include "python/bindings.hpp"
 #include "python/events/event_iterator.hpp"
@@ -61,7 +63,7 @@ std::unique_ptr<PyStream> make_stream(py::object owner, std::vector<int> maps, c
   if (!given.empty() || pair_offset) {
     const WithoutGil release;  // looks at the hooks
     observers = std::make_shared<Observers>(endless);
-    for (const auto& each : given) observers->add(each);
+    for (size_t number = 0; number < given.size(); ++number) observers->add(number, given[number]);
     options.check = [observers] { return observers->check(); };
     options.check_fd = observers->fd();
   }
@@ -79,6 +81,23 @@ py::tuple by_source(const std::vector<SourceStats>& stats) {
   for (const SourceStats& source : stats)
     sources.append(py::make_tuple(source.seen, source.delivered, source.lost, source.pending));
   return py::tuple(sources);
+}
+
+py::object release_pair(PyStream& stream, size_t number) {
+  const auto final = stream.release_pair(number);
+  return final ? py::object(by_source(*final)) : py::none();
+}
+
+// The number of a pair, a side, a program that hides its packets (id, link, name), and how many.
+using Hidden = std::tuple<size_t, int, std::tuple<uint32_t, uint32_t, std::optional<std::string>>, uint64_t>;
+
+std::vector<Hidden> hiding(const PyStream& stream) {
+  std::vector<Hidden> found;
+  const WithoutGil release;
+  for (const auto& [number, side, program, unseen] : stream.hiding())
+    found.emplace_back(number, static_cast<int>(side),
+                       std::tuple(program.program_id, program.link_id, program::name_of(program.program_id)), unseen);
+  return found;
 }
 
 }  // namespace
@@ -99,11 +118,20 @@ void bind_stream(py::module_& module) {
       .def("events", &make_event_iterator, py::arg("timeout"), py::arg("duration") = std::nullopt,
            py::arg("count") = std::nullopt, py::arg("make_async") = py::none())
       .def("fileno", &PyStream::fileno)
-      .def("add_pair", &PyStream::add_pair, py::arg("name"))
+      .def("set_names", &PyStream::set_names, py::arg("names"))
+      .def_property_readonly("names", &PyStream::names)
+      .def("release_pair", &release_pair, py::arg("number"))
       .def("add_counts", &PyStream::add_counts, py::arg("map"), py::arg("pairs"))
-      .def("add_observer", &PyStream::add_observer, py::arg("observer"))
+      .def("add_observer", &PyStream::add_observer, py::arg("number"), py::arg("observer"))
       .def("remove_observer", &PyStream::remove_observer, py::arg("number"))
-      .def("ends", &PyStream::ends)
+      .def("take_ends",
+           [](PyStream& stream) {
+             py::list ends;
+             for (const auto& [number, time_ns] : stream.take_ends()) ends.append(py::make_tuple(number, time_ns));
+             return ends;
+           })
+      .def("ends_fd", &PyStream::ends_fd)
+      .def("hiding", &hiding)
       .def("stats", [](PyStream& stream) { return by_source(stream.stats().sources); })
       .def("limits",
            [](PyStream& stream) {

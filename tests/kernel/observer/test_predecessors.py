@@ -10,7 +10,9 @@ import pytest
 from elsewhere import needs_tcx
 from netkit_bpf import BPFObject, Firewall, Monitor, Observer, Side
 from programs import OBSERVER, load
+from sender import Sender
 from traffic import Wire, collect, ping
+from veth import quiet_pair
 
 pytestmark = needs_tcx
 
@@ -38,11 +40,32 @@ def test_a_program_that_hides_packets_is_told_once_and_named(
             text = rf"program '{name}' \(id {program.id}\) came in front on ve0 .*, and [1-9].* packets went by unseen"
             with pytest.warns(RuntimeWarning, match=text):
                 read_and_send(monitor, wire)
+            ((hiding,),) = (pair.hidden_by for pair in monitor.stats.pairs)
+            assert (hiding.side, hiding.program) == (side, (program.id, name, link.id))
+            assert hiding.packets >= 1
+            assert f" | {hiding.packets} hidden by {name} ({side})" in str(monitor.stats.pairs[0])
             ping(wire.left, wire.right, [56], timeout=0.2)
             assert_quiet(monitor)
         assert observer.predecessors == {}
+        assert_quiet(monitor)
+        assert monitor.stats.pairs[0].hidden_by == ()  # it was looked at again
     assert observer.predecessors == {}
     assert repr(monitor) == "<Monitor ve0 (primary, peer) closed>"
+
+
+def test_it_is_told_of_one_pair_while_another_is_busy(wire: Wire, others: BPFObject) -> None:
+    with quiet_pair() as busy, Monitor(wire.pair, busy) as monitor, Sender(busy) as sender:
+
+        def send_and_read() -> None:
+            for _ in range(int(5 * LOOKED / 0.1)):  # each pair is looked at every other second
+                sender(1)
+                ping(wire.left, wire.right, [56], timeout=0.02)
+                list(monitor.events(duration=0.1))
+
+        with wire.pair.attach(others.programs["drop"], "peer", before="all"):
+            with pytest.warns(RuntimeWarning, match="'drop' .* came in front on ve0"):
+                send_and_read()
+            assert [bool(pair.hidden_by) for pair in monitor.stats.pairs] == [True, False]
 
 
 def read_and_send(monitor: Monitor, wire: Wire) -> None:
