@@ -212,6 +212,12 @@ std::vector<Observer::Predecessor> Observer::predecessors() const {
   return found;
 }
 
+void Observer::detach() {
+  const std::lock_guard lock(mutex_);
+  is_detached_ = true;
+  for (const Attached& each : attached_) each.link->detach();
+}
+
 void Observer::close() {
   const std::lock_guard lock(mutex_);
   for (const Attached& each : attached_) each.link->detach();
@@ -234,6 +240,7 @@ std::vector<uint32_t> Observer::program_ids() const {
 
 bool Observer::check() {
   const std::lock_guard lock(mutex_);
+  if (is_detached_) return false;
   for (const Attached& each : attached_) is_gone_ = is_gone_ || !each.link->is_attached();
   if (is_gone_) {
     for (const Attached& each : attached_) each.link->detach();  // a forked child may hold the links too

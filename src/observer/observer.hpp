@@ -91,6 +91,10 @@ class Observer {
   // Detaches the programs: after this returns they see no more packets, even if a forked child holds the links too.
   // Idempotent; any thread may call.
   void close();
+  // The first part of close(), which leaves what the kernel holds for close(). Whoever closes many detaches all first:
+  // detaching waits for a grace period of RCU, and what the kernel frees begins one that the next wait comes too late
+  // for, so that it takes almost twice as long.
+  void detach();
 
   [[nodiscard]] bool sees_all() const noexcept { return sees_all_; }
   // Where the device was when the programs were attached.
@@ -124,6 +128,7 @@ class Observer {
   mutable std::mutex mutex_;
   std::vector<Attached> attached_;
   bool is_gone_ = false;
+  bool is_detached_ = false;
   bool has_blackhole_ = false;
 };
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import errno
 import time
 import weakref
@@ -204,10 +205,11 @@ class ObservedPairs:
 
     def close(self) -> None:
         """Close all observers."""
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as last:
             for each in self._pairs:
                 if (observer := each.observer) is not None:
-                    observer.close()
+                    last.callback(observer.close)
+                    observer._detach()
 
     def end_changes(self) -> None:
         """Let the streams of changes end, once the reader is closed."""

@@ -218,6 +218,12 @@ class Observer(Closing):
         """Detach the programs: after this returns they see no more packets. Idempotent."""
         self._closer()
 
+    def _detach(self) -> None:
+        """Detach the programs, and leave the rest to close(): faster, before many closes."""
+        held = self._held[:]
+        if held:
+            held[0].detach()
+
     def _of(self) -> str:
         return self._device
 

@@ -198,6 +198,7 @@ void bind_link(py::module_& module) {
              return found;
            })
       .def("program_ids", &Observer::program_ids, no_gil())
+      .def("detach", &Observer::detach, no_gil())
       .def("close", &Observer::close, no_gil());
 }
 

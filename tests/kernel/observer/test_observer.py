@@ -77,6 +77,16 @@ def test_check_says_when_the_pair_is_gone(wire: Wire, obj: BPFObject) -> None:
         assert caught.value.errno == errno.ENODEV
 
 
+def test_one_that_is_about_to_be_closed_is_not_gone(wire: Wire, obj: BPFObject) -> None:
+    """Many are detached first and closed then; a look in between is no end of a pair."""
+    with observe(wire.pair, obj) as observer:
+        observer._detach()
+        assert names(wire.pair, "primary") == names(wire.pair, "peer") == []
+        observer.check()
+        observer._detach()
+    observer._detach()
+
+
 def test_the_object_may_be_closed_before(wire: Wire) -> None:
     obj = load(OBSERVER)
     with observe(wire.pair, obj) as observer:
