@@ -165,6 +165,11 @@ class PairFollower:
                 self._names.clear()
                 there = self._existing()
                 self._was_full = False
+                _log.warning(
+                    "notifications of pairs that came to %s were lost, so its pairs were listed anew: any that came and"
+                    " went meanwhile were not watched",
+                    self._netns,
+                )
                 yield from there
                 continue
             except OSError as error:

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,7 @@ from sender import Sender
 from veth import disable_ipv6
 
 pytestmark = needs_tcx
-STORM = 200  # pairs
+STORM = int(os.environ.get("NETKIT_BPF_CYCLES", "200"))  # pairs
 ROUNDS, OF_A_ROUND = 10, 20
 
 
@@ -96,36 +97,60 @@ def test_every_frame_of_pairs_that_come_and_go_is_in_the_account_of_its_pair(net
 
 
 def test_a_storm_of_pairs_leaves_nothing(netns: NetNS, caplog: pytest.LogCaptureFixture) -> None:
+    """While events flow. NETKIT_BPF_CYCLES=1000 is a larger one."""
     (steady,) = make(netns, "steady")
     before = len(os.listdir("/proc/self/fd"))
-    with caplog.at_level(logging.WARNING, "netkit_bpf"), Monitor.all(netns) as monitor:
+    names: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+    is_over = threading.Event()
+    with caplog.at_level(logging.WARNING, "netkit_bpf"), Monitor.all(netns) as monitor, Sender(steady) as sender:
         opened = len(os.listdir("/proc/self/fd"))
-        with Sender(steady) as sender:
+
+        def keep_sending() -> None:
+            while not is_over.wait(0.001):
+                sender(10)
+
+        def read() -> None:
+            names.update(event.pair_name for event in monitor.events(timeout=1.0))
+
+        threads = [threading.Thread(target=each) for each in (keep_sending, read)]
+        with monitor.changes() as changes:
+            for thread in threads:
+                thread.start()
             for begin in range(0, STORM, 50):
                 made = [f"ve{number}" for number in range(begin, begin + 50)]
                 lines = [f"link add {name} group 8 type veth peer name {name}p group 8" for name in made]
                 netns.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
-                sender(10)
                 netns.run(["ip", "link", "delete", "group", "8"], check=True)
-        (late,) = make(netns, "late")
-        wait_for(monitor, "late")
-        with Sender(late) as sender:
-            sender(3)
-        names = [event.pair_name for event in monitor.events(timeout=0.5)]
-        assert names.count("steady") == STORM // 50 * 10
-        assert names.count("late") == 3
+            (late,) = make(netns, "late")
+            wait_for(monitor, "late")
+            with Sender(late) as other:
+                other(3)
+            is_over.set()
+            for thread in threads:
+                thread.join()
+            ended.update(change.kind for change in changes.events(timeout=0))
+        stats = monitor.stats
+        assert (names["steady"], names["late"], len(names)) == (sender.sent, 3, 2)
+        assert stats.primary == (sender.sent + 3, sender.sent + 3, 0, 0)
+        assert ended["added"] == ended["deleted"] + 2
         assert len(monitor.observers) == 2
-        assert len(os.listdir("/proc/self/fd")) == opened + 2  # the links of one more pair
-    assert not caplog.records
+        # What takes further pairs was loaded at most once more than there were pairs at a time.
+        assert len(monitor.origins) <= 52
+        assert len(os.listdir("/proc/self/fd")) <= opened + 3  # the links of one more pair, and what tells of ends
+    assert {record.getMessage()[:26] for record in caplog.records} <= {"notifications of pairs tha"}
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_the_kernel_could_not_tell_is_looked_up(netns: NetNS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_kernel_could_not_tell_is_looked_up_and_said(
+    netns: NetNS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A socket without room for more than a notification."""
     monkeypatch.setattr(pair_follower, "_RECEIVE_BUFFER", 1)
     with Monitor.all(netns) as monitor:
         made = make(netns, *(f"ve{number}" for number in range(10)))
         wait_for(monitor, *(pair.primary.name for pair in made))
+    assert "were lost, so its pairs were listed anew" in caplog.text
 
 
 def test_a_capture_has_the_pairs_that_come_while_it_is_written(netns: NetNS, tmp_path: Path) -> None:
