@@ -75,17 +75,20 @@ def test_lines_of_many_habits_at_once(here: NetNS) -> None:
 
 def test_any_means_pairs_that_come_too(here: NetNS, tmp_path: Path) -> None:
     lines = attached(start(here, "monitor", "-i", "any", "-n", "--json", "-c", "4", "icmp"))
+    short = attached(start(here, "monitor", "-i", "any", "-q", "-c", "1", "icmp"))
     file = attached(start(here, "capture", "-i", "any", "-c", "4", "-w", f"{tmp_path}/any", "icmp"))
     with NetNS.create() as there, NetkitPair.create("nk1", netns=here, peer_netns=there) as pair:
         pair.primary.add_address("10.0.1.1/24")
         pair.peer.add_address("10.0.1.2/24")
-        wait_until_attached(pair, 2)
+        wait_until_attached(pair, 3)
         here.run(["ping", "-c1", "10.0.1.2"], check=True, stdout=subprocess.DEVNULL)
         ping(here, 1)
         out, said = lines.communicate(timeout=60)
         assert lines.returncode == 0, said
         events = [json.loads(line) for line in out.splitlines()]
         assert sorted(each["pair_name"] for each in events if each["type"] == "event") == ["nk0", "nk0", "nk1", "nk1"]
+        assert b"netkit-bpf: nk1 added\n" in said
+        assert b"nk1" not in short.communicate(timeout=60)[1]
         _, said = file.communicate(timeout=60)
         assert file.returncode == 0, said
     fields = ["-T", "fields", "-e", "frame.interface_id"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 
 from netkit_bpf.command.output import note, say, say_json, show_warnings
+from netkit_bpf.command.packets.changes import ChangeNotes
 from netkit_bpf.command.packets.printer import ExportPrinter, Printer, stats_line
 from netkit_bpf.command.packets.progress import Progress
 from netkit_bpf.command.packets.source import (
@@ -68,6 +69,8 @@ def run(
             announce(arguments, chosen[0])
         else:
             note(f"{'capturing on' if arguments.file else 'watching'} {names_of(arguments, chosen)}. Ctrl-C ends.")
+        if not arguments.quiet:
+            cleanup.enter_context(ChangeNotes(monitor))
         if arguments.user:
             become(arguments.user)
         target = open_target(arguments, cleanup)
