@@ -43,6 +43,17 @@ bool is_preceded(std::span<const hook::Entry> in_front) {
   });
 }
 
+// Throws Error unless the names of programs can be read.
+void expect_names(uint32_t program, const std::string& observer) {
+  try {
+    static_cast<void>(program::open(program));
+  } catch (const Error& error) {
+    if (error.number() != EPERM) throw;
+    throw Error(EPERM, "keep the place of " + observer,
+                "CAP_SYS_ADMIN is missing, which it takes to read the names of programs in front");
+  }
+}
+
 // Whether a program attached at this place can be the last one.
 bool can_be_last(const Placement& planned) {
   return planned.where == Placement::Where::last || planned.where == Placement::Where::after ||
@@ -91,9 +102,7 @@ Observer::Observer(std::string observer, Place place, const std::array<const Pro
       attached_.push_back({side, program->info().id, nullptr, receiver && side == Side::primary});
       if (standby_) attached_.back().copy = program->duplicate();
     }
-    if (standby_ && !attached_.empty() && !program::name_of(attached_[0].program_id))
-      throw Error(EPERM, "keep the place of " + observer_ + " " + place_.device,
-                  "CAP_SYS_ADMIN is missing, which it takes to read the names of programs in front");
+    if (standby_ && !attached_.empty()) expect_names(attached_[0].program_id, observer_ + " " + place_.device);
     set_verdicts(&placement);
     for (Attached& each : attached_) {
       if (each.at_receiver) continue;

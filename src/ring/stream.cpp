@@ -160,10 +160,11 @@ std::optional<std::vector<SourceStats>> Stream::release_group(size_t group) {
   size_t first = 0;  // of the map with its counts
   auto counts = groups_.begin();
   while (counts != groups_.end() && group >= first + counts->groups) first += (counts++)->groups;
-  if (counts == groups_.end() || group >= field_.groups) return std::nullopt;
+  if (group >= field_.groups) return std::nullopt;
+  std::vector<SourceStats> found(sources_);
+  if (counts == groups_.end()) return found;  // nothing has counted for it yet
   const std::vector<uint64_t> left = count_left();
   popped_.resize(std::max(popped_.size(), left.size()));
-  std::vector<SourceStats> found(sources_);
   for (size_t i = 0; i < sources_; ++i) {
     const size_t at = group * sources_ + i;
     const auto [seen, lost] = read_counts(counts->map.get(), static_cast<uint32_t>(at - first * sources_));

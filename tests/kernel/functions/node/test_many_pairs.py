@@ -7,8 +7,9 @@ import errno
 import gc
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,33 @@ def test_where_descriptors_run_out_the_error_says_so_and_nothing_is_attached(pai
     gc.collect()
     assert descriptors() == before
     assert not [program for pair in pairs for side in ("primary", "peer") for program in pair.programs(side).programs]
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_first": True, "filter": "udp"}])
+def test_wherever_descriptors_run_out_an_addition_leaves_nothing(
+    pairs: list[NetkitPair], options: dict[str, Any]
+) -> None:
+    """Each number of descriptors that is left, until one suffices."""
+    first, second = pairs[:2]
+    with Monitor(first, **options) as monitor:
+        before = descriptors()
+        for left in range(100):
+            with limit(left):
+                error = failure(lambda: monitor.add(second))
+            if error is None:
+                break
+            assert error == errno.EMFILE
+            gc.collect()
+            assert not [program for side in ("primary", "peer") for program in second.programs(side).programs]
+            assert len(monitor.origins) <= 2  # numbers
+            assert descriptors() <= before + 20  # what further pairs share, which is loaded once
+        assert [each.name for each in monitor.stats.pairs] == ["ve0", "ve1"]
+
+
+def failure(change: Callable[[], None]) -> int | None:
+    """The error's number; it holds nothing."""
+    try:
+        change()
+    except OSError as error:
+        return error.errno
+    return None
