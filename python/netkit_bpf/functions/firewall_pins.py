@@ -183,6 +183,15 @@ class FirewallPins:
         self._empty()
         self.path.rmdir()
 
+    def is_left_behind(self, *, remove: bool) -> bool:
+        """Whether nothing of it is in force, because its pair is gone or its process was killed; removed if told to."""
+        with self.locked():
+            if self._is_in_force():
+                return False
+            if remove:
+                self.remove()
+            return True
+
     def _make(self) -> None:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)

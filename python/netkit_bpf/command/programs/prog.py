@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.command.output import note, printable, say, say_json, show_warnings
 from netkit_bpf.command.programs.file import add_load_options, loaded, one_program, pinning_in
+from netkit_bpf.command.programs.leftover import PROGRAMS, remove_empty
 from netkit_bpf.command.selection import add_pair, add_pairs, chosen_pair, open_pairs
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side
 from netkit_bpf.functions.firewall_pins import FIREWALLS, default_path
-
-_ROOT = FIREWALLS.parent
-_PROGRAMS = _ROOT / "prog"
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -186,17 +183,9 @@ def _detach(arguments: argparse.Namespace) -> int:
             with Link.open_pinned(pin) as link:
                 link.detach()
                 link.unpin()
-            if pin.is_relative_to(_PROGRAMS):
-                _remove_empty(pin.parent)
+            if pin.is_relative_to(PROGRAMS):
+                remove_empty(pin.parent)
     return 0
-
-
-def _remove_empty(directory: Path) -> None:
-    """Remove the directories that attach made, as far as nothing else is in them."""
-    with contextlib.suppress(OSError):
-        while directory != _ROOT:
-            directory.rmdir()
-            directory = directory.parent
 
 
 def _anchor(hook: Hook, text: str | None) -> Anchor | None:
@@ -216,4 +205,4 @@ def _find(hook: Hook, text: str) -> AttachedProgram:
 
 def _directory(pair: NetkitPair, hook: Hook) -> Path:
     """Where links are pinned."""
-    return _PROGRAMS / default_path(pair).name / hook.side
+    return PROGRAMS / default_path(pair).name / hook.side
