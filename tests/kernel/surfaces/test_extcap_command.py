@@ -89,10 +89,15 @@ def test_where_wireshark_has_no_users_folder_that_is_said(
 
 
 def test_each_call_of_wireshark_is_answered(command: Command) -> None:
-    assert command("--extcap-interfaces", "--extcap-version=4.0") == "extcap {version=1}{display=netkit}\n"
+    assert command("--extcap-interfaces", "--extcap-version=4.0").splitlines() == [
+        "extcap {version=1}{display=netkit}",
+        "interface {value=netkit}{display=all netkit pairs, also those that come}",
+    ]
     configured = command("--extcap-config", "--extcap-interface", "netkit-nk0")
     assert "{call=--sender}" in configured
     assert "{value=both}{display=both}{default=true}" in configured
+    for option in ("--netns", "--container"):
+        assert f"{{call={option}}}" in configured
     assert command("--extcap-interface", "x", "--extcap-capture-filter", "tcp port 443") == ""
     assert "syntax error" in command("--extcap-interface", "x", "--extcap-capture-filter", "tcp prt 443")
 
@@ -100,8 +105,19 @@ def test_each_call_of_wireshark_is_answered(command: Command) -> None:
 def test_a_pair_that_is_not_there_is_said(command: Command) -> None:
     line = "--capture --extcap-interface netkit-nk9 --fifo /dev/null"
     assert command(*line.split(), status=1).startswith(
-        "netkit-bpf: there is no pair nk9 here: see netkit-bpf pair show"
+        "netkit-bpf: there is no device nk9 in this network namespace: see netkit-bpf pair show"
     )
+
+
+def test_a_namespace_and_a_container_that_are_not_there_are_said(command: Command) -> None:
+    line = ["--capture", "--extcap-interface", "netkit", "--fifo", "/dev/null"]
+    assert "there is no network namespace 'nowhere'" in command(*line, "--netns", "nowhere", status=1)
+    assert "is in a container deadbeef" in command(*line, "--container", "deadbeef", status=1)
+
+
+def test_fields_that_were_left_empty_choose_nothing(command: Command) -> None:
+    line = ["--capture", "--extcap-interface", "netkit-nk9", "--fifo", "/dev/null", "--netns", "", "--container", ""]
+    assert "there is no device nk9 in this network namespace" in command(*line, status=1)
 
 
 def test_what_is_missing_is_wrong_usage(command: Command) -> None:

@@ -77,3 +77,26 @@ def test_a_signal_and_a_closed_pipe_end_it_quietly(pair: NetkitPair, tmp_path: P
     if end == "SIGTERM":
         with CaptureFile(tmp_path / "all") as file:
             assert {str(event.side) for batch in file for event in batch} == {"primary"}
+
+
+@pytest.mark.parametrize(
+    ("interface", "option", "end"), [("netkit-nk0", "--netns", "primary"), ("netkit", "--pid", "peer")]
+)
+def test_a_pair_of_another_namespace_is_captured_on(
+    pair: NetkitPair, tmp_path: Path, interface: str, option: str, end: str
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with getattr(pair, end).netns.popen(["sleep", "300"]) as inhabitant:
+        argv = [*EXTCAP, "--capture", "--extcap-interface", interface, "--fifo", str(fifo), option, str(inhabitant.pid)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as extcap:
+            with fifo.open("rb", buffering=0) as reader:
+                wait_until_attached(pair)
+                ping(pair, 1)
+                extcap.send_signal(signal.SIGTERM)
+                (tmp_path / "all").write_bytes(reader.readall())
+            said, _ = extcap.communicate(timeout=60)
+        inhabitant.kill()
+    assert (extcap.returncode, said) == (0, b"")
+    with CaptureFile(tmp_path / "all") as file:
+        assert {event.pair_name for batch in file for event in batch} == {"nk0"}

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import select
 import threading
@@ -13,10 +12,11 @@ from contextlib import ExitStack, contextmanager
 
 from netkit_bpf.command.output import printable, say, show_warnings
 from netkit_bpf.command.packets.options import ALL
+from netkit_bpf.command.selection import add_inhabitants, add_option, inhabited_pairs, netns_of, open_pair
 from netkit_bpf.command.signals import Stop
 from netkit_bpf.command.usage import whole_number
 from netkit_bpf.command.wireshark import folder
-from netkit_bpf.devices.pair import NetkitPair, pairs
+from netkit_bpf.devices.pair import pairs
 from netkit_bpf.enums import Side
 from netkit_bpf.functions.monitor import Monitor
 from netkit_bpf.observer.filter import Filter
@@ -33,6 +33,10 @@ _ANSWERS = {  # of every interface
         *(f"value {{arg=0}}{{value={side}}}{{display={side}}}" for side in Side),
         f"arg {{number=1}}{{call=--snaplen}}{{display=Bytes of each packet}}{{type=unsigned}}{{range=1,{ALL}}}"
         f"{{default={ALL}}}",
+        "arg {number=2}{call=--netns}{display=Network namespace}{type=string}"
+        "{tooltip=Where the primary is: a name, a path or the id of a process}",
+        "arg {number=3}{call=--container}{display=Container}{type=string}"
+        "{tooltip=Its pair alone, for the interface netkit: by its id or the path of its cgroup}",
     ],
 }
 
@@ -65,6 +69,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--snaplen", type=whole_number, default=ALL, metavar="N", help=f"bytes of each (default: {ALL})"
     )
+    add_inhabitants(parser.add_mutually_exclusive_group())
+    add_option(parser, "the one that Wireshark runs in")
     parser.add_argument("--extcap-version", metavar="VERSION", help="Wireshark's own; makes no difference")
     parser.set_defaults(run=_run)
 
@@ -93,10 +99,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _list() -> None:
     say("extcap {version=1}{display=netkit}")
-    there = pairs()
-    if there:
-        say(f"interface {{value={_ALL}}}{{display=all netkit pairs, also those that come}}")
-    for pair in there:
+    say(f"interface {{value={_ALL}}}{{display=all netkit pairs, also those that come}}")
+    for pair in pairs():
         name = printable(pair.primary.name)
         say(f"interface {{value={_PREFIX}{name}}}{{display=netkit pair {name}, {pair.mode}}}")
 
@@ -124,17 +128,21 @@ def _capture(arguments: argparse.Namespace) -> None:
 
 
 def _monitor(arguments: argparse.Namespace) -> Monitor:
-    expression, sides = arguments.filter or None, _SENDERS[arguments.sender]
+    options = {
+        "filter": arguments.filter or None,
+        "sides": _SENDERS[arguments.sender],
+        "snaplen": arguments.snaplen,
+        "ring_size": _RING,
+    }
+    arguments.netns, arguments.container = arguments.netns or None, arguments.container or None  # fields left empty
+    if inhabited := inhabited_pairs(arguments):
+        if arguments.interface != _ALL:
+            problem = f"{arguments.interface} is a pair already: a container's is watched by the interface {_ALL}"
+            raise argparse.ArgumentError(None, problem)
+        return Monitor(inhabited[0], **options)
     if arguments.interface == _ALL:
-        return Monitor.all(filter=expression, sides=sides, snaplen=arguments.snaplen, ring_size=_RING)
-    name = arguments.interface.removeprefix(_PREFIX)
-    try:
-        pair = NetkitPair.open(name)
-    except OSError as error:
-        if error.errno != errno.ENODEV:
-            raise
-        raise OSError(error.errno, f"there is no pair {name} here: see netkit-bpf pair show") from None
-    return Monitor(pair, filter=expression, sides=sides, snaplen=arguments.snaplen, ring_size=_RING)
+        return Monitor.all(netns_of(arguments), **options)
+    return Monitor(open_pair(arguments.interface.removeprefix(_PREFIX), arguments), **options)
 
 
 @contextmanager
