@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from documents import PAGES, examples
+from documents import PAGES, TABLES, examples
 from netkit_bpf import BPFObject
 from programs import build
 
-SOURCES = [
+SOURCES = [TABLES] + [
     source
     for page in PAGES
     for example in examples(page)

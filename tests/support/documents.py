@@ -25,6 +25,26 @@ from netkit_bpf.command import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# The program of docs/coming-from.md, whose tables name its parts.
+TABLES = """
+#include <netkit.h>
+
+volatile __u32 x;
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u64); }
+	m SEC(".maps"), counts SEC(".maps");
+char LICENSE[] SEC("license") = "GPL";
+
+SEC("netkit/peer")
+int watch(struct __sk_buff *skb)
+{
+	__u32 length = skb->len;
+
+	bpf_ringbuf_output(&events, &length, sizeof(length), 0);
+	bpf_printk("%u", length);
+	return NETKIT_NEXT;
+}
+"""
 _FENCE = re.compile(
     r"^(?P<fence>```+)(?:\{code-block\} )?(?P<kind>python|console|c|text)\n(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
@@ -54,6 +74,12 @@ def examples(page: Path) -> list[Example]:
     return found
 
 
+def right_sides(page: Path) -> list[str]:
+    """Return the code in the last column of each table of a page, in its order."""
+    rows = [line.rstrip("|").rpartition("|")[2] for line in page.read_text().splitlines() if line.startswith("|")]
+    return [code for row in rows for code in re.findall(r"`([^`]+)`", row)]
+
+
 def run(example: Example, page: Path, names: dict[str, Any]) -> None:
     """Run one; relative files are those of the working directory."""
     if example.file is not None:
@@ -67,7 +93,7 @@ def run(example: Example, page: Path, names: dict[str, Any]) -> None:
             asyncio.run(waiting)
     else:
         for command, printed in _commands(example.text):
-            said = _execute(command)
+            said = execute(command)
             assert _is_like(said, printed), f"{page.name}, {command}: it printed {said!r}"
 
 
@@ -81,7 +107,7 @@ def _commands(text: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _execute(command: str) -> str:
+def execute(command: str) -> str:
     """Run a command of ours in this process, because an emulated machine takes long to start Python."""
     words = shlex.split(command.removeprefix("sudo "))
     if words[0] != "netkit-bpf" or "$(" in command or {"|", ">", "<", "&"} & {*words}:

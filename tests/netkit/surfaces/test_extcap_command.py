@@ -89,7 +89,8 @@ def test_a_pair_of_another_namespace_is_captured_on(
     os.mkfifo(fifo)
     with getattr(pair, end).netns.popen(["sleep", "300"]) as inhabitant:
         argv = [*EXTCAP, "--capture", "--extcap-interface", interface, "--fifo", str(fifo), option, str(inhabitant.pid)]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as extcap:
+        start = subprocess.Popen if option == "--netns" else pair.primary.netns.popen
+        with start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as extcap:
             with fifo.open("rb", buffering=0) as reader:
                 wait_until_attached(pair)
                 ping(pair, 1)
