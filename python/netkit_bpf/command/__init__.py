@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from netkit_bpf.command.output import note, say_json
+from netkit_bpf.command.output import OutputError, note, say_json
 from netkit_bpf.command.usage import Parser, error_line, is_json
 
 # The module of each, in the order of the help; each has `add_to`.
@@ -80,7 +80,7 @@ def main() -> int:
     except BrokenPipeError:
         return 0  # the reader of our output is gone
     except (OSError, ValueError, LookupError) as error:
-        if is_json(line):
+        if is_json(line) and not isinstance(error, OutputError):
             say_json(error_line(_text(error), 1))
         else:
             note(_text(error))

@@ -15,6 +15,10 @@ import warnings
 from netkit_bpf.internal.writing import write_all
 
 
+class OutputError(OSError):
+    """Standard output takes no more: what is still to be said, also as JSON, goes to standard error."""
+
+
 def printable(text: str) -> str:
     """The text as one line, with control and invisible characters escaped."""
     return text if text.isprintable() else "".join(each if each.isprintable() else _escape(each) for each in text)
@@ -68,4 +72,4 @@ def _write(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise OSError(error.errno, f"write to standard output: {error.strerror}") from None
+        raise OutputError(error.errno, f"write to standard output: {error.strerror}") from None

@@ -111,9 +111,10 @@ def test_a_full_disk_is_told_with_the_name_of_what_is_full() -> None:
         file.write(b"x")
 
 
-def test_a_full_disk_is_told_by_the_command() -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_is_told_by_the_command(options: list[str]) -> None:
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "netkit_bpf", "doctor"]
+        command = [sys.executable, "-m", "netkit_bpf", "doctor", *options]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "netkit-bpf: write to standard output: No space left on device\n"

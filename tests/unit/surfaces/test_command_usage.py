@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -187,3 +188,13 @@ def test_a_subcommand_starts_without_the_others() -> None:
     imported = {each.removeprefix("netkit_bpf.command.") for each in done.stdout.split()}
     assert "doctor" in imported
     assert not imported & {"monitor", "capture", "fw", "lb", "top", "exporter", "vm"}
+
+
+def test_the_kernels_are_listed_as_json_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # none is downloaded
+    monkeypatch.setattr(sys, "argv", ["netkit-bpf", "vm", "kernels", "--json"])
+    assert main() == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"kernel": "7.2", "release": None} in listed

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 from netkit_bpf import vm
-from netkit_bpf.command.output import say
+from netkit_bpf.command.output import say, say_json
 from netkit_bpf.command.usage import seconds
 from netkit_bpf.command.vm import jupyter
 from netkit_bpf.command.vm.guest import FOR_EVER, add_machine, boot
@@ -72,6 +73,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 def _add_kernels(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = actions.add_parser("kernels", help="list the kernels that are known and downloaded")
     parser.add_argument("--fetch", metavar="K", help="download this one")
+    parser.add_argument("--json", action="store_true", help="one JSON list, an object for each")
     parser.set_defaults(run=_kernels)
 
 
@@ -79,6 +81,9 @@ def _kernels(arguments: argparse.Namespace) -> int:
     if arguments.fetch:
         vm.get(arguments.fetch)
     have = {kernel.name: kernel.release for kernel in vm.cached()}
-    for series in sorted({*PLACES, *have}, key=lambda name: [int(part) for part in name.partition("-")[0].split(".")]):
-        say(f"{series:9} {have.get(series, 'not downloaded')}")
+    every = sorted({*PLACES, *have}, key=lambda name: [int(part) for part in name.partition("-")[0].split(".")])
+    if arguments.json:
+        say_json(json.dumps([{"kernel": series, "release": have.get(series)} for series in every]))
+    else:
+        say(*(f"{series:9} {have.get(series, 'not downloaded')}" for series in every))
     return 0
