@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 VIRTIOFSD = [Path("/usr/libexec/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"), Path("/usr/lib/virtiofsd")]
@@ -24,9 +25,10 @@ class MissingError(Exception):
     """This machine lacks something; the text names it and the package."""
 
 
-def advice(name: str) -> str:
-    """Say that a program is missing, and how to install it."""
-    return f"{name} is missing: apt-get install {PACKAGES[name]}"
+def advice(*names: str) -> str:
+    """Say that programs are missing, and how to install them."""
+    said = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
+    return f"{said}: apt-get install {' '.join(PACKAGES[name] for name in names)}"
 
 
 def tool(name: str) -> str:
@@ -53,12 +55,29 @@ def busybox() -> Path:
     raise MissingError(advice("a busybox that needs no libraries"))
 
 
+_PROGRAMS: dict[str, Callable[[], object]] = {
+    "qemu-system-x86_64": lambda: tool("qemu-system-x86_64"),
+    "virtiofsd": virtiofsd,
+    "a busybox that needs no libraries": busybox,
+}
+
+
+def _is_missing(find: Callable[[], object]) -> bool:
+    try:
+        find()
+    except MissingError:
+        return True
+    return False
+
+
 def check() -> None:
-    """Raise for the first thing that is missing."""
+    """Raise for what is missing; of programs, all are named at once."""
     if platform.machine() != "x86_64":
         raise MissingError(f"the guest shares this machine's files and is x86_64; this is {platform.machine()}")
-    tool("qemu-system-x86_64")
-    virtiofsd()
-    busybox()
+    lacking = [name for name, find in _PROGRAMS.items() if _is_missing(find)]
+    if "qemu-system-x86_64" in lacking and "virtiofsd" in lacking:
+        lacking.remove("virtiofsd")  # it may come with QEMU, and then has no package of its own
+    if lacking:
+        raise MissingError(advice(*lacking))
     if os.geteuid() and not shutil.which("sudo"):
         raise MissingError("a virtual machine's mounts need root: run as root, or install sudo")
