@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
 
-from netkit_bpf import BPFObject, Closing, Hook, Link, Map, Program, Variable
+from netkit_bpf import BPFObject, Closing, Filter, Hook, Link, Map, Program, Variable
+from netkit_bpf.observer.filter import Filtered
 
 
 class BPFCell(Closing):
@@ -18,17 +19,25 @@ class BPFCell(Closing):
         links: the links by the place that was asked for, "nk0:peer".
     """
 
-    def __init__(self, name: str, source: str, cflags: Sequence[str], places: Mapping[str, Hook]) -> None:
-        """Compile and load, then attach. On any failure nothing is attached."""
+    def __init__(
+        self, name: str, source: str, cflags: Sequence[str], places: Mapping[str, Hook], chosen: Filter | None
+    ) -> None:
+        """Compile and load. On any failure nothing is left."""
         self._name = name
         self._places = dict(places)
         self._links: dict[str, Link] = {}
         self._closed = False
+        self._filter = chosen
+        self._filtered: dict[str, Filtered] = {}
+        self._older: dict[str, Filtered] = {}  # of the cell before: a packet may still be on its way through them
         with ExitStack() as undo:
             self.object = BPFObject.compile(source, cflags=cflags)
             undo.callback(self.object.close)
             self._programs = {place: self.object.program_for(hook.side) for place, hook in self._places.items()}
             self.object.load()
+            if chosen is not None:
+                for place, program in self._programs.items():
+                    self._filtered[place] = Filtered(chosen, program, self._places[place].side)
             undo.pop_all()
 
     def attach(self, old: BPFCell | None) -> None:
@@ -41,7 +50,8 @@ class BPFCell(Closing):
         with ExitStack() as undo:
             undo.callback(self.close)
             for place, hook in self._places.items():
-                program = self._programs[place]
+                behind = self._filtered.get(place)
+                program = self._programs[place] if behind is None else behind.program
                 link = held.get(place)
                 if link is not None and link.id in {each.link_id for each in hook.programs}:
                     before = link.program
@@ -53,16 +63,18 @@ class BPFCell(Closing):
                     self._links[place] = hook.attach(program)
             undo.pop_all()
         if old is not None:
-            old.hand_over(self._links)
+            self._older = old.hand_over(self._links)
 
     def held(self) -> dict[str, Link]:
         """The links that still hold a program; a device that was deleted has taken its own along."""
         return {place: link for place, link in self._links.items() if not link.closed and link.is_attached}
 
-    def hand_over(self, links: Mapping[str, Link]) -> None:
-        """Close, except for the links that another cell has now."""
+    def hand_over(self, links: Mapping[str, Link]) -> dict[str, Filtered]:
+        """Close, except for the links that another cell has now; return the filters, for that cell to keep."""
         self._links = {place: link for place, link in self._links.items() if links.get(place) is not link}
+        filtered = self._filtered
         self.close()
+        return filtered
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
@@ -100,6 +112,7 @@ class BPFCell(Closing):
         for link in self._links.values():
             link.close()
         self.object.close()
+        self._filtered, self._older = {}, {}
 
     def __enter__(self) -> BPFCell:
         if self._closed:
@@ -116,4 +129,5 @@ class BPFCell(Closing):
         if self._closed:
             return f"<BPFCell {self._name} closed>"
         on = ", ".join(f"{self._programs[place].name} on {place}" for place in self._places)
-        return f"<BPFCell {self._name}: {on or ', '.join(self.programs) + ' loaded, not attached'}>"
+        matching = "" if self._filter is None else f" filter={self._filter.expression!r}"
+        return f"<BPFCell {self._name}: {on or ', '.join(self.programs) + ' loaded, not attached'}{matching}>"

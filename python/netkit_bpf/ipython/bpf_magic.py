@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from netkit_bpf import CompileError, Device, Direction, Hook, NetkitPair, Side, VerifierError
+from netkit_bpf import CompileError, Device, Direction, Filter, Hook, NetkitPair, Side, VerifierError
 from netkit_bpf.ipython.bpf_cell import BPFCell
 
 _PLACE = re.compile(r"(.+):(primary|peer|ingress|egress)")
@@ -30,6 +30,13 @@ class BPFMagic(Magics):
         default=[],
         help="the hook to attach to: nk0:peer, nk0:primary, eth0:ingress or eth0:egress, by a device's name in this"
         " network namespace or by a variable that holds a NetkitPair or a Device; may be given several times",
+    )
+    @argument(
+        "--filter",
+        default=None,
+        metavar="EXPRESSION",
+        help="a pcap-filter(7) expression, in quotes: the programs on hooks see only packets that match it, and the"
+        " others go on to the next program",
     )
     @argument("--cflags", default="", help="more arguments for clang, in quotes: '-DPORT=12345 -O1'")
     @cell_magic
@@ -51,10 +58,13 @@ class BPFMagic(Magics):
             raise UsageError(
                 f"%%bpf {name}: {name} is a {type(old).__name__} already; take another name, or del {name}"
             )
+        if arguments.filter is not None and not arguments.attach:
+            raise UsageError(f"%%bpf {name}: --filter is for hooks; name one with --attach")
         places = {_unquoted(place): _hook(_unquoted(place), names) for place in arguments.attach}
         try:
             # The first line of the cell is the magic's: lines are numbered as the notebook does.
-            made = BPFCell(name, "\n" + cell, shlex.split(_unquoted(arguments.cflags)), places)
+            chosen = None if arguments.filter is None else Filter(_unquoted(arguments.filter))
+            made = BPFCell(name, "\n" + cell, shlex.split(_unquoted(arguments.cflags)), places, chosen)
             made.attach(old)
         except (CompileError, VerifierError, OSError, ValueError, LookupError) as error:
             _speak_for_itself(error, running=old is not None and bool(old.held()))

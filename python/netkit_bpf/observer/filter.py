@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from netkit_bpf._core import VERDICT_SIZE, FilterProgram, compile_filter
 from netkit_bpf._core import Program as CoreProgram
+from netkit_bpf.bpf.map import Map
+from netkit_bpf.bpf.program import Program
+from netkit_bpf.enums import Direction, Side
 from netkit_bpf.internal.arguments import expect
 
 
@@ -96,3 +99,18 @@ class SideFilters:
         """Close the programs; keep what they counted."""
         self._final = self.filtered
         self._made, self._seconds = [None, None], []
+
+
+class Filtered:
+    """A program behind a filter, on any hook: packets that do not match go on to the next program.
+
+    Attributes:
+        program: the one to attach. Without this object it sends all packets on.
+    """
+
+    def __init__(self, chosen: Filter, program: Program, side: Side | Direction) -> None:
+        with Map.create("array", max_entries=1, key_size=4, value_size=4, name="verdict") as verdict:
+            verdict[0] = b"\xff" * 4  # NETKIT_NEXT, -1
+            number = int(side in (Side.PEER, Direction.EGRESS))
+            self._made = FilterProgram(chosen._classic, program._open().fileno(), number, verdict._fileno(), 0)
+        self.program = Program._opened(self._made.program, program.section)

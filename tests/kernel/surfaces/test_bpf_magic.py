@@ -8,7 +8,8 @@ import pytest
 
 from elsewhere import needs_tcx
 from ipython_shell import Shell, ipython_shell
-from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf import NetkitPair, NetNS, Program
+from packets import ipv4, ipv6, udp
 from veth import veth_pair
 
 SOURCE = """%%bpf {first_line}
@@ -121,6 +122,35 @@ def test_a_cell_swaps_its_program_and_one_that_fails_changes_nothing(shell: Shel
     assert attached.id != before
     assert first.closed
     assert not link.closed
+    shell.names["judge"].close()
+    assert pair.primary.programs("ingress").programs == ()
+
+
+@needs_tcx
+def test_a_program_behind_a_filter_sees_what_matches_and_is_swapped_like_another(
+    shell: Shell, pair: NetkitPair
+) -> None:
+    frames = {"udp": ipv4(17, udp()), "icmp6": ipv6(58, bytes(8))}
+
+    def verdicts() -> dict[str, str]:
+        (attached,) = pair.primary.programs("ingress").programs
+        program = Program._open_id(attached.id, "")
+        return {name: str(program.test_run(frame).verdict) for name, frame in frames.items()}
+
+    first_line = "judge --filter 'udp port 53' --attach device:ingress"
+    assert shell.run(cell(first_line)) == ""
+    first = shell.names["judge"]
+    link = first.links["device:ingress"]
+    assert repr(first) == "<BPFCell judge: judge on device:ingress filter='udp port 53'>"
+    assert verdicts() == {"udp": "drop", "icmp6": "next"}
+    for line in ("judge --attach device:ingress --filter 'udp port'", "judge --filter udp"):
+        assert "Error" in shell.run(cell(line))
+        assert verdicts() == {"udp": "drop", "icmp6": "next"}
+    assert shell.run(cell("judge --filter icmp6 --attach device:ingress", "NETKIT_PASS")) == ""
+    assert shell.names["judge"].links["device:ingress"] is link
+    assert verdicts() == {"udp": "next", "icmp6": "pass"}
+    assert shell.run(cell("judge --attach device:ingress")) == ""
+    assert verdicts() == {"udp": "drop", "icmp6": "drop"}
     shell.names["judge"].close()
     assert pair.primary.programs("ingress").programs == ()
 
