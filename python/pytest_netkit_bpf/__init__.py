@@ -78,6 +78,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " between them, or all: each test runs on each",
     )
     group.addoption(
+        "--netkit-keep",
+        action="store_true",
+        help="keep the virtual machine for the next run with this option: for ten minutes, or until"
+        " netkit-bpf vm kept --end",
+    )
+    group.addoption(
         "--netkit-captures",
         metavar="DIR",
         help="where pcapng files go with what the fixture netkit_capture recorded in tests that failed; by default the"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -42,6 +43,8 @@ class Channel:
         self.send(ready=True)
         for line in self._requests:
             request = json.loads(line)
+            if "end" in request:  # of a guest that is kept, whose input goes on
+                break
             item = items.get(request["run"])
             if item is None:
                 self.send(missing="\n".join(self._uncollected))
@@ -120,11 +123,19 @@ def main() -> int:
         sys.stdout, io.TextIOWrapper
     ):  # to a file, what tests print would be held back, and lost with a guest
         sys.stdout.reconfigure(line_buffering=True)
-    setup = json.loads(requests.readline())
+    line = requests.readline()  # a guest that is kept may wait for it long, or in vain
+    if not line:
+        return 0
+    setup = json.loads(line)
+    if setup["kept"]:  # the files that were looked at meanwhile may have changed
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+        importlib.invalidate_caches()
     os.environ.clear()
     os.environ.update(setup["environ"])
     sys.path[:] = setup["path"]
     sys.argv[:] = setup["argv"]
+    os.chdir(setup["cwd"])
     config = Config.fromdictargs(dict(options(setup["options"])), setup["files"])
     config.pluginmanager.register(Channel(requests, answers), "netkit-guest")
     return int(config.hook.pytest_cmdline_main(config=config) or 0)

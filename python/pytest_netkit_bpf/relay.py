@@ -17,6 +17,7 @@ from _pytest.reports import TestReport
 from _pytest.runner import CallInfo, pytest_runtest_teardown
 
 from netkit_bpf import vm
+from netkit_bpf.vm.kept import KeptError
 from pytest_netkit_bpf import captures, place, requirements
 from pytest_netkit_bpf.host import Guest, GuestError
 
@@ -54,7 +55,8 @@ class Relay:
     def pytest_report_header(self) -> str:
         """Say where tests will run."""
         where = "in a virtual machine" if self._config.getoption("netkit") == "vm" else "where netkit is"
-        return f"netkit: tests that need it run {where}, Linux {', '.join(place.kernels(self._config))}"
+        kept = ", in a guest that is kept for the next run" if self._config.getoption("netkit_keep") else ""
+        return f"netkit: tests that need it run {where}, Linux {', '.join(place.kernels(self._config))}{kept}"
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
@@ -129,7 +131,10 @@ class Relay:
                 raise place.NoPlaceError(f"--netkit=vm, but {reason}")
             self._fetch(kernel)
             files = {_file(each): None for each in item.session.items if self._is_for(each, kernel)}
-            self._guest = Guest(self._config, kernel, [*files])
+            try:
+                self._guest = Guest(self._config, kernel, [*files])
+            except KeptError as error:
+                raise place.NoPlaceError(f"--netkit-keep, but {error}") from None
             self._kernel = kernel
         return self._guest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -98,3 +99,44 @@ def test_marked_tests_run_in_a_guest_and_are_reported_as_if_they_ran_here(tmp_pa
     # Written here, beside the report, though the guest is gone.
     with CaptureFile(tmp_path / "test_it.py-test_fails.pcapng") as file:
         assert [event.icmp_type for batch in file for event in batch] == [128, 129]
+
+
+KEPT = """
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+@pytest.mark.netkit
+def test_it():
+    layer = Path(__file__).with_name("written")
+    assert not layer.exists() and not os.path.ismount("/run/netns/left")
+    layer.touch()
+    subprocess.run(["ip", "netns", "add", "left"], check=True)
+    subprocess.Popen(["sleep", "1000"])
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    {what}, boot
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a_kept_guest_sees_files_that_changed_and_nothing_of_the_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the guest is kept
+    options = ["-p", "no:cacheprovider", "--netkit=vm", "--netkit-keep", "--tb=line"]
+    boots = []
+    try:
+        for what in ("assert 'first' == ''", "assert 'second' == ''"):
+            (tmp_path / "test_it.py").write_text(KEPT.format(what=what))
+            words = [sys.executable, "-m", "pytest", *options]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert "1 failed" in done.stdout, done.stdout + done.stderr
+            boots += re.findall(rf"AssertionError: (\S+)\s+assert '{what.split(chr(39))[1]}'", done.stdout)
+        assert len(boots) == 2, done.stdout
+        assert len(set(boots)) == 1
+    finally:
+        words = [sys.executable, "-m", "netkit_bpf", "vm", "kept", "--end"]
+        ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"Linux 7.2 for pytest in {tmp_path}: ended\n"

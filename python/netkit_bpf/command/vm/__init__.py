@@ -27,6 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_shell(actions)
     jupyter.add_to(actions)
     _add_kernels(actions)
+    _add_kept(actions)
 
 
 def _add_run(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,4 +87,20 @@ def _kernels(arguments: argparse.Namespace) -> int:
         say_json(json.dumps([{"kernel": series, "release": have.get(series)} for series in every]))
     else:
         say(*(f"{series:9} {have.get(series, 'not downloaded')}" for series in every))
+    return 0
+
+
+def _add_kept(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "kept", help="list the virtual machines that pytest --netkit-keep has left for the next run"
+    )
+    parser.add_argument("--end", action="store_true", help="end them, but those in which tests run")
+    parser.set_defaults(run=_kept)
+
+
+def _kept(arguments: argparse.Namespace) -> int:
+    from netkit_bpf.vm import kept  # it takes long to import
+
+    for state in kept.states(end=arguments.end):
+        say(state)
     return 0
