@@ -186,6 +186,7 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
     (tmp_path / "content").write_bytes(content)
     share = tmp_path / "share"
     share.mkdir()
+    os.chown(share, 1000, 1000)  # somebody who may run this by sudo
     probe = Path(f"/etc/netkit-bpf-vm-test-{os.getpid()}")
     # The kernel loads sch_netem when it is asked for; the share is where the host has it, too.
     script = f"""
@@ -203,6 +204,34 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
     assert done.stdout == content
     assert not probe.exists()
     assert (share / "release").read_text().startswith(f"{KERNEL}.")
+    words = "import pathlib, sys; from netkit_bpf.vm import view; view.make(); p = pathlib.Path(sys.argv[1])"
+    can = subprocess.run([sys.executable, "-c", f"{words}; sys.exit(view.for_its_owner(p) == p)", share], check=False)
+    assert (share / "release").stat().st_uid == (0 if can.returncode else 1000)
+
+
+def test_what_root_writes_to_a_share_is_its_owners_and_nothing_else_changes_hands() -> None:
+    script = """if True:
+        import os, pathlib, tempfile
+        from netkit_bpf.vm import view
+
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+            share = pathlib.Path(name)
+            os.chown(share, 1000, 1001)
+            (share / "roots").touch()
+            view.make()
+            mounted = view.for_its_owner(share)
+            if mounted == share:
+                raise SystemExit("no such mounts of tmpfs")
+            (mounted / "new").touch()
+            (mounted / "old").touch()
+            os.chown(mounted / "old", 5, 5)
+            for file in sorted(share.iterdir()):
+                print(file.name, file.stat().st_uid, file.stat().st_gid)
+        """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    if "no such mounts" in done.stderr:
+        pytest.skip("this machine's kernel is older than 6.3, or has no user namespaces")
+    assert done.stdout.splitlines() == ["new 1000 1001", "old 5 5", "roots 0 0"]
 
 
 @boots

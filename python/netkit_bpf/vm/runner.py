@@ -166,7 +166,8 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
         return path
 
     log = view.SCRATCH / "log"
-    setup = Setup(kernel.image, archive(["true"]), root, share or scratch, console, log)
+    writable = view.for_its_owner(share) if share else scratch
+    setup = Setup(kernel.image, archive(["true"]), root, writable, console, log)
     setup.memory, setup.cpus, setup.timeout = order.memory, order.cpus, order.timeout
     setup.publish = order.publish
     setup.kvm = accelerator.kvm_works(setup, cache)
