@@ -140,6 +140,7 @@ class Guest:
             self._answer()
             self._is_ready = True
             self.complaints()  # of booting
+            self._is_good = True
         try:
             self._write({"run": nodeid, "next": following})
         except OSError:
