@@ -16,6 +16,7 @@ from sender import Sender
 ROUNDS, OF_A_ROUND = 3, 3  # an emulated machine takes half a second for a pair
 ETH_P_IPV6 = 0x86DD
 NEXT_HEADER = 6  # its place in an IPv6 header
+STORM = 8  # pairs
 MOMENT = 0.3  # seconds, for what must not arrive
 PATIENCE = 30.0
 
@@ -79,7 +80,12 @@ def arrives(sender: Sender, into: socket.socket) -> bool:
 
 
 def test_pairs_come_and_go_and_a_policy_is_followed() -> None:
-    with NetNS.create() as netns, NetkitPair.create("nk0", netns=netns) as first, Monitor(first) as monitor:
+    with (
+        NetNS.create() as netns,
+        NetkitPair.create("nk0", netns=netns) as first,
+        Monitor(first) as monitor,
+        monitor.changes() as changes,
+    ):
         with NetkitPair.create("nk1", netns=netns, peer_policy="blackhole") as second:
             monitor.add(second)
             with Sender(second) as sender, netns.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as into:
@@ -97,3 +103,32 @@ def test_pairs_come_and_go_and_a_policy_is_followed() -> None:
         names = [event.pair_name for event in monitor.events(timeout=1.0) if event.dst_port == 9]
         assert names == ["nk1"] * sent + ["nk0"]
         assert [pair.end for pair in monitor.stats.pairs] == [None, "deleted"]
+        told = [(change.kind, change.pair.name) for change in changes.events(timeout=0)]
+        assert told == [("added", "nk0"), ("added", "nk1"), ("deleted", "nk1")]
+
+
+def test_a_storm_of_pairs_leaves_the_account_of_another_exact() -> None:
+    with NetNS.create() as netns, NetkitPair.create("steady", netns=netns) as steady, Monitor.all(netns) as monitor:
+        is_over = threading.Event()
+
+        def keep_sending() -> None:
+            with Sender(steady) as sender:
+                while not is_over.wait(0.01):
+                    sender(5)
+                sent.append(sender.sent)
+
+        sent: list[int] = []
+        sending = threading.Thread(target=keep_sending)
+        with monitor.changes() as changes:
+            sending.start()
+            for number in range(STORM):
+                NetkitPair.create(f"nk{number}", netns=netns).delete()
+            is_over.set()
+            sending.join()
+            seen = sum(event.pair_name == "steady" and event.dst_port == 9 for event in monitor.events(timeout=1.0))
+            kinds = [change.kind for change in changes.events(timeout=0)]
+        assert [seen] == sent
+        assert kinds.count("added") == kinds.count("deleted") + 1
+        stats = monitor.stats
+        assert stats.total.seen == stats.total.delivered
+        assert [each.device for each in monitor.observers] == ["steady"]
