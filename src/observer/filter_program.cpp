@@ -76,11 +76,12 @@ std::vector<bpf_insn> run_observer(int programs, const FilterProgram::Observer& 
 
 // Leads to `out` unless this copy's filter counts the packet, and sets what is then said: as nk_is_recorder() in
 // bpf/monitor.bpf.c.
-void take_turns(Assembler& code, int left, const FilterProgram::Observer& observer, Assembler::Label out) {
+void take_turns(Assembler& code, int left, const FilterProgram::Observer& observer, uint32_t recording,
+                Assembler::Label out) {
   const Assembler::Label count = code.new_label();
   const Assembler::Label other_records = code.new_label();
   const Assembler::Label is_behind = code.new_label();
-  load_cell(code, state, observer.verdict_map, *observer.recording_offset);
+  load_cell(code, state, observer.verdict_map, recording);
   look_up(code, left);
   code.jump_imm(BPF_JEQ, BPF_REG_0, 0, count);
   code.emit(insn::alu(BPF_MOV, BPF_REG_1, state));
@@ -110,7 +111,7 @@ std::vector<bpf_insn> count_and_pass_by(int left, int counter, const FilterProgr
   Assembler code;
   const Assembler::Label out = code.new_label();
   load_cell(code, said, observer.verdict_map, observer.verdict_offset);
-  if (observer.recording_offset) take_turns(code, left, observer, out);
+  if (observer.recording_offset) take_turns(code, left, observer, *observer.recording_offset, out);
   look_up(code, counter);
   code.jump_imm(BPF_JEQ, BPF_REG_0, 0, out);
   code.emit(insn::load(BPF_DW, BPF_REG_1, BPF_REG_0, 0));

@@ -16,7 +16,7 @@ from sender import Sender
 ROUNDS, OF_A_ROUND = 3, 3  # an emulated machine takes half a second for a pair
 ETH_P_IPV6 = 0x86DD
 NEXT_HEADER = 6  # its place in an IPv6 header
-STORM = 8  # pairs
+STORM = 4  # pairs
 MOMENT = 0.3  # seconds, for what must not arrive
 PATIENCE = 30.0
 
