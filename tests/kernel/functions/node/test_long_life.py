@@ -22,7 +22,7 @@ from sender import Sender
 from veth import veth_pairs
 
 pytestmark = needs_tcx
-PAIRS = int(os.environ.get("NETKIT_BPF_CYCLES", "150"))
+PAIRS = int(os.environ.get("NETKIT_BPF_CYCLES", "80"))
 AT_A_TIME = 3
 KEPT = 20
 MEMORY = 2048  # KiB, for what Python and malloc keep
@@ -73,7 +73,7 @@ def test_pairs_that_have_gone_leave_nothing_but_their_accounts(pairs: list[Netki
                 assert event is not None
                 seen[int(event.pair_name.removeprefix("ve"))] += 1
             monitor.remove(pairs[of])
-            if number == 100:
+            if number == 60:
                 descriptors, used = held(), memory()
         assert held() <= descriptors
         assert memory() <= used + MEMORY
