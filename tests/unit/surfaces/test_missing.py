@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ needs_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="guests
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has none of it."""
-    monkeypatch.setattr(missing.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(missing, "VIRTIOFSD", [Path("/nowhere")])
     monkeypatch.setattr(missing, "BUSYBOX", [Path("/nowhere")])
 
@@ -30,6 +31,6 @@ def test_all_programs_that_are_missing_are_named_at_once(monkeypatch: pytest.Mon
         "qemu-system-x86_64 and a busybox that needs no libraries are missing:"
         " apt-get install qemu-system-x86 busybox-static"
     )
-    monkeypatch.setattr(missing.shutil, "which", lambda name, **_: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/bin/{name}")
     with pytest.raises(missing.MissingError, match="install virtiofsd busybox-static"):
         missing.check()
