@@ -29,7 +29,10 @@ class OfflineFilter:
     """An expression, and which frames it matches."""
 
     def __init__(self, expression: str) -> None:
-        self._pcap = ctypes.CDLL(ctypes.util.find_library("pcap"))
+        found = ctypes.util.find_library("pcap")
+        if found is None:  # CDLL(None) would be this program itself
+            raise FileNotFoundError("the system has no libpcap to compare with: install libpcap0.8")
+        self._pcap = ctypes.CDLL(found)
         self._pcap.pcap_open_dead.restype = ctypes.c_void_p
         self._pcap.pcap_geterr.restype = ctypes.c_char_p
         handle = ctypes.c_void_p(self._pcap.pcap_open_dead(_ETHERNET, _LONGEST))
