@@ -35,7 +35,7 @@ from traitlets.config import Config
 path = sys.argv[1]
 notebook = nbformat.read(path, 4)
 config = Config({"KernelManager": {"transport": "ipc"}})
-NotebookClient(notebook, config=config, timeout=120, record_timing=False).execute()
+NotebookClient(notebook, config=config, timeout=120, startup_timeout=120, record_timing=False).execute()
 nbformat.write(notebook, path)
 """
 
