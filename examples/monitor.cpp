@@ -63,7 +63,7 @@ void watch(const std::string& object_path, const std::string& name, unsigned lon
   nk::StreamOptions options;
   options.rings = {object->map("events")};
   const auto observers = std::make_shared<nk::Observers>(false);
-  observers->add(observer);
+  observers->add(0, observer);
   options.check = [observers] { return observers->check(); };
   options.check_fd = observers->fd();
   nk::Stream stream(options);
