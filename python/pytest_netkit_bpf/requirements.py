@@ -22,6 +22,8 @@ def missing(config: pytest.Config, reason: str) -> NoReturn:
         pytest.fail(f"--netkit=require, but {reason}", pytrace=False)
     if mode == "auto" and (no_vm := why_no_vm()):
         reason += f"; and no virtual machine: {no_vm}"
+    elif mode != "auto" and reason == why_no_netkit():
+        reason += "; --netkit=auto runs it in a virtual machine"
     pytest.skip(reason)
 
 

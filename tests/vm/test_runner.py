@@ -209,6 +209,23 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
     assert (share / "release").stat().st_uid == (0 if can.returncode else 1000)
 
 
+@boots
+def test_what_is_lost_of_where_it_was_written_is_told(tmp_path: Path) -> None:
+    line = [
+        str(HERE / "run"),
+        "--kernel",
+        KERNEL,
+        "--",
+        "sh",
+        "-c",
+        "echo >/tmp/of-nobody; mkdir d; echo >d/plot.png; echo >two",
+    ]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=LIMIT, cwd=tmp_path)
+    assert f"gone with the guest: {tmp_path}/" in done.stderr
+    assert " and 1 more; what is written to the directory of --share stays (--share .)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_root_writes_to_a_share_is_its_owners_and_nothing_else_changes_hands() -> None:
     script = """if True:
         import os, pathlib, tempfile

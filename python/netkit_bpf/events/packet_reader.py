@@ -431,7 +431,7 @@ class PacketReader(RecordReader[PacketEvent]):
         self._pairs.end_changes()
 
     def _of(self) -> str:
-        return _listed(self._names)
+        return _listed(self._names) or "(no pairs)"  # Monitor.all, before they come
 
     def __repr__(self) -> str:
         if os.getpid() != self._process:  # where a thread that is not there may hold the locks

@@ -9,7 +9,7 @@ from netkit_bpf.internal.arguments import expect
 
 def expect_pairs(*pairs: object) -> list[NetkitPair]:
     """Return the pairs; TypeError if one is none, ValueError if one is named twice."""
-    hint = "several go one by one, as first, second; NetkitPair.open() takes a name"
+    hint = "several go one by one, as first, second or as *lab.pairs; NetkitPair.open() takes a name"
     chosen = [expect(each, NetkitPair, "pair", hint) for each in pairs]
     devices = [each.primary for each in chosen]
     if len({(device.netns, device.ifindex) for device in devices}) < len(devices):

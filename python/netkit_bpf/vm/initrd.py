@@ -71,7 +71,7 @@ def build(
         archive.file(f"modules/{number:02}-{name}.ko", content)
     indexed = kernel.modules if kernel.modules and (kernel.modules / "modules.dep").exists() else ""
     places = f"share={shlex.quote(str(share or ''))}\nmodules={shlex.quote(str(indexed))}\n"
-    places += f"address={GUEST_ADDRESS if has_network else ''}\n"
+    places += f"address={GUEST_ADDRESS if has_network else ''}\nplace={shlex.quote(cwd)}\n"
     archive.file("vm/places", places.encode(errors="surrogateescape"))
     words = [f"{name}={value}" for name, value in environment.items()]
     # The host's own env and shell run the command: busybox would prefer its applets to the programs of that name.

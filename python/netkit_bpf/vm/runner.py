@@ -222,10 +222,12 @@ def judge(outcome: Outcome, console: Path, order: Order) -> int:
         for line in [] if reports else lines[-10:]:
             say(f"  {line}")
         return DIED
-    if outcome.wrote and sys.stderr.isatty():
+    if outcome.wrote:
         number, path = outcome.wrote
-        more = f" and {number - 1} more" if number > 1 else ""
-        say(f"gone with the guest: {path}{more}; what is written to the directory of --share stays")
+        # Elsewhere programs leave what only a person may miss.
+        if sys.stderr.isatty() or Path.cwd() in Path(path).parents:
+            more = f" and {number - 1} more" if number > 1 else ""
+            say(f"gone with the guest: {path}{more}; what is written to the directory of --share stays (--share .)")
     if reports and outcome.status == 0:
         say("the command succeeded, but the kernel complained")
         return SPLAT

@@ -42,7 +42,7 @@ def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _existing(text: str) -> Path:
     path = Path(text)
     if not path.exists():
-        raise argparse.ArgumentTypeError(f"there is no {text!r}")
+        raise argparse.ArgumentTypeError(f"there is no {text!r}; without one, JupyterLab begins in this directory")
     return path
 
 
