@@ -19,6 +19,7 @@ import pytest
 from pytest_netkit_bpf.fixtures import (
     bpf_object,
     bpf_program,
+    module_netkit_lab_factory,
     netkit_capture,
     netkit_lab,
     netkit_lab_factory,
@@ -30,11 +31,13 @@ from pytest_netkit_bpf.fixtures import (
     netkit_pair_factory,
     netns,
     netns_factory,
+    session_netkit_lab_factory,
 )
 
 __all__ = [
     "bpf_object",
     "bpf_program",
+    "module_netkit_lab_factory",
     "netkit_capture",
     "netkit_lab",
     "netkit_lab_factory",
@@ -50,6 +53,7 @@ __all__ = [
     "pytest_configure",
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
+    "session_netkit_lab_factory",
 ]
 
 _MARKERS = (

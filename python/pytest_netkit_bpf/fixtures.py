@@ -104,6 +104,22 @@ def netkit_pair(netkit_pair_factory: Callable[..., NetkitPair], netns: NetNS) ->
 @pytest.fixture
 def netkit_lab_factory(request: pytest.FixtureRequest, netkit_leak_check: None) -> Iterator[Callable[..., Lab]]:
     """A function that makes a lab; its arguments are those of `Lab`, the mode by default that of the test's marker."""
+    yield from _labs(request)
+
+
+@pytest.fixture(scope="module")
+def module_netkit_lab_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
+    """The same for labs that all tests of a module share; the mode is by default that of the module's `pytestmark`."""
+    yield from _labs(request)
+
+
+@pytest.fixture(scope="session")
+def session_netkit_lab_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
+    """The same for labs that all tests of a run share, or of a worker of pytest-xdist."""
+    yield from _labs(request)
+
+
+def _labs(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
     from netkit_bpf import Lab
     from pytest_netkit_bpf import requirements
 

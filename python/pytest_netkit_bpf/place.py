@@ -9,9 +9,7 @@ from netkit_bpf import vm
 from pytest_netkit_bpf import requirements
 
 # The fixtures that need a privilege or netkit.
-FIXTURES = frozenset(
-    {"netns_factory", "netkit_pair_factory", "netkit_lab_factory", "netkit_monitor_factory", "bpf_object"}
-)
+FIXTURES = requirements.MAKES_PAIRS | {"netns_factory", "netkit_monitor_factory", "bpf_object"}
 
 
 class NoPlaceError(Exception):

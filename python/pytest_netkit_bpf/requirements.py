@@ -14,6 +14,11 @@ import netkit_bpf as nk
 from netkit_bpf.functions.monitor_programs import probe_load
 from netkit_bpf.internal import kernel_release
 
+# Fixtures.
+MAKES_PAIRS = frozenset(
+    {"netkit_pair_factory", "netkit_lab_factory", "module_netkit_lab_factory", "session_netkit_lab_factory"}
+)
+
 
 def missing(config: pytest.Config, reason: str) -> NoReturn:
     """Skip the test, or fail it with --netkit=require."""
@@ -37,7 +42,7 @@ def why_not_here(item: pytest.Item) -> str | None:
 
 def is_with_netkit(item: pytest.Item) -> bool:
     """Whether a fixture of the item makes pairs."""
-    return not {"netkit_pair_factory", "netkit_lab_factory"}.isdisjoint(getattr(item, "fixturenames", ()))
+    return not MAKES_PAIRS.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @functools.cache

@@ -119,6 +119,30 @@ def test_the_packets_of_a_test_that_fails_are_in_its_report_and_in_a_file(pytest
     assert len(list((pytester.path / "kept").iterdir())) == 1
 
 
+def test_tests_of_a_module_or_a_run_share_labs(pytester: pytest.Pytester) -> None:
+    text = """
+        import os
+        import pytest
+
+        pytestmark = pytest.mark.netkit(mode="l2")
+
+        @pytest.fixture(scope="{scope}")
+        def lab({scope}_netkit_lab_factory):
+            return {scope}_netkit_lab_factory(2)
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(lab, number, netkit_leak_check):
+            print("lab", os.fstat(lab.hub.fileno()).st_ino, lab["n1"].pair.mode)
+        """
+    pytester.makepyfile(test_a=text.format(scope="module"), test_b=text.format(scope="session"))
+    done = pytester.runpytest("--netkit=require", "-s")
+    done.assert_outcomes(passed=4)
+    one, same, other, as_other = re.findall(r"lab (\d+) (l[23])", "\n".join(done.outlines))
+    assert one == same
+    assert other == as_other
+    assert [mode for _, mode in (one, other)] == ["l2", "l3"]
+
+
 @pytest.mark.netkit_lab(["client", "server"], shape="line", mtu=9000)
 def test_a_marker_says_what_the_lab_is(netkit_lab: Lab) -> None:
     assert [node.name for node in netkit_lab] == ["client", "server"]
