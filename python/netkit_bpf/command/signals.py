@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -44,6 +46,16 @@ class Stop:
         self.requested = True
         if self.monitor is not None:
             self.monitor.close()
+
+
+@contextmanager
+def until_closed(reader: Monitor | VerdictReader) -> Iterator[None]:
+    """Let what is read end also if the reader is closed before: a signal may come first."""
+    try:
+        yield
+    except ValueError:
+        if not reader.closed:
+            raise
 
 
 def interrupt_on_signals() -> None:

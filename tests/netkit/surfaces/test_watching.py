@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pwd
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf.command import main
+from netkit_bpf.command.output import note
 from programs import load
 
 COMMAND = [sys.executable, "-m", "netkit_bpf"]
@@ -166,7 +169,7 @@ def test_privileges_are_dropped_before_a_file_is_written(here: NetNS, tmp_path: 
 
 
 def test_it_comes_back_to_the_front(here: NetNS) -> None:
-    process = attached(start(here, "monitor", "-i", "nk0", "-n", "--keep-first", "-c", "4"))
+    process = attached(start(here, "monitor", "-i", "nk0", "-n", "--keep-first", "-c", "4", "icmp"))
     with NetkitPair.open("nk0", here) as pair, load() as others:
         hook = pair.hook("primary")
         with hook.attach(others.programs["pass"], before="all"):
@@ -179,13 +182,9 @@ def test_it_comes_back_to_the_front(here: NetNS) -> None:
     assert process.returncode == 0, said
     assert sum(b"primary IP 10.0.0.1 > 10.0.0.2: ICMP echo request" in line for line in out.splitlines()) == 2
     assert len(out.splitlines()) == 4
-    for words, said in (
-        (["--keep-first", "icmp"], b"a monitor that keeps the first place takes no filter"),
-        (["--redirected"], b"lives in a network namespace that has no name and no process here"),
-    ):
-        refused = here.run([*COMMAND, "monitor", "-i", "nk0", *words], capture_output=True)
-        assert refused.returncode == 1
-        assert said in refused.stderr
+    refused = here.run([*COMMAND, "monitor", "-i", "nk0", "--redirected"], capture_output=True)
+    assert refused.returncode == 1
+    assert b"lives in a network namespace that has no name and no process here" in refused.stderr
 
 
 def test_it_watches_while_a_command_runs_and_ends_with_it(here: NetNS, tmp_path: Path) -> None:
@@ -205,6 +204,21 @@ def test_a_signal_ends_the_command_that_runs(here: NetNS) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("line", ["monitor -i nk0", "capture -i nk0 -w -"])
+def test_a_signal_that_comes_before_the_first_look_ends_it_as_a_later_one_does(
+    line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def note_late(text: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        note(text)
+
+    with NetNS.create("nk-test-early") as here, NetkitPair.create("nk0", netns=here, peer_netns=here):
+        monkeypatch.setattr("netkit_bpf.command.packets.watch.note", note_late)
+        monkeypatch.setattr(sys, "argv", ["netkit-bpf", *line.split(), "--netns", "nk-test-early"])
+        assert main() == 0
+    assert " packets captured, " in capfd.readouterr().err
 
 
 def test_a_second_signal_kills_a_command_that_ignores_the_first(here: NetNS) -> None:

@@ -25,7 +25,7 @@ from netkit_bpf.command.packets.source import (
 )
 from netkit_bpf.command.packets.target import Target, become, open_target
 from netkit_bpf.command.selection import netns_of
-from netkit_bpf.command.signals import Stop, interrupt_on_signals
+from netkit_bpf.command.signals import Stop, interrupt_on_signals, until_closed
 from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import EventBatch
@@ -64,13 +64,14 @@ def run(
             chosen, sides = [cleanup.enter_context(make(arguments))], tuple(Side)
         with Progress("loading the programs"):
             monitor = cleanup.enter_context(open_monitor(arguments, chosen, sides))
+        changes = None if arguments.quiet else ChangeNotes(monitor)
         stop.monitor = monitor
         if announce is not None:
             announce(arguments, chosen[0])
         else:
             note(f"{'capturing on' if arguments.file else 'watching'} {names_of(arguments, chosen)}. Ctrl-C ends.")
-        if not arguments.quiet:
-            cleanup.enter_context(ChangeNotes(monitor))
+        if changes is not None:
+            cleanup.enter_context(changes)
         if arguments.user:
             become(arguments.user)
         target = open_target(arguments, cleanup)
@@ -86,13 +87,14 @@ def _watch(
     export = ExportPrinter(Export(monitor)) if arguments.format == "export" else None
     written, is_read = 0, True
     try:
-        if stop.requested:
-            pass
-        elif target is not None and not arguments.print and child is None:
-            with Progress(lambda: f"{monitor.stats.total.delivered} packets, {monitor.stats.total.lost} lost"):
-                written = monitor.capture(target, count=arguments.count, duration=arguments.duration)
-        else:
-            written = _pass_on(arguments, live(monitor, arguments, stop, child), target, export)
+        with until_closed(monitor):
+            if stop.requested:
+                pass
+            elif target is not None and not arguments.print and child is None:
+                with Progress(lambda: f"{monitor.stats.total.delivered} packets, {monitor.stats.total.lost} lost"):
+                    written = monitor.capture(target, count=arguments.count, duration=arguments.duration)
+            else:
+                written = _pass_on(arguments, live(monitor, arguments, stop, child), target, export)
     except FilesFullError as full:
         written = monitor.stats.total.delivered
         note(str(full))

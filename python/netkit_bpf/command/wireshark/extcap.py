@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from netkit_bpf.command.output import printable, say, show_warnings
 from netkit_bpf.command.packets.options import ALL
 from netkit_bpf.command.selection import add_inhabitants, add_option, inhabited_pairs, netns_of, open_pair
-from netkit_bpf.command.signals import Stop
+from netkit_bpf.command.signals import Stop, until_closed
 from netkit_bpf.command.usage import whole_number
 from netkit_bpf.command.wireshark import folder
 from netkit_bpf.devices.pair import pairs
@@ -124,7 +124,8 @@ def _capture(arguments: argparse.Namespace) -> None:
         stop.monitor = monitor = cleanup.enter_context(_monitor(arguments))
         cleanup.enter_context(_closed_with(fifo.fileno(), monitor))
         if not stop.requested:
-            monitor.capture(fifo)
+            with until_closed(monitor):
+                monitor.capture(fifo)
 
 
 def _monitor(arguments: argparse.Namespace) -> Monitor:
