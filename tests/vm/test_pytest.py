@@ -126,7 +126,7 @@ def test_a_kept_guest_sees_files_that_changed_and_nothing_of_the_run_before(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the guest is kept
     options = ["-p", "no:cacheprovider", "--netkit=vm", "--netkit-keep", "--tb=line"]
-    boots = []
+    boots: list[str] = []
     try:
         for what in ("assert 'first' == ''", "assert 'second' == ''"):
             (tmp_path / "test_it.py").write_text(KEPT.format(what=what))
