@@ -20,6 +20,12 @@ MAKES_PAIRS = frozenset(
 )
 
 
+class OfThisKernel(str):
+    """A reason that is none on another kernel."""
+
+    __slots__ = ()
+
+
 def missing(config: pytest.Config, reason: str) -> NoReturn:
     """Skip the test, or fail it with --netkit=require."""
     mode = config.getoption("netkit")
@@ -27,7 +33,7 @@ def missing(config: pytest.Config, reason: str) -> NoReturn:
         pytest.fail(f"--netkit=require, but {reason}", pytrace=False)
     if mode == "auto" and (no_vm := why_no_vm()):
         reason += f"; and no virtual machine: {no_vm}"
-    elif mode != "auto" and "CONFIG_NETKIT" in reason:
+    elif mode != "auto" and isinstance(reason, OfThisKernel):
         reason += "; --netkit=auto runs it in a virtual machine"
     pytest.skip(reason)
 
@@ -59,7 +65,7 @@ def why_no_kernel(needed: Iterable[str], running: str | None = None) -> str | No
         if not isinstance(release, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?", release):
             pytest.fail(f"min_kernel must be written as '6.14' or '6.12.4', not {release!r}", pytrace=False)
         if not kernel_release.is_at_least(release, running):
-            return f"this needs Linux {release}, and this kernel is {running or kernel_release.running()}"
+            return OfThisKernel(f"this needs Linux {release}, and this kernel is {running or kernel_release.running()}")
     return None
 
 
@@ -81,7 +87,9 @@ def why_no_netkit() -> str | None:
     try:
         with nk.NetNS.create() as netns, nk.NetkitPair.create(netns=netns):
             return None
-    except (PermissionError, nk.NotSupportedError) as error:
+    except nk.NotSupportedError as error:
+        return OfThisKernel(error.strerror)
+    except PermissionError as error:
         return f"{error.strerror}"
 
 

@@ -30,12 +30,8 @@ sys.path.insert(0, str(HERE))
 import built  # noqa: E402
 
 from netkit_bpf import vm  # noqa: E402
-from netkit_bpf.vm import missing, modules  # noqa: E402
-from netkit_bpf.vm.initrd import Archive  # noqa: E402
-from netkit_bpf.vm.kernels import kept, newest_image  # noqa: E402
 from netkit_bpf.vm.machine import Outcome  # noqa: E402
 from netkit_bpf.vm.runner import Order, judge  # noqa: E402
-from netkit_bpf.vm.splats import splats  # noqa: E402
 from netkit_bpf.vm.view import SCRATCH  # noqa: E402
 
 KERNEL = "7.2"
@@ -52,105 +48,12 @@ def run(*words: str, kernel: str = KERNEL, stdin: bytes = b"") -> subprocess.Com
     return subprocess.run([*runner, *words], capture_output=True, check=False, timeout=LIMIT, input=stdin)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[    2.293423] WARNING: CPU: 0 PID: 1 at net/core/dev.c:1 f+0x1/0x2",
-        "[    2.293423] WARNING: net/core/dev.c:1 at f+0x1/0x2, CPU#0: sh/1",
-        "[    2.293423][  T136] BUG: kernel NULL pointer dereference, address: 0000000000000000",
-        "[   12.000000] WARNING: possible circular locking dependency detected",
-        "[   12.000000] ------------[ cut here ]------------",
-        "[  120.000000] INFO: task sh:12 blocked for more than 120 seconds.",
-        "[  120.000000] unregister_netdevice: waiting for nk0 to become free. Usage count = 2",
-        "Kernel panic - not syncing: Attempted to kill init!",
-    ],
-)
-def test_a_complaint_of_the_kernel_is_a_splat(line: str) -> None:
-    assert splats(["[    1.000000] quiet", line]) == [[line]]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[    0.100000] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on",
-        "[    0.722587] mtrr: your CPUs had inconsistent fixed MTRR settings",
-        "[    0.000000] Command line: oops=panic panic=-1",
-        "[    3.000000] python3[12]: segfault at 0 ip 0 sp 0 error 4",
-    ],
-)
-def test_a_line_that_only_quotes_a_complaint_is_no_splat(line: str) -> None:
-    assert splats([line]) == []
-
-
-def test_a_report_ends_at_its_end_mark() -> None:
-    report = ["[ 1.0] ------------[ cut here ]------------", "[ 1.0] WARNING: x", "[ 1.0] ---[ end trace 0 ]---"]
-    assert splats([*report, "[ 2.0] quiet", *report]) == [report, report]
-
-
-def test_the_newest_image_of_a_series_is_taken() -> None:
-    names = [
-        "linux-image-6.1.0-47-cloud-amd64",
-        "linux-image-6.1.0-9-cloud-amd64",
-        "linux-image-6.1.0-50-cloud-amd64-unsigned",
-        "linux-image-6.1.0-51-cloud-amd64-dbg",
-        "linux-image-6.12.90+deb12.1-cloud-amd64",
-        "linux-image-6.12.90+deb12-cloud-amd64",
-        "linux-image-6.12.9+deb12-cloud-amd64",
-        "linux-image-cloud-amd64",
-    ]
-    assert newest_image(names, "6.1") == "linux-image-6.1.0-47-cloud-amd64"
-    assert newest_image(names, "6.12") == "linux-image-6.12.90+deb12.1-cloud-amd64"
-    assert newest_image(names, "7.2") is None
-
-
 @pytest.mark.parametrize("name", built.RECIPES)
 def test_a_kernel_that_is_built_says_which_packages_that_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (HERE / name / "config").exists()
     monkeypatch.setattr(shutil, "which", lambda program: None if program == "xz" else program)
     with pytest.raises(built.BuildError, match="takes more tools: apt-get install xz-utils"):
         built.check_tools()
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("seven", "not a kernel: 'seven'; give a series of two numbers, such as 7.2, or a path with a slash"),
-        ("/no/such/image", "kernel /no/such/image: No such file or directory"),
-        ("/bin/sh", "kernel .*: not a boot image for x86"),
-    ],
-)
-def test_what_is_no_kernel_is_refused(name: str, said: str) -> None:
-    with pytest.raises(vm.KernelError, match=said):
-        vm.get(name)
-
-
-def test_a_module_that_a_kernel_lacks_is_named(tmp_path: Path) -> None:
-    (tmp_path / "modules.builtin").write_text("kernel/net/ipv6/ipv6.ko\n")
-    (tmp_path / "nf-nat.ko.xz").touch()
-    modules.check(tmp_path, ["ipv6", "nf_nat", "nf-nat"])
-    modules.check(None, ["8021q"])
-    with pytest.raises(missing.MissingError, match="--module 8021q: this kernel has no such module"):
-        modules.check(tmp_path, ["ipv6", "8021q"])
-
-
-def test_a_kernel_without_modules_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(scratch: Path) -> Path:
-        (scratch / "entry/modules").mkdir(parents=True)
-        (scratch / "entry/release").write_text("6.8.0-like\n")
-        return scratch / "entry"
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kept("6.8-like", make).release == "6.8.0-like"
-    assert [kernel.name for kernel in vm.cached()] == ["6.8-like"]
-
-
-def test_an_archive_is_padded_to_four_bytes() -> None:
-    archive = Archive()
-    archive.directory("d")
-    archive.file("d/f", b"12345", 0o755)
-    data = archive.finish()
-    assert len(data) % 4 == 0
-    assert [at % 4 for at in range(len(data)) if data.startswith(b"070701", at)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

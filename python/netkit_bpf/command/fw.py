@@ -15,7 +15,7 @@ from netkit_bpf.command.output import note, say, say_json, show_warnings
 from netkit_bpf.command.packets.printer import json_line, stats_line
 from netkit_bpf.command.packets.source import live
 from netkit_bpf.command.selection import add_pair, chosen_pair, inhabitants
-from netkit_bpf.command.signals import Stop, until_closed
+from netkit_bpf.command.signals import Stop
 from netkit_bpf.command.usage import add_limits
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side
@@ -208,12 +208,11 @@ def _events(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as firewall:
         log = stop.monitor = firewall.log
         try:
-            with until_closed(log):
-                for verdicts in live(log, arguments, stop):
-                    if arguments.json:
-                        say_json(*(json_line(each, "verdict") for each in verdicts))
-                    else:
-                        say(*map(str, verdicts))
+            for verdicts in live(log, arguments, stop):
+                if arguments.json:
+                    say_json(*(json_line(each, "verdict") for each in verdicts))
+                else:
+                    say(*map(str, verdicts))
         finally:
             log.close()
             stop.monitor = None  # a handler of signals stays, and would keep the firewall

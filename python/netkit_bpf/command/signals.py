@@ -49,12 +49,12 @@ class Stop:
 
 
 @contextmanager
-def until_closed(reader: Monitor | VerdictReader) -> Iterator[None]:
-    """Let what is read end also if the reader is closed before: a signal may come first."""
+def until_closed(monitor: Monitor) -> Iterator[None]:
+    """Let a capture end also if the monitor is closed before it begins, which is an error: a signal may come first."""
     try:
         yield
     except ValueError:
-        if not reader.closed:
+        if not monitor.closed:
             raise
 
 

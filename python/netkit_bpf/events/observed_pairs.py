@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from netkit_bpf._core import Stream
 from netkit_bpf.bpf.attached import AttachedProgram
 from netkit_bpf.enums import Side
-from netkit_bpf.events.pair_names import Origin, PairNames
-from netkit_bpf.events.stats import End, HidingProgram, MonitorStats, PairStats, ReadingStats, SideStats
+from netkit_bpf.events.pair_names import AnyOrigin, Origin, PairNames
+from netkit_bpf.events.stats import End, HidingProgram, MonitorStats, PairStats, ReadingStats, SideStats, sum_of
 from netkit_bpf.internal.arguments import expect
 from netkit_bpf.observer.filter import FilteredCounts
 from netkit_bpf.observer.observer import Observer
@@ -161,15 +161,15 @@ class ObservedPairs:
             pairs = tuple(stats for _, stats in self._accounts(by_pair))
             return MonitorStats(SideStats(*primary), SideStats(*peer), reading(*limits), pairs, self._older)
 
-    def sums(self) -> dict[tuple[Origin, Side], SideStats]:
+    def sums(self) -> dict[tuple[AnyOrigin, Side], SideStats]:
         """The counts of each side of each name in each namespace: of the pairs in the stats, and those before."""
         with self._lock:
             self._note_ends()
-            found: dict[tuple[Origin, Side], SideStats] = {}
+            found: dict[tuple[AnyOrigin, Side], SideStats] = {}
             for _, each in self._accounts(self.stream.account()[1]):
                 for side in Side:
                     key = (each.name, each.netns_cookie), side
-                    found[key] = added(found.get(key) or self._carried.get(key, _NOTHING), getattr(each, side))
+                    found[key] = sum_of(found.get(key) or self._carried.get(key, _NOTHING), getattr(each, side))
             return found
 
     def changes(self) -> PairChanges:
@@ -269,11 +269,11 @@ class ObservedPairs:
         if len(self._past) <= _KEPT:
             return
         _, old = self._past.pop(0)
-        self._older = added(self._older[0], old.primary), added(self._older[1], old.peer)
+        self._older = sum_of(self._older[0], old.primary), sum_of(self._older[1], old.peer)
         origin = old.name, old.netns_cookie
         later = *((each.name, each.netns_cookie) for _, each in self._past), *self.origins()
         for side in Side:
-            carried = added(self._carried.pop((origin, side), _NOTHING), getattr(old, side))
+            carried = sum_of(self._carried.pop((origin, side), _NOTHING), getattr(old, side))
             if origin in later:
                 self._carried[origin, side] = carried
 
@@ -306,8 +306,3 @@ class ObservedPairs:
             change = PairChange(pair.end or "added", pair.end_ns or pair.start_ns, accounts[id(pair)])
             for each in listeners:
                 each.put(change)
-
-
-def added(one: SideStats, other: SideStats) -> SideStats:
-    """The sums of two accounts."""
-    return SideStats(*map(sum, zip(one, other, strict=True)))

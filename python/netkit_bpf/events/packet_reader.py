@@ -17,7 +17,7 @@ from netkit_bpf.events.batch import ANY_NUMBER, PACKET_HEADER, BatchReader, Even
 from netkit_bpf.events.event import PacketEvent
 from netkit_bpf.events.limits import Limits
 from netkit_bpf.events.observed_pairs import ObservedPairs
-from netkit_bpf.events.pair_names import PairNames
+from netkit_bpf.events.pair_names import AnyOrigin, PairNames
 from netkit_bpf.events.reader import RecordReader, check_observers, check_ring, counts_fit, counts_of
 from netkit_bpf.events.stats import MonitorStats, ReadingStats, SideStats
 from netkit_bpf.internal.arguments import (
@@ -365,19 +365,17 @@ class PacketReader(RecordReader[PacketEvent]):
         is_own = names == tuple(name for name, _ in origins) and bool(origins) == bool(self.origins)
         return [cookie for _, cookie in origins] if is_own else None
 
-    def sums(self) -> dict[tuple[tuple[str | None, int | None], Side], SideStats]:
+    def sums(self) -> dict[tuple[AnyOrigin, Side], SideStats]:
         """The counts of each side by the pair's name and the primary's `NetNS.cookie`, as accounts of exports are.
 
         Both are None if the counts are of several pairs together.
         """
         self._check_process()
-        found: dict[tuple[tuple[str | None, int | None], Side], SideStats] = {}
-        found.update(() if self._pairs is None else self._pairs.sums().items())
-        if not found:
-            stats, origins = self.stats, self.origins
-            origin = origins[0] if len(origins) == 1 else (None, None)
-            found.update(((origin, side), getattr(stats, side)) for side in Side)
-        return found
+        if self._pairs is not None and (sums := self._pairs.sums()):
+            return sums
+        stats, origins = self.stats, self.origins
+        origin: AnyOrigin = origins[0] if len(origins) == 1 else (None, None)
+        return {(origin, side): getattr(stats, side) for side in Side}
 
     @property
     def observers(self) -> tuple[Observer, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 Origin = tuple[str, "int | None"]  # the name of a pair's primary, and `NetNS.cookie` of the namespace that it was in
+AnyOrigin = tuple["str | None", "int | None"]  # neither is known of several pairs together
 
 
 class PairNames(tuple[str, ...]):

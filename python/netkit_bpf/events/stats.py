@@ -30,6 +30,11 @@ class SideStats(NamedTuple):
         return " ".join(f"{name}={value}" for name, value in self._asdict().items())
 
 
+def sum_of(*counts: SideStats) -> SideStats:
+    """The counts of several together."""
+    return SideStats(*map(sum, zip(*counts, strict=True)))
+
+
 class HidingProgram(NamedTuple):
     """A program that somebody put in front of a monitor, and the packets that went by unseen.
 
@@ -141,7 +146,7 @@ class MonitorStats(_Sides):
     @property
     def total(self) -> SideStats:
         """Both sides together."""
-        return SideStats(*map(sum, zip(self.primary, self.peer, strict=True)))
+        return sum_of(self.primary, self.peer)
 
     def __repr__(self) -> str:
         fields = (("primary", self.primary), ("peer", self.peer), ("reading", self.reading))

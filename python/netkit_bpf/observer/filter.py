@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 from netkit_bpf._core import VERDICT_SIZE, FilterProgram, compile_filter
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.bpf.program import Program
-from netkit_bpf.enums import Direction, Side
+from netkit_bpf.enums import Direction, Side, Verdict
 from netkit_bpf.internal.arguments import expect
 
 
@@ -109,8 +110,8 @@ class Filtered:
     """
 
     def __init__(self, chosen: Filter, program: Program, side: Side | Direction) -> None:
-        with Map.create("array", max_entries=1, key_size=4, value_size=4, name="verdict") as verdict:
-            verdict[0] = b"\xff" * 4  # NETKIT_NEXT, -1
+        with Map.create("array", max_entries=1, key_size=4, value_size=VERDICT_SIZE, name="verdict") as verdict:
+            verdict[0] = Verdict.NEXT.number.to_bytes(VERDICT_SIZE, sys.byteorder, signed=True)
             number = int(side in (Side.PEER, Direction.EGRESS))
             self._made = FilterProgram(chosen._classic, program._open().fileno(), number, verdict._fileno(), 0)
         self.program = Program._opened(self._made.program, program.section)

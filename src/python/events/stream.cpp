@@ -198,6 +198,10 @@ bool PyStream::tell_predecessors(int depth) {
     found = lookout_.look(held->watching());
   }
   if (!found) return true;
+  if (found->programs.empty()) {  // the counts of a thousand pairs are not read for nothing
+    lookout_.judge(*found, {});
+    return true;
+  }
   const StreamStats now = stats();
   const size_t at = 2 * found->who.number;  // of the pair's own counts, if each pair has them
   const auto& counts = now.groups.empty() ? now.sources : now.groups;

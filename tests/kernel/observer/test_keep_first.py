@@ -57,29 +57,34 @@ def test_a_program_that_came_in_front_hides_packets_no_longer(
         assert is_first(monitor)
 
 
+def moved_under_traffic(monitor: Monitor, pair: NetkitPair, send: Sender, others: BPFObject, times: int) -> list[int]:
+    """The ports of what was recorded, while others came in front of the monitor so many times."""
+    ports: list[int] = []
+    is_over = threading.Event()
+
+    def keep_sending() -> None:
+        while not is_over.is_set() and send.sent < 60_000:
+            send(10)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=keep_sending)
+    thread.start()
+    try:
+        for _ in range(times):
+            with pair.attach(others.programs["first"], "primary", before="all"):
+                end = time.monotonic() + 10
+                while any(monitor.observers[0].predecessors.values()):
+                    assert time.monotonic() < end
+                    ports += [event.src_port or 0 for event in monitor.read_batch(timeout=0.05)]
+    finally:
+        is_over.set()
+        thread.join()
+    return ports + [event.src_port or 0 for event in monitor.events(timeout=0.5)]
+
+
 def test_each_packet_is_recorded_once_while_it_moves(others: BPFObject) -> None:
     with quiet_pair() as pair, Monitor(pair, keep_first=True) as monitor, Sender(pair) as send:
-        ports: list[int] = []
-        is_over = threading.Event()
-
-        def keep_sending() -> None:
-            while not is_over.is_set() and send.sent < 60_000:
-                send(10)
-                time.sleep(0.001)
-
-        thread = threading.Thread(target=keep_sending)
-        thread.start()
-        try:
-            for _ in range(12):
-                with pair.attach(others.programs["first"], "primary", before="all"):
-                    end = time.monotonic() + 10
-                    while any(monitor.observers[0].predecessors.values()):
-                        assert time.monotonic() < end
-                        ports += [event.src_port or 0 for event in monitor.read_batch(timeout=0.05)]
-        finally:
-            is_over.set()
-            thread.join()
-        ports += [event.src_port or 0 for event in monitor.events(timeout=0.5)]
+        ports = moved_under_traffic(monitor, pair, send, others, 12)
         assert monitor.stats.primary.lost == 0
         assert ports == list(range(1, send.sent + 1))
         assert monitor.stats.primary.seen == send.sent > 500
@@ -90,27 +95,7 @@ def test_each_packet_is_filtered_once_while_it_moves(others: BPFObject) -> None:
     even = "udp and ether[55] & 1 = 0"  # behind the headers of Ethernet and IPv6
     with quiet_pair() as pair, Monitor(pair, keep_first=True, filter=even) as monitor, Sender(pair) as send:
         assert monitor.observers[0].filter
-        is_over = threading.Event()
-
-        def keep_sending() -> None:
-            while not is_over.is_set() and send.sent < 60_000:
-                send(10)
-                time.sleep(0.001)
-
-        thread = threading.Thread(target=keep_sending)
-        thread.start()
-        ports: list[int] = []
-        try:
-            for _ in range(6):
-                with pair.attach(others.programs["first"], "primary", before="all"):
-                    end = time.monotonic() + 10
-                    while any(monitor.observers[0].predecessors.values()):
-                        assert time.monotonic() < end
-                        ports += [event.src_port or 0 for event in monitor.read_batch(timeout=0.05)]
-        finally:
-            is_over.set()
-            thread.join()
-        ports += [event.src_port or 0 for event in monitor.events(timeout=0.5)]
+        ports = moved_under_traffic(monitor, pair, send, others, 6)
         assert ports == list(range(2, send.sent + 1, 2))
         assert (monitor.stats.primary.seen, monitor.filtered.primary) == (len(ports), send.sent - len(ports))
 

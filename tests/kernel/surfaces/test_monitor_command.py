@@ -19,7 +19,7 @@ from netkit_bpf import Export, Monitor, PacketReader
 from netkit_bpf.command.output import say
 from netkit_bpf.command.packets.printer import ExportPrinter
 from netkit_bpf.command.packets.source import live
-from netkit_bpf.command.signals import Stop
+from netkit_bpf.command.signals import Stop, until_closed
 from netkit_bpf.functions.monitor_programs import load_programs
 from packets import ipv6, tcp
 
@@ -85,3 +85,16 @@ def test_what_it_exports_reconciles_with_its_accounts(flooded: Monitor, stop: St
     assert {event["stream"] for event in events} == {account["stream"] for account in accounts} == {export.stream}
     assert len(accounts) >= 4  # of both sides, after a second and at last
     assert sum(account["delivered"] for account in accounts[-2:]) == len(events)
+
+
+@pytest.mark.filterwarnings("ignore:the packet reader .* loses packets:RuntimeWarning")
+def test_a_capture_that_is_closed_before_it_begins_ends_and_other_errors_are_told(
+    flooded: Monitor, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="keeps no packet data"), until_closed(flooded):
+        flooded.capture(tmp_path / "x")
+    flooded.close()
+    with pytest.raises(ValueError, match="closed"):
+        flooded.capture(tmp_path / "x")
+    with until_closed(flooded):
+        flooded.capture(tmp_path / "x")

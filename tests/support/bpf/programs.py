@@ -11,7 +11,7 @@ from netkit_bpf.bpf import compiler
 from netkit_bpf.bpf.compiler import compile_source
 
 # Kept between runs: in an emulated machine, which sees this directory, clang takes ten seconds.
-_CACHE = Path(__file__).parents[3] / "build" / "test-programs"
+_CACHE = Path(__file__).parents[3] / "build" / ".programs-cache"
 _INCLUDE = Path(__file__).parents[3] / "bpf" / "include"
 
 HEADER = """

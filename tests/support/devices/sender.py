@@ -33,3 +33,9 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._socket.close()
+
+
+def send(pair: NetkitPair, count: int) -> None:
+    """Send so many frames from the primary: seen on its side."""
+    with Sender(pair) as sender:
+        sender(count)

@@ -64,14 +64,14 @@ def run(
             chosen, sides = [cleanup.enter_context(make(arguments))], tuple(Side)
         with Progress("loading the programs"):
             monitor = cleanup.enter_context(open_monitor(arguments, chosen, sides))
-        changes = None if arguments.quiet else ChangeNotes(monitor)
+        changes = None if arguments.quiet else cleanup.enter_context(ChangeNotes(monitor))
         stop.monitor = monitor
         if announce is not None:
             announce(arguments, chosen[0])
         else:
             note(f"{'capturing on' if arguments.file else 'watching'} {names_of(arguments, chosen)}. Ctrl-C ends.")
         if changes is not None:
-            cleanup.enter_context(changes)
+            changes.start()
         if arguments.user:
             become(arguments.user)
         target = open_target(arguments, cleanup)
@@ -87,14 +87,14 @@ def _watch(
     export = ExportPrinter(Export(monitor)) if arguments.format == "export" else None
     written, is_read = 0, True
     try:
-        with until_closed(monitor):
-            if stop.requested:
-                pass
-            elif target is not None and not arguments.print and child is None:
-                with Progress(lambda: f"{monitor.stats.total.delivered} packets, {monitor.stats.total.lost} lost"):
-                    written = monitor.capture(target, count=arguments.count, duration=arguments.duration)
-            else:
-                written = _pass_on(arguments, live(monitor, arguments, stop, child), target, export)
+        if stop.requested:
+            pass
+        elif target is not None and not arguments.print and child is None:
+            progress = Progress(lambda: f"{monitor.stats.total.delivered} packets, {monitor.stats.total.lost} lost")
+            with until_closed(monitor), progress:
+                written = monitor.capture(target, count=arguments.count, duration=arguments.duration)
+        else:
+            written = _pass_on(arguments, live(monitor, arguments, stop, child), target, export)
     except FilesFullError as full:
         written = monitor.stats.total.delivered
         note(str(full))

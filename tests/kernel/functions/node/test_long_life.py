@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,7 @@ from capture_file import CaptureFile
 from elsewhere import needs_tcx
 from netkit_bpf import Export, Monitor, NetkitPair
 from netkit_bpf.events import observed_pairs
-from sender import Sender
-from veth import veth_pairs
+from sender import send
 
 pytestmark = needs_tcx
 PAIRS = int(os.environ.get("NETKIT_BPF_CYCLES", "80"))
@@ -29,23 +27,9 @@ MEMORY = 2048  # KiB, for what Python and malloc keep
 
 
 @pytest.fixture
-def pairs() -> Iterator[list[NetkitPair]]:
-    with veth_pairs(AT_A_TIME, silent=True) as made:
-        for pair in made:
-            pair.primary.up()
-            pair.peer.up()
-        yield made
-
-
-@pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accounts of ended pairs."""
     monkeypatch.setattr(observed_pairs, "_KEPT", KEPT)
-
-
-def send(pair: NetkitPair, count: int) -> None:
-    with Sender(pair) as sender:
-        sender(count)
 
 
 def held() -> int:
@@ -73,7 +57,7 @@ def test_pairs_that_have_gone_leave_nothing_but_their_accounts(pairs: list[Netki
                 assert event is not None
                 seen[int(event.pair_name.removeprefix("ve"))] += 1
             monitor.remove(pairs[of])
-            if number == 60:
+            if number == PAIRS * 3 // 4:
                 descriptors, used = held(), memory()
         assert held() <= descriptors
         assert memory() <= used + MEMORY

@@ -8,31 +8,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from elsewhere import needs_tcx
 from in_child import in_child
 from netkit_bpf import Monitor, NetkitPair, PairChange
-from sender import Sender
-from veth import veth_pairs
+from sender import send
 
 pytestmark = needs_tcx
-
-
-@pytest.fixture
-def pairs() -> Iterator[list[NetkitPair]]:
-    with veth_pairs(3, silent=True) as made:
-        for pair in made:
-            pair.primary.up()
-            pair.peer.up()
-        yield made
-
-
-def send(pair: NetkitPair, count: int) -> None:
-    with Sender(pair) as sender:
-        sender(count)
 
 
 def told(change: PairChange | None) -> tuple[str, str, int]:

@@ -8,7 +8,6 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,10 @@ from elsewhere import needs_tcx
 from held import held_elsewhere
 from in_child import in_child
 from netkit_bpf import Device, Export, Monitor, MonitorStats, NetkitPair, NetNS, PairStats
-from sender import Sender
-from veth import veth_pairs
+from sender import send
 
 pytestmark = needs_tcx
 REST = 1.0  # seconds in which nothing happens
-
-
-@pytest.fixture
-def pairs() -> Iterator[list[NetkitPair]]:
-    with veth_pairs(3, silent=True) as made:
-        for pair in made:
-            pair.primary.up()
-            pair.peer.up()
-        yield made
-
-
-def send(pair: NetkitPair, count: int) -> None:
-    """From the primary: seen on its side."""
-    with Sender(pair) as sender:
-        sender(count)
 
 
 def balanced(stats: MonitorStats) -> tuple[PairStats, ...]:

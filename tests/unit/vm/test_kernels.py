@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Which kernels there are for virtual machines, and which modules they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netkit_bpf import vm
+from netkit_bpf.vm import missing, modules
+from netkit_bpf.vm.kernels import kept, newest_image
+
+
+def test_the_newest_image_of_a_series_is_taken() -> None:
+    names = [
+        "linux-image-6.1.0-47-cloud-amd64",
+        "linux-image-6.1.0-9-cloud-amd64",
+        "linux-image-6.1.0-50-cloud-amd64-unsigned",
+        "linux-image-6.1.0-51-cloud-amd64-dbg",
+        "linux-image-6.12.90+deb12.1-cloud-amd64",
+        "linux-image-6.12.90+deb12-cloud-amd64",
+        "linux-image-6.12.9+deb12-cloud-amd64",
+        "linux-image-cloud-amd64",
+    ]
+    assert newest_image(names, "6.1") == "linux-image-6.1.0-47-cloud-amd64"
+    assert newest_image(names, "6.12") == "linux-image-6.12.90+deb12.1-cloud-amd64"
+    assert newest_image(names, "7.2") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("seven", "not a kernel: 'seven'; give a series of two numbers, such as 7.2, or a path with a slash"),
+        ("/no/such/image", "kernel /no/such/image: No such file or directory"),
+        ("/bin/sh", "kernel .*: not a boot image for x86"),
+    ],
+)
+def test_what_is_no_kernel_is_refused(name: str, said: str) -> None:
+    with pytest.raises(vm.KernelError, match=said):
+        vm.get(name)
+
+
+def test_a_module_that_a_kernel_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "modules.builtin").write_text("kernel/net/ipv6/ipv6.ko\n")
+    (tmp_path / "nf-nat.ko.xz").touch()
+    modules.check(tmp_path, ["ipv6", "nf_nat", "nf-nat"])
+    modules.check(None, ["8021q"])
+    with pytest.raises(missing.MissingError, match="--module 8021q: this kernel has no such module"):
+        modules.check(tmp_path, ["ipv6", "8021q"])
+
+
+def test_a_kernel_without_modules_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(scratch: Path) -> Path:
+        (scratch / "entry/modules").mkdir(parents=True)
+        (scratch / "entry/release").write_text("6.8.0-like\n")
+        return scratch / "entry"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kept("6.8-like", make).release == "6.8.0-like"
+    assert [kernel.name for kernel in vm.cached()] == ["6.8-like"]
