@@ -24,7 +24,7 @@ struct nk_clock {
 
 static __always_inline int nk_count(struct __sk_buff *skb, const __u32 side)
 {
-	const __u32 flags = side == NK_PEER ? NK_FLOW_PEER : 0;
+	const __u32 flags = side == NK_PEER ? NK_FLOW_PEER : 0, mask = set_mask;
 	struct nk_counted packet;
 	struct nk_flow_set *set;
 	struct nk_flow *flow;
@@ -38,11 +38,12 @@ static __always_inline int nk_count(struct __sk_buff *skb, const __u32 side)
 	}
 
 	/* The upper bits of products depend on all bits; then they are brought down. */
-	hash = packet.words[0] * seeds[0] + packet.words[1] * seeds[1] + packet.words[2] * seeds[2] +
-	       packet.words[3] * seeds[3] + packet.words[4] * seeds[4];
+	hash = packet.words[0] * seeds[0] + packet.words[2] * seeds[2] + packet.words[4] * seeds[4];
+	if (packet.words[1] | packet.words[3])	/* of IPv6 alone */
+		hash += packet.words[1] * seeds[1] + packet.words[3] * seeds[3];
 	hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL;
 	packet.tag = hash >> 48 | 1;
-	packet.set = bpf_get_smp_processor_id() * (set_mask + 1) + ((__u32)(hash >> 24) & set_mask);
+	packet.set = bpf_get_smp_processor_id() * (mask + 1) + ((__u32)(hash >> 24) & mask);
 	set = bpf_map_lookup_elem(&flow_sets, &packet.set);
 	if (!set)
 		return verdict[side];

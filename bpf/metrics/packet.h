@@ -11,6 +11,9 @@ const volatile __u16 pair_index;
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
 
+_Static_assert((int)NK_FLOW_PROTOCOL == (int)NK_PROTOCOL && (int)NK_FLOW_PORTS == (int)NK_PORTS &&
+	       (int)NK_FLOW_TCP == (int)NK_TCP && (int)NK_FLOW_ICMP == (int)NK_ICMP, "the same bits");
+
 /* A packet: its flow, and where that belongs. */
 struct nk_counted {
 	union {
@@ -32,12 +35,6 @@ struct nk_counted {
 #define NK_AT_BIT(value, size, place) ((__u64)(value) << (64 - (size) - (place)))
 #endif
 
-static __always_inline __u64 nk_last_word(__u16 src_port, __u16 dst_port, __u8 protocol, __u8 flags)
-{
-	return NK_AT_BIT(src_port, 16, 0) | NK_AT_BIT(dst_port, 16, 16) | NK_AT_BIT(pair_index, 16, 32) |
-	       NK_AT_BIT(protocol, 8, 48) | NK_AT_BIT(flags, 8, 56);
-}
-
 static __always_inline __u64 nk_address_word(const void *address)
 {
 	const __u32 *parts = address;
@@ -50,7 +47,7 @@ static __always_inline bool nk_read_plain(struct __sk_buff *skb, struct nk_count
 {
 	const __u8 *header;
 	struct nk_plain plain;
-	__u32 protocol;
+	__u32 protocol, ports = 0;
 
 	if (!nk_find_plain(skb, &plain))
 		return false;
@@ -75,25 +72,21 @@ static __always_inline bool nk_read_plain(struct __sk_buff *skb, struct nk_count
 		flags |= NK_FLOW_IPV4 | NK_FLOW_PROTOCOL;
 	}
 	packet->tcp_flags = 0;
-	if (!plain.kind->length || plain.kind->length > plain.payload_len) {
-		packet->words[4] = nk_last_word(0, 0, protocol, flags);
-		return true;
-	}
-	if (plain.kind->flags & NK_ICMP) {
-		packet->words[4] = nk_last_word(header[0], header[1], protocol, flags | NK_FLOW_ICMP);
-		return true;
-	}
-	flags |= NK_FLOW_PORTS;
-	if (plain.kind->flags & NK_TCP) {
-		const struct nk_tcp *tcp = (const void *)(header + NK_PORTS_LENGTH);
+	if (plain.kind->length && plain.kind->length <= plain.payload_len) {
+		ports = *(const __u32 *)header;
+		if (plain.kind->flags & NK_ICMP)
+			ports &= bpf_htonl(0xffff0000);
+		if (plain.kind->flags & NK_TCP) {
+			const struct nk_tcp *tcp = (const void *)(header + NK_PORTS_LENGTH);
 
-		if ((const void *)(tcp + 1) > (const void *)(long)skb->data_end)
-			return false;
-		packet->tcp_flags = tcp->flags;
-		flags |= NK_FLOW_TCP;
+			if ((const void *)(tcp + 1) > (const void *)(long)skb->data_end)
+				return false;
+			packet->tcp_flags = tcp->flags;
+		}
+		flags |= plain.kind->flags;
 	}
-	packet->words[4] = nk_last_word(bpf_ntohs(((const __be16 *)header)[0]), bpf_ntohs(((const __be16 *)header)[1]),
-					protocol, flags);
+	packet->words[4] = NK_AT_BIT(ports, 32, 0) | NK_AT_BIT(pair_index, 16, 32) | NK_AT_BIT(protocol, 8, 48) |
+			   NK_AT_BIT(flags, 8, 56);
 	return true;
 }
 
@@ -109,21 +102,18 @@ __noinline int nk_read_any(struct __sk_buff *skb, struct nk_counted *packet, __u
 	key = &packet->key;
 	__builtin_memcpy(key->src, event.src, sizeof(key->src));
 	__builtin_memcpy(key->dst, event.dst, sizeof(key->dst));
-	key->src_port = event.src_port;
-	key->dst_port = event.dst_port;
+	if (event.flags & NK_ICMP) {
+		key->src_port = bpf_htons(event.src_port << 8 | event.dst_port);
+	} else {
+		key->src_port = bpf_htons(event.src_port);
+		key->dst_port = bpf_htons(event.dst_port);
+	}
 	if (!(event.flags & NK_IP))
-		key->src_port = event.ethertype;
+		key->src_port = bpf_htons(event.ethertype);
 	else
 		flags |= event.ethertype == ETH_P_IPV6 ? NK_FLOW_IPV6 : NK_FLOW_IPV4;
+	flags |= event.flags & (NK_FLOW_PROTOCOL | NK_FLOW_PORTS | NK_FLOW_TCP | NK_FLOW_ICMP);
 	key->protocol = event.protocol;
-	if (event.flags & NK_PROTOCOL)
-		flags |= NK_FLOW_PROTOCOL;
-	if (event.flags & NK_PORTS)
-		flags |= NK_FLOW_PORTS;
-	if (event.flags & NK_ICMP)
-		flags |= NK_FLOW_ICMP;
-	if (event.flags & NK_TCP)
-		flags |= NK_FLOW_TCP;
 	key->flags = flags;
 	packet->tcp_flags = event.tcp_flags;
 	return 0;

@@ -108,8 +108,8 @@ static __always_inline bool nk_is_flow(const struct nk_flow *flow, const struct 
 {
 	const __u64 *words = (const __u64 *)&flow->key;
 
-	return !((words[0] ^ packet->words[0]) | (words[1] ^ packet->words[1]) | (words[2] ^ packet->words[2]) |
-		 (words[3] ^ packet->words[3]) | (words[4] ^ packet->words[4]));
+	return words[0] == packet->words[0] && words[2] == packet->words[2] && words[4] == packet->words[4] &&
+	       (!(packet->key.flags & NK_FLOW_IPV6) || (words[1] == packet->words[1] && words[3] == packet->words[3]));
 }
 
 #endif

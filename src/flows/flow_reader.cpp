@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "flows/flow_reader.hpp"
 
+#include <arpa/inet.h>
 #include <netkit_bpf/event.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -257,7 +258,7 @@ FlowRow FlowReader::to_row(const FlowSum& sum, int64_t realtime_offset) const {
     std::memcpy(identity.src.data(), &key.src[0], identity.src.size());
     std::memcpy(identity.dst.data(), &key.dst[0], identity.dst.size());
   } else {
-    identity.ethertype = key.src_port;
+    identity.ethertype = ntohs(key.src_port);
   }
   if ((key.flags & NK_FLOW_PROTOCOL) != 0) {
     known |= known_protocol;
@@ -265,13 +266,13 @@ FlowRow FlowReader::to_row(const FlowSum& sum, int64_t realtime_offset) const {
   }
   if ((key.flags & NK_FLOW_PORTS) != 0) {
     known |= known_src_port | known_dst_port;
-    identity.src_port = key.src_port;
-    identity.dst_port = key.dst_port;
+    identity.src_port = ntohs(key.src_port);
+    identity.dst_port = ntohs(key.dst_port);
   }
   if ((key.flags & NK_FLOW_ICMP) != 0) {
     known |= known_icmp;
-    identity.icmp_type = static_cast<uint8_t>(key.src_port);
-    identity.icmp_code = static_cast<uint8_t>(key.dst_port);
+    identity.icmp_type = static_cast<uint8_t>(ntohs(key.src_port) >> 8);
+    identity.icmp_code = static_cast<uint8_t>(ntohs(key.src_port) & 0xff);
   }
   if ((key.flags & NK_FLOW_TCP) != 0) known |= known_tcp_flags;
   identity.known = static_cast<uint16_t>(known);

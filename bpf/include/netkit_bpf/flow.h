@@ -5,20 +5,21 @@
  * Each CPU has a table of its own, of sets with four ways. A flow belongs to one set; the oldest of a full set makes
  * room, and goes to a ring buffer. A reader maps the tables and adds up what they hold and what the ring brought.
  *
- * Fixed widths, host byte order except for the addresses, no implicit padding.
+ * Fixed widths, host byte order except for addresses and ports, no implicit padding.
  */
 #ifndef NETKIT_BPF_FLOW_H
 #define NETKIT_BPF_FLOW_H
 
 #include <linux/types.h>
 
+/* What enum nk_flags has too, in <netkit_bpf/event.h>, has the same bit there. */
 enum nk_flow_flags {
 	NK_FLOW_IPV4 = 1 << 0,
-	NK_FLOW_IPV6 = 1 << 1,
-	NK_FLOW_PROTOCOL = 1 << 2,	/* the chain of headers was followed to its end: protocol */
-	NK_FLOW_PORTS = 1 << 3,		/* src_port and dst_port are ports */
-	NK_FLOW_ICMP = 1 << 4,		/* src_port is the ICMP type, dst_port the code */
-	NK_FLOW_TCP = 1 << 5,		/* TCP flags are collected */
+	NK_FLOW_PROTOCOL = 1 << 1,	/* the chain of headers was followed to its end: protocol */
+	NK_FLOW_PORTS = 1 << 2,		/* src_port and dst_port are ports */
+	NK_FLOW_TCP = 1 << 3,		/* TCP flags are collected */
+	NK_FLOW_ICMP = 1 << 4,		/* src_port is ICMP's type and code */
+	NK_FLOW_IPV6 = 1 << 5,
 	NK_FLOW_PEER = 1 << 6,		/* the side: enum nk_side */
 };
 
@@ -26,8 +27,8 @@ enum nk_flow_flags {
 struct nk_flow_key {
 	__u8 src[16];		/* network byte order; IPv4 takes the first four bytes */
 	__u8 dst[16];
-	__u16 src_port;		/* where neither IPv4 nor IPv6 is flagged: the EtherType */
-	__u16 dst_port;
+	__be16 src_port;	/* ICMP: its type and code; where neither IPv4 nor IPv6 is flagged: the EtherType */
+	__be16 dst_port;
 	__u16 pair;		/* which pair of the metrics */
 	__u8 protocol;		/* after IPv6 extension headers */
 	__u8 flags;		/* enum nk_flow_flags */

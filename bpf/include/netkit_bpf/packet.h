@@ -116,13 +116,14 @@ static __always_inline bool nk_find_plain(struct __sk_buff *skb, struct nk_plain
 {
 	const __u8 *data = (const __u8 *)(long)skb->data;
 	const __u8 *data_end = (const __u8 *)(long)skb->data_end;
-	const struct ethhdr *eth = (const void *)data;
 	const __u8 *ip = data + ETH_HLEN;
+	__be16 ethertype;
 	__u32 ip_len;
 
 	if (ip + sizeof(struct iphdr) + NK_LEAST_TRANSPORT > data_end)
 		return false;
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+	ethertype = *(const __be16 *)(data + offsetof(struct ethhdr, h_proto));	/* struct ethhdr is packed: two loads */
+	if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		const struct ipv6hdr *ipv6 = (const void *)ip;
 
 		ip_len = sizeof(*ipv6);
@@ -132,7 +133,7 @@ static __always_inline bool nk_find_plain(struct __sk_buff *skb, struct nk_plain
 		plain->payload_len = bpf_ntohs(ipv6->payload_len);
 		if (*ip >> 4 != 6 || plain->kind->extension || !plain->payload_len)
 			return false;
-	} else if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+	} else if (ethertype == bpf_htons(ETH_P_IP)) {
 		const struct iphdr *ipv4 = (const void *)ip;
 
 		ip_len = sizeof(*ipv4);
