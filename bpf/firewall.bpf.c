@@ -77,7 +77,11 @@ static __always_inline int nk_filter(struct __sk_buff *skb, const __u32 side)
 	bool is_logged;
 
 	if (in_force != (__s32)generation) {
-		bpf_tail_call(skb, &before, side);	/* comes back where nothing was before */
+		/*
+		 * It comes back where nothing was before. If the verifier knew the index, the kernel would change the
+		 * code itself with each change of the map, and wait for all CPUs.
+		 */
+		bpf_tail_call(skb, &before, side + zero);
 		if (in_force < 0)
 			return nk_shared(NK_FW_LEFT + side);
 	}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.enums import Side, Verdict
@@ -66,10 +65,12 @@ class LoadedRules:
 
     def counts_for(self, kept: Sequence[int | None]) -> list[int]:
         """The same for other rules, by the numbers that they have here; None for those that are new."""
-        rules = list(zip(*[iter(self.counts())] * _COUNTS, strict=True))
-        none = (0,) * _COUNTS
-        carried = [none if number is None else rules[number] for number in kept]
-        return list(chain.from_iterable(carried + rules[-COUNTERS:]))
+        counts, carried = self.counts(), [0] * (_COUNTS * (len(kept) + COUNTERS))
+        for field in range(_COUNTS):
+            before = counts[field::_COUNTS]
+            now = [0 if number is None else before[number] for number in kept]
+            carried[field::_COUNTS] = now + before[-COUNTERS:]
+        return carried
 
     def written(self) -> PinnedRules:
         """What another process must know of them."""
