@@ -21,7 +21,7 @@ from netkit_bpf.functions.backend import Backend, BackendStats
 from netkit_bpf.functions.balancer import LoadBalancer
 
 _KEYS = ("weight", "address", "port")
-_CHECK_EVERY = 1.0  # seconds: backends whose pair was deleted, or whose last connection is over, are let go of
+_CHECK_EVERY = 1.0  # seconds: removed backends whose last connection is over are let go of
 _HEAD = f"{'backend':15} {'state':8} {'share':>6} {'open':>8} {'connections':>11} {'packets':>10} {'replies':>10}"
 
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from _thread import RLock  # threading's own, whose import takes long
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Literal, NamedTuple
 
 from netkit_bpf.balancer.maglev import MaglevTable
@@ -34,6 +35,16 @@ _WEIGHTS = range(1, 65536)
 _CONNECTIONS = range(16, (1 << 24) + 1)
 _MOST = 512  # NK_LB_BACKENDS
 _FRAME = bytes(64)  # for the survey, which looks at no packet
+
+
+@contextlib.contextmanager
+def _may_be_gone() -> Iterator[None]:
+    """Do no more about a pair that is deleted meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 class BalancerStats(NamedTuple):
@@ -77,9 +88,9 @@ class LoadBalancer(Closing):
     address all the same: for two hours (a minute with UDP), what a backend sends from its service to clients that share
     a place with an evicted connection is taken for such a reply, even to one that came to the backend directly.
 
-    A backend whose pair is deleted gets no new connections from that moment on. It is let go of at the next call of any
-    method, such as `check`: until then its connections hear nothing, after that other backends reset TCP's. The pair's
-    `watch` tells when to call it. Of two balancers for the same address and port the newer one has all packets.
+    A backend whose pair is deleted gets no new connections from that moment on. A thread lets go of it: then its
+    connections go to other backends, which reset TCP's. It follows the policies, too, and sleeps until a device of the
+    namespace changes. Of two balancers for the same address and port the newer one has all packets.
 
     Refused: a backend that is the clients' own pair (its packets would come from the address that they go to). Left to
     the host: pings of the virtual address, VLAN tags. Dropped: fragments with the service's port, and packets for which
@@ -154,6 +165,10 @@ class LoadBalancer(Closing):
             self._publish(obj)
             self._link = attach(pair, obj.programs["balancer_client"])
             undo.callback(self._link.detach)
+            from netkit_bpf.functions.following.backend_follower import BackendFollower
+
+            self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
+            undo.callback(self._follower.close)
             self._set_verdicts(obj)
             undo.pop_all()
         self._object = obj
@@ -270,7 +285,8 @@ class LoadBalancer(Closing):
     def check(self) -> None:
         """Let go of backends whose pair is gone, and look again at the policies, for what is not the service's.
 
-        To be called after a pair was deleted, a policy changed, or another program came or went on a blackhole.
+        That is done by itself after a pair was deleted or a policy changed. To be called after another program came or
+        went on a blackhole.
 
         Raises:
             ValueError: the balancer is closed.
@@ -286,7 +302,10 @@ class LoadBalancer(Closing):
         is_ours = os.getpid() == self._process
         if not is_ours:
             self._lock = RLock()  # a forked child has no thread that would let go of the other one
-        with self._lock, contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+        with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
+            self._follower.stop()
+            last_first.callback(self._follower.close)  # without the lock, for which its thread may wait
+            last_first.enter_context(self._lock)
             obj, self._object = self._object, None
             if obj is None:
                 return
@@ -381,10 +400,13 @@ class LoadBalancer(Closing):
             obj.maps["places"].pop(member.ifindex, None)
 
     def _set_verdicts(self, obj: BPFObject) -> None:
-        is_shut = is_left_to_nobody(self._service.clients, self._link)
-        obj.variables["client_verdict"].value = Verdict.DROP.number if is_shut else Verdict.NEXT.number
+        self._set_client_verdict(obj)
         for member in self._members:
             self._set_verdict(obj, member)
+
+    def _set_client_verdict(self, obj: BPFObject) -> None:
+        is_shut = is_left_to_nobody(self._service.clients, self._link)
+        obj.variables["client_verdict"].value = Verdict.DROP.number if is_shut else Verdict.NEXT.number
 
     @staticmethod
     def _set_verdict(obj: BPFObject, member: Member) -> None:
@@ -418,6 +440,23 @@ class LoadBalancer(Closing):
         publish(obj, numbers.tobytes())
         self._table = table
 
+    def _look_again(self, changed: Set[int] | None) -> None:
+        """What the follower calls with the numbers of devices; None: any."""
+        obj = self._object
+        if obj is None:
+            return
+        members = [member for member in self._members if changed is None or member.ifindex in changed]
+        gone = [member for member in members if member.is_gone]
+        self._dismiss_all(obj, gone)
+        if changed is None or self._service.clients.primary.ifindex in changed:
+            with _may_be_gone():
+                self._set_client_verdict(obj)
+        for member in members:
+            if member in gone:
+                continue
+            with _may_be_gone():
+                self._set_verdict(obj, member)
+
     def _let_go(self, obj: BPFObject) -> None:
         """Dismiss removed backends whose connections are over, and any whose pair is gone."""
         is_removed = any(member.state == "removed" for member in self._members)
@@ -427,10 +466,13 @@ class LoadBalancer(Closing):
             for member in self._members
             if member.is_gone or (member.state == "removed" and not any(surveyed[member.place]))
         ]
-        for member in over:
+        self._dismiss_all(obj, over)
+
+    def _dismiss_all(self, obj: BPFObject, members: list[Member]) -> None:
+        for member in members:
             self._members.remove(member)
             self._dismiss(obj, member)
-        if any(member.state == "active" for member in over):
+        if any(member.state == "active" for member in members):
             self._publish(obj)
 
     def _survey(self, obj: BPFObject) -> list[tuple[int, int]]:

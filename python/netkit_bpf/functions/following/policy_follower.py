@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.devices.watch import DeviceChange, Watch
 from netkit_bpf.enums import ChangeKind
+from netkit_bpf.functions.following.locked_call import call_with_lock
 from netkit_bpf.internal.threads import start
 
 _log = logging.getLogger("netkit_bpf")
-
-_TRY = 0.1  # seconds of waiting for the lock, after which it looks whether it was stopped meanwhile
 
 
 class PolicyFollower:
@@ -62,17 +61,6 @@ def _follow(
     for change in changes:
         if change.kind is ChangeKind.POLICY:
             try:
-                _tell(watch, look, lock)
+                call_with_lock(lock, lambda: watch.closed, look)
             except Exception as error:  # the next time it may do better
                 _log.warning("a change of a policy of %s is not followed: %s", name, error)
-
-
-def _tell(watch: Watch, look: weakref.WeakMethod[Callable[[], None]], lock: RLock) -> None:
-    while not watch.closed:
-        if lock.acquire(timeout=_TRY):
-            try:
-                if not watch.closed and (method := look()) is not None:
-                    method()
-            finally:
-                lock.release()
-            return

@@ -20,7 +20,7 @@ from capture_file import CaptureFile
 from elsewhere import needs_tcx
 from in_child import in_child
 from netkit_bpf import Device, Monitor, NetkitPair, NetNS
-from netkit_bpf.functions.following import pair_follower
+from netkit_bpf.functions.following import link_socket, pair_follower
 from sender import Sender
 from veth import disable_ipv6
 
@@ -146,7 +146,7 @@ def test_what_the_kernel_could_not_tell_is_looked_up_and_said(
     netns: NetNS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A socket without room for more than a notification."""
-    monkeypatch.setattr(pair_follower, "_RECEIVE_BUFFER", 1)
+    monkeypatch.setattr(link_socket, "_RECEIVE_BUFFER", 1)
     with Monitor.all(netns) as monitor:
         made = make(netns, *(f"ve{number}" for number in range(10)))
         wait_for(monitor, *(pair.primary.name for pair in made))
