@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from netkit_bpf._core import Made, Namespace, NetlinkSocket, hand_over
 from netkit_bpf.devices.owner import Owner
 from netkit_bpf.internal.arguments import expect, expect_in
-from netkit_bpf.internal.child import spawn
 from netkit_bpf.internal.resource import Resource
 
 if TYPE_CHECKING:
@@ -202,10 +201,12 @@ class NetNS(Resource):
         """Run a program inside and wait for it; arguments and errors are those of `subprocess.run`.
 
         See `popen` for what the program sees. Without `capture_output` its output goes where this process writes; in a
-        notebook that is not the cell.
+        notebook that is not the cell. With it and `check`, the text of `CalledProcessError` also ends with what the
+        program wrote last.
 
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
         """
+        __tracebackhide__ = True
         return self._run(argv, "", input=input, timeout=timeout, check=check, capture_output=capture_output, **options)
 
     def _run(
@@ -222,6 +223,9 @@ class NetNS(Resource):
         """As `run`; the program's /etc/hosts has these lines too."""
         import subprocess
 
+        from netkit_bpf.internal.child import FailedProgramError
+
+        __tracebackhide__ = True  # in pytest and IPython: what failed is the program
         if capture_output:
             options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if input is not None:
@@ -233,7 +237,7 @@ class NetNS(Resource):
                 process.kill()  # as subprocess.run() does, then __exit__ waits
                 raise
         if check and process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, process.args, stdout, stderr)
+            raise FailedProgramError(process.returncode, process.args, stdout, stderr)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
@@ -247,6 +251,8 @@ class NetNS(Resource):
 
     def _popen(self, argv: Sequence[str | os.PathLike[str]], hosts: str, **options: Any) -> subprocess.Popen[Any]:
         """As `popen`; the program's /etc/hosts has these lines too."""
+        from netkit_bpf.internal.child import spawn
+
         return spawn(self._open(), self._name, argv, options, hosts)
 
     def socket(

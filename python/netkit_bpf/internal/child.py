@@ -1,21 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Processes that live in a network namespace: subprocess, and ip-netns(8), exec."""
+"""Processes that live in a network namespace: subprocess, and ip-netns(8), exec. Imported when the first one starts."""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from netkit_bpf._core import Namespace
 
-if TYPE_CHECKING:
-    import mmap
-    import subprocess
-
 _ROOM = 4096  # bytes for the reason why the child could not enter: an errno and a text
+_MOST_LINES = 20  # of each output of a program that failed
+
+
+class FailedProgramError(subprocess.CalledProcessError):
+    """As its base; the text also has the end of what the program wrote, if that was captured."""
+
+    def __str__(self) -> str:
+        parts = [super().__str__()]
+        for name, output in (("stdout", self.stdout), ("stderr", self.stderr)):
+            text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+            if lines := text.rstrip().splitlines():
+                parts += [f"{name}:{' …' if len(lines) > _MOST_LINES else ''}", *lines[-_MOST_LINES:]]
+        return "\n".join(parts)
 
 
 def spawn(
@@ -30,9 +41,6 @@ def spawn(
     The child enters the namespace itself, between fork and exec. If a thread inside started it and then ended, a child
     that uses prctl(PR_SET_PDEATHSIG) would get its signal at once. Its /etc/hosts has the lines of `hosts` too.
     """
-    import mmap
-    import subprocess
-
     outcome = mmap.mmap(-1, _ROOM)  # shared with the child
     become = _Inhabitant(space, os.fsencode(name or ""), _with_those_here(hosts), outcome, options)
     try:

@@ -87,6 +87,7 @@ class Node:
 
         >>> lab["n1"].run(["ping", "-c1", "n2"], check=True)  # doctest: +SKIP
         """
+        __tracebackhide__ = True
         return self._netns._run(argv, self._hosts(), **options)
 
     def popen(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -171,6 +172,21 @@ def test_programs_are_run_inside_as_subprocess_runs_them() -> None:
             netns.run(["/nowhere/nothing"])
         with netns.popen(["readlink", "/proc/self/ns/net"], stdout=subprocess.PIPE, text=True) as process:
             assert process.communicate()[0].strip() == f"net:[{netns.inode}]"
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_program_that_failed_is_told_with_what_it_wrote_last_and_without_frames_of_the_package(text: bool) -> None:
+    script = "seq 100; echo why >&2; exit 3"
+    with NetNS.create() as netns:
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            netns.run(["sh", "-c", script], check=True, capture_output=True, text=text)
+        lines = str(caught.value).splitlines()
+        assert lines[0] == f"Command '['sh', '-c', '{script}']' returned non-zero exit status 3."
+        assert lines[1:] == ["stdout: …", *map(str, range(81, 101)), "stderr:", "why"]
+        assert {Path(entry.path) for entry in caught.traceback.filter(caught)} == {Path(__file__)}
+        assert len(str(caught.value.stdout)) > 250
+        copy = pickle.loads(pickle.dumps(caught.value))
+        assert str(copy) == str(caught.value)
 
 
 @pytest.fixture
