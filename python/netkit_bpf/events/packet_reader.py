@@ -181,7 +181,7 @@ class PacketReader(RecordReader[PacketEvent]):
         >>> monitor.live(10)  # doctest: +SKIP
         """
         from netkit_bpf.internal.html import first
-        from netkit_bpf.internal.live import LiveView, waits
+        from netkit_bpf.internal.live.view import LiveView, waits
 
         self._check_open()
         view = LiveView(repr(self)[1:-1], "packets/s")
@@ -194,7 +194,7 @@ class PacketReader(RecordReader[PacketEvent]):
             counts = {"primary": stats.primary.seen, "peer": stats.peer.seen}
             view.update(counts, [*stats._tables(), first(rows, PACKET_HEADER, "the newest packets")])
 
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), view:
             draw()
             for seconds in waits(expect_timeout(duration, "duration"), expect_interval(interval)):
                 try:

@@ -162,11 +162,11 @@ class FlowMetrics(FlowReader):
         >>> metrics.live(10)  # doctest: +SKIP
         """
         from netkit_bpf.internal.html import first
-        from netkit_bpf.internal.live import LiveView, waits
+        from netkit_bpf.internal.live.view import LiveView, waits
 
         view = LiveView(repr(self)[1:-1], "bit/s")
         start = self.snapshot()
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), view:
             for seconds in waits(expect_timeout(duration, "duration"), expect_interval(interval)):
                 came = self.rates(seconds)
                 sent = came.by("side")

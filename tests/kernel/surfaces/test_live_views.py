@@ -27,7 +27,7 @@ class Drawn:
         self.pictures: list[dict[str, str]] = []
         self.outputs = 0
 
-    def display(self, data: dict[str, str], *, raw: bool, display_id: bool) -> Drawn:
+    def display(self, data: dict[str, str], *, raw: bool, metadata: dict[str, str], display_id: bool) -> Drawn:
         assert raw
         assert display_id
         self.outputs += 1

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from netkit_bpf.internal.drawing import draw_lines
 from netkit_bpf.internal.html import show
+
+if TYPE_CHECKING:
+    from netkit_bpf.internal.live.widget import LiveWidget
 
 _MOST = 240  # points of a line: older ones leave at the left
 
 
 class LiveView:
-    """An output with a plot of rates and a table.
+    """An output with a plot of rates and a table. It is a widget until the view ends, where there are widgets.
 
     Args:
         title: what stands above.
@@ -28,6 +32,8 @@ class LiveView:
             raise ImportError("live() needs IPython: pip install 'netkit-bpf[jupyter]'") from error
         self._display: Any = display
         self._handle: Any = None
+        self._widget: LiveWidget | None = None
+        self._last_data: dict[str, str] = {}
         self._title, self._unit = title, unit
         self._start = self._last = time.monotonic()
         self._counts: dict[str, float] = {}
@@ -49,14 +55,49 @@ class LiveView:
             del line[:-_MOST]
         title = f"{self._title} · {seconds:.1f} s"
         latest = ", ".join(f"{name} {line[-1][1]:,.0f}" for name, line in self._lines.items())
-        data = {"text/plain": f"{title}: {latest or 'no rates yet'} {self._unit}"}
+        text = f"{title}: {latest or 'no rates yet'} {self._unit}"
         html = show(title, lambda: [draw_lines(self._lines, self._unit), *tables])
-        if html is not None:
-            data["text/html"] = html
+        self._last_data = {"text/plain": text, **({} if html is None else {"text/html": html})}
         if self._handle is None:
-            self._handle = self._display(data, raw=True, display_id=True)
+            self._begin()
+        elif self._widget is None:
+            self._handle.update(self._last_data, raw=True)
         else:
-            self._handle.update(data, raw=True)
+            self._widget.html = self._html()
+
+    def __enter__(self) -> LiveView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last picture as an output that needs no widgets: a notebook that is opened later has none."""
+        if self._widget is not None and self._handle is not None:
+            self._handle.update(self._last_data, raw=True)
+            self._widget.html = ""  # of widgets that were closed, too, some programs keep the state in the notebook
+            self._widget.close()
+
+    def _begin(self) -> None:
+        self._widget = _widget(self._html())
+        bundle = self._widget._repr_mimebundle_() if self._widget is not None else None
+        view, metadata = bundle or ({}, {})
+        # Who knows no widgets shows the picture instead.
+        data = {**view, **self._last_data}
+        self._handle = self._display(data, raw=True, metadata=metadata, display_id=True)
+
+    def _html(self) -> str:
+        return self._last_data.get("text/html") or f"<pre>{escape(self._last_data['text/plain'])}</pre>"
+
+
+def _widget(html: str) -> LiveWidget | None:
+    """A widget with this picture; None if no notebook asks, or without anywidget."""
+    from IPython import get_ipython
+
+    if not hasattr(get_ipython(), "kernel"):
+        return None
+    try:
+        from netkit_bpf.internal.live.widget import LiveWidget
+    except ImportError:
+        return None
+    return LiveWidget(html=html)
 
 
 def waits(duration: float | None, interval: float) -> Iterable[float]:

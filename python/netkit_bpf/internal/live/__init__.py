@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Live views in notebooks."""
