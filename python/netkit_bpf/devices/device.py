@@ -7,6 +7,7 @@ import contextlib
 import errno
 import ipaddress
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from netkit_bpf._core import (
@@ -86,6 +87,7 @@ class Device:
         self._known_name = name
         self._identity = Identity()
         self._opposite: weakref.ref[Device] | None = None  # of a pair; weak, as cycles wait for the collector
+        self._keeper: weakref.WeakMethod[Callable[[Device], None]] | None = None  # a lab's, to call when it was set up
 
     @classmethod
     def _of(cls: type[_D], info: DeviceInfo, netns: NetNS) -> _D:
@@ -176,9 +178,14 @@ class Device:
         if self._opposite is not None and (opposite := self._opposite()) is not None:
             with contextlib.suppress(OSError):  # its carrier has come too; that it is gone is its own matter
                 opposite._read()
+        if self._keeper is not None and (keep := self._keeper()) is not None:
+            keep(self)
 
     def down(self) -> None:
-        """Set the device down, which also removes its IPv6 addresses (ip-sysctl: keep_addr_on_down)."""
+        """Set the device down, which also removes its routes and its IPv6 addresses (ip-sysctl: keep_addr_on_down).
+
+        `up` gives these back to a device of a `Lab`, and to no other.
+        """
         device_set_up(*self._verified(), False)
 
     def wait_ready(self, timeout: float | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakMethod
 
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.netns import NetNS
@@ -36,7 +37,8 @@ class Lab(Closing):
     Each node is a namespace of its own. In a star, which is the default, a netkit pair joins it to a hub: the primary,
     with the node's name, is in the hub, the peer, nk0, in the node. The hub is a namespace too, and the only one that
     forwards. In any other shape pairs join the nodes themselves, and each node forwards: in node a, the device that
-    leads to b is called b. Packets take a shortest way. The machine's own network is neither touched nor reached.
+    leads to b is called b. Packets take a shortest way; if a device is set down they do not look for another one, and
+    `Device.up` brings its addresses and routes back. The machine's own network is neither touched nor reached.
 
     Node number i has the addresses fd42:0:0:i::2 and 10.42.i.2. In a star they are in networks of 64 and of 24 bits, in
     each of which the address of the hub ends in 1. Programs that `Node.run` starts know the nodes by their names.
@@ -291,7 +293,9 @@ class Lab(Closing):
             for ends, pair in zip(far_ends, made, strict=True):
                 pair._let_go()  # to the callback above
                 self._pairs[ends] = pair
-                self._connect(*ends, pair)
+                for end in (pair.primary, pair.peer):
+                    self._connect(*ends, pair, end)
+                    end._keeper = WeakMethod(self._restore)
         for name in names:
             last_first.callback(self._nodes[name]._kill)
         self._route()
@@ -301,12 +305,22 @@ class Lab(Closing):
         peer_name = "nk0" if near == HUB else near
         return check_pair_options(far, peer_name, mode=self._mode, ends=ends), self._nodes[far].netns
 
-    def _connect(self, near: str, far: str, pair: NetkitPair) -> None:
+    def _connect(self, near: str, far: str, pair: NetkitPair, end: Device) -> None:
         if near == HUB:
-            self._nodes[far]._join_hub(pair)
+            self._nodes[far]._join_hub(pair, end)
+        elif end is pair.primary:
+            self._nodes[near]._join(self._nodes[far], pair, end)
         else:
-            self._nodes[near]._join(self._nodes[far], pair, pair.primary)
-            self._nodes[far]._join(self._nodes[near], pair, pair.peer)
+            self._nodes[far]._join(self._nodes[near], pair, end)
+
+    def _restore(self, device: Device) -> None:
+        """Give a device that is up again what the kernel took when it was set down: addresses and routes."""
+        with self._closing:
+            for ends, pair in self._pairs.items():
+                if device is pair.primary or device is pair.peer:
+                    self._connect(*ends, pair, device)
+                    self._route()
+                    return
 
     def _route(self) -> None:
         """Give each node its routes to those that are no neighbours."""

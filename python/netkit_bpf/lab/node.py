@@ -116,22 +116,28 @@ class Node:
         """Call a function on a new thread inside the node; see `NetNS.call`."""
         return self._netns.call(function, *args, **kwargs)
 
-    def _join_hub(self, pair: NetkitPair) -> None:
-        """Give both ends their addresses, and the node its routes to the other nodes."""
+    def _join_hub(self, pair: NetkitPair, end: Device) -> None:
+        """Give an end of the pair the addresses that it lacks; that in the node also its routes to the other nodes."""
         hub4, hub6 = f"10.42.{self._number}.1", f"fd42:0:0:{self._number:x}::1"
-        pair.primary.add_address(f"{hub4}/24")
-        pair.primary.add_address(f"{hub6}/64")
-        pair.peer.add_address(f"{self.ipv4_address}/24")
-        pair.peer.add_address(f"{self.address}/64")
-        pair.peer.add_route("default", via=hub4)
-        pair.peer.add_route("default", via=hub6)
+        if end is pair.primary:
+            _unless_there(end.add_address, f"{hub4}/24")
+            _unless_there(end.add_address, f"{hub6}/64")
+        else:
+            _unless_there(end.add_address, f"{self.ipv4_address}/24")
+            _unless_there(end.add_address, f"{self.address}/64")
+            _unless_there(end.add_route, "default", via=hub4)
+            _unless_there(end.add_route, "default", via=hub6)
         self._links["hub"] = (pair, pair.peer)
 
     def _join(self, other: Node, pair: NetkitPair, device: Device) -> None:
-        """Give the end that is here the node's addresses, and the other end's as those of a point-to-point link."""
-        device.add_address(f"{self.ipv4_address}/32", peer=other.ipv4_address)
-        device.add_address(f"{self.address}/128", peer=other.address)
+        """Give the end that is here the node's addresses, and the other end's as those of a point-to-point link.
+
+        Its routes have to be set once more if it was down, as the kernel took them.
+        """
+        _unless_there(device.add_address, f"{self.ipv4_address}/32", peer=other.ipv4_address)
+        _unless_there(device.add_address, f"{self.address}/128", peer=other.address)
         self._links[other.name] = (pair, device)
+        self._routes = {far: hop for far, hop in self._routes.items() if hop is not other}
 
     def _part(self, other: str) -> None:
         """Forget a link whose pair is deleted."""
@@ -150,7 +156,7 @@ class Node:
             if far not in self._routes:
                 try:
                     for dst, via in _ways(far, hop):
-                        self.device(hop.name).add_route(dst, via=via)
+                        _unless_there(self.device(hop.name).add_route, dst, via=via)
                 except OSError:
                     for dst, via in _ways(far, hop):
                         with suppress(OSError):
@@ -167,6 +173,11 @@ class Node:
     def __repr__(self) -> str:
         state = "" if self._netns._is_held() else " closed"
         return f"<Node {self._name} {self.address} {self.ipv4_address}{state}>"
+
+
+def _unless_there(add: Callable[..., None], *args: str, **options: str) -> None:
+    with suppress(FileExistsError):
+        add(*args, **options)
 
 
 def _ways(far: Node, hop: Node) -> list[tuple[str, str]]:

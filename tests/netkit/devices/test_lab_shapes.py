@@ -152,6 +152,40 @@ def test_a_device_that_is_down_hinders_no_other_node(netkit_lab_factory: Callabl
     assert hops(lab, "n3", "n5") == hops(lab, "n5", "n3") == [1, 1]
 
 
+@pytest.mark.parametrize("shape", ["star", "ring"])
+def test_a_device_that_was_down_comes_back_with_its_addresses_and_routes(
+    netkit_lab_factory: Callable[..., Lab], shape: str
+) -> None:
+    lab = netkit_lab_factory(5, shape=shape)
+    ends = [end for pair in lab.pairs for end in (pair.primary, pair.peer)]
+
+    def state() -> list[tuple[list[str], list[str]]]:
+        return [(sorted(map(str, end.addresses)), sorted(map(str, end.routes))) for end in ends]
+
+    before = state()
+    everyone = {names: hops(lab, *names) for names in [("n1", "n3"), ("n3", "n1"), ("n5", "n1")]}
+    for end in ends[:2]:
+        end.down()
+        assert state() != before
+        end.up()
+        assert state() == before
+        end.up()  # it was: nothing changes
+        assert state() == before
+    assert {names: hops(lab, *names) for names in everyone} == everyone
+
+
+def test_a_way_that_was_wanted_while_its_device_was_down_is_there_afterwards(
+    netkit_lab_factory: Callable[..., Lab],
+) -> None:
+    lab = netkit_lab_factory(5, shape="ring")
+    device = lab.n1.device("n5")
+    device.down()
+    with pytest.raises(OSError, match="n5"):
+        lab.remove("n2")
+    device.up()
+    assert hops(lab, "n1", "n3") == hops(lab, "n3", "n1") == [2, 2]
+
+
 def test_a_process_that_starts_while_its_node_goes_is_killed(netkit_lab_factory: Callable[..., Lab]) -> None:
     lab = netkit_lab_factory(2)
     lab.n1._kill()  # what remove() and close() do first
