@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,18 @@ class Keeper:
                 return
 
     def close(self) -> None:
-        """End the guest and tell who is still there; what comes from now on finds nobody."""
+        """End the guest and tell who is still there; what comes from now on finds nobody.
+
+        Whoever wants the next guest waits meanwhile: it takes the same directory.
+        """
         with locked(self._path.parent):
             self._listener.close()
             (self._path / "socket").unlink(missing_ok=True)
-        self._guest.terminate()
-        status = self._guest.wait()
-        shutil.rmtree(self._path, ignore_errors=True)
+            self._guest.terminate()
+            status = self._guest.wait()
+            shutil.rmtree(self._path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others are kept
+                self._path.parent.rmdir()
         for caller in (self._caller, self._waiting):
             if caller:
                 with contextlib.suppress(OSError):
@@ -148,14 +154,18 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Any:
-    """Keep other processes from starting and ending kept guests."""
+def locked(directory: Path) -> Iterator[bool]:
+    """Keep other processes from starting and ending kept guests; False if the last guest took the directory along."""
     import fcntl
 
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        yield False
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield os.fstat(lock).st_nlink > 0
     finally:
         os.close(lock)
 

@@ -69,10 +69,10 @@ def begin(command: Sequence[str], *, kernel: str, what: str, setup: Sequence[str
         what: what it is kept for, to tell people.
         setup: what else the guest depends on.
     """
-    base = _base()
-    directory = base / _name([*command, *setup], kernel)
+    name = _name([*command, *setup], kernel)
     for _ in range(3):  # one may end just now
-        with keeper.locked(base):
+        with _locked_base() as base:
+            directory = base / name
             connection = _connected(directory) or _started(directory, command, kernel, f"Linux {kernel} {what}")
         try:
             connection.sendall(b"run\n")
@@ -89,7 +89,7 @@ def begin(command: Sequence[str], *, kernel: str, what: str, setup: Sequence[str
 
 def states(*, end: bool = False) -> Iterator[str]:
     """A line for each guest that is kept; end those that nobody uses."""
-    for about in sorted(_base().glob("*/about")):
+    for about in sorted(_base(make=False).glob("*/about")):
         connection = _connected(about.parent)
         if not connection:
             continue
@@ -112,11 +112,26 @@ def _line(connection: socket.socket) -> dict[str, Any]:
     return said
 
 
-def _base() -> Path:
-    """The directory of this user's kept guests, which nobody else can enter."""
+@contextlib.contextmanager
+def _locked_base() -> Iterator[Path]:
+    """The directory of kept guests, while no other process starts or ends one."""
+    while True:
+        base = _base(make=True)
+        with keeper.locked(base) as is_there:
+            if is_there:
+                yield base
+                return
+
+
+def _base(*, make: bool) -> Path:
+    """The directory of this user's kept guests, which nobody else can enter; the last guest takes it along."""
     base = Path(tempfile.gettempdir(), f"netkit-bpf-{os.geteuid()}")
-    base.mkdir(mode=0o700, exist_ok=True)
-    found = base.lstat()
+    if make:
+        base.mkdir(mode=0o700, exist_ok=True)
+    try:
+        found = base.lstat()
+    except FileNotFoundError:
+        return base
     if base.is_symlink() or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise KeptError(f"{base} must be a directory of this user, that nobody else can enter: remove it")
     return base

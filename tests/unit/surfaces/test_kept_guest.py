@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from netkit_bpf.vm import kept
 
 pytest_plugins = ["pytester"]
 
@@ -160,4 +163,30 @@ def test_it_ends_when_nobody_asks_for_it(project: pytest.Pytester, monkeypatch: 
     project.runpytest_subprocess().assert_outcomes(passed=1)
     wait_for_the_end_of(guests(project)[0])
     assert command() == []
-    assert not [*Path(os.environ["TMPDIR"]).glob("netkit-bpf-*/*")]
+    end = time.monotonic() + 20
+    while [*Path(os.environ["TMPDIR"]).glob("netkit-bpf-*")]:  # not the directory either
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert command() == []
+    assert not [*Path(os.environ["TMPDIR"]).glob("netkit-bpf-*")]
+
+
+def test_whoever_waits_while_the_last_guest_ends_has_a_new_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def opened() -> int:
+        return [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")].count(str(base))
+
+    def inode() -> int:
+        with kept._locked_base() as mine:
+            return mine.stat().st_ino
+
+    with ThreadPoolExecutor(1) as pool:
+        with kept._locked_base() as base:
+            found = pool.submit(inode)
+            while opened() < 2:
+                time.sleep(0.01)
+            base.rmdir()
+        assert found.result(20) == base.stat().st_ino
