@@ -200,8 +200,8 @@ class NetNS(Resource):
     ) -> subprocess.CompletedProcess[Any]:
         """Run a program inside and wait for it; arguments and errors are those of `subprocess.run`.
 
-        See `popen` for what the program sees. Without `capture_output` its output goes where this process writes; in a
-        notebook that is not the cell. With it and `check`, the text of `CalledProcessError` also ends with what the
+        See `popen` for what the program sees. Without `capture_output` its output goes where this process writes;
+        ipykernel shows that in the cell. With it and `check`, the text of `CalledProcessError` also ends with what the
         program wrote last.
 
         >>> ns.run(["ping", "-c1", "fd00::1"], check=True)  # doctest: +SKIP
