@@ -58,8 +58,9 @@ def cached() -> list[Kernel]:
 def get(name: str) -> Kernel:
     """The kernel of a series, such as "7.2", or at a path.
 
-    A series comes from the cache or else from Debian's mirror. A path, which has a slash, is a boot image, whose
-    modules are those in /lib/modules of its release, if there are; or a directory with `vmlinuz` and perhaps `modules`.
+    A series comes from the cache or else from Debian's mirror. A path, which has a slash, is a boot image, or a
+    directory with one that is called `vmlinuz`. Its modules are those in `modules` beside it or in /lib/modules of its
+    release, if there are.
     """
     if "/" in name:
         return _at(Path(name))
@@ -112,7 +113,7 @@ def _at(path: Path) -> Kernel:
         release = _release(image)
     except OSError as error:
         raise KernelError(f"kernel {path}: {error.strerror}") from error
-    places = [path / "modules"] if path.is_dir() else [Path("/lib/modules", release), Path("/usr/lib/modules", release)]
+    places = [image.parent / "modules", Path("/lib/modules", release), Path("/usr/lib/modules", release)]
     tree = next((place.resolve() for place in places if place.is_dir()), None)
     return Kernel(str(path), release, image, tree)
 

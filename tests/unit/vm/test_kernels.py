@@ -41,6 +41,20 @@ def test_what_is_no_kernel_is_refused(name: str, said: str) -> None:
         vm.get(name)
 
 
+@pytest.mark.parametrize("name", ["", "vmlinuz"])
+def test_a_kernel_at_a_path_has_the_modules_beside_it(tmp_path: Path, name: str) -> None:
+    head = bytearray(0x400)
+    head[0x1FE:0x206] = b"\x55\xaa\0\0HdrS"
+    head[0x20E:0x210] = (0x300 - 0x200).to_bytes(2, "little")
+    head[0x300:0x30C] = b"7.2.0-mine #1"[:12]
+    (tmp_path / "vmlinuz").write_bytes(head)
+    without = vm.get(str(tmp_path / name))
+    assert (without.release, without.modules) == ("7.2.0-mine", None)
+    (tmp_path / "modules").mkdir()
+    kernel = vm.get(str(tmp_path / name))
+    assert (kernel.image, kernel.modules) == (tmp_path / "vmlinuz", tmp_path / "modules")
+
+
 def test_a_module_that_a_kernel_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "modules.builtin").write_text("kernel/net/ipv6/ipv6.ko\n")
     (tmp_path / "nf-nat.ko.xz").touch()
