@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from netkit_bpf import BPFObject, Device, Link, Map, Monitor, NetkitPair, NetNS, Ruleset, Watch
+from netkit_bpf import (
+    BPFObject,
+    Device,
+    Filter,
+    Link,
+    MaglevTable,
+    Map,
+    Monitor,
+    NetkitPair,
+    NetNS,
+    Program,
+    Rule,
+    Ruleset,
+    Watch,
+)
 
 HASH = {"type": "hash", "max_entries": 1, "key_size": 4, "value_size": 4}
 
@@ -29,6 +43,28 @@ HASH = {"type": "hash", "max_entries": 1, "key_size": 4, "value_size": 4}
 def test_what_is_made_otherwise_says_how(make: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        Ruleset.parse,
+        Rule.parse,
+        lambda text: Rule("pass", src=text),
+        lambda text: Rule("pass", rate=text),
+        lambda text: Ruleset(["pass"]).match(text, "peer"),
+        Filter,
+        BPFObject.compile,
+        lambda text: MaglevTable([text]),
+        Map.open_pinned,
+        Link.open_pinned,
+        Program.open_pinned,
+    ],
+)
+def test_what_is_no_character_is_refused_where_it_stands(read: Callable[[str], object]) -> None:
+    """Python's files give such for bytes that are not UTF-8, with errors="surrogateescape"."""
+    with pytest.raises(ValueError, match=r"has '\\udcff' at position 5, which is no character"):
+        read("drop \udcff")
 
 
 @pytest.mark.parametrize(

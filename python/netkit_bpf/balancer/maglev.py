@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from netkit_bpf._core import maglev_table
-from netkit_bpf.internal.arguments import expect, expect_in
+from netkit_bpf.internal.arguments import expect_in, expect_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class MaglevTable(Sequence["str | None"]):
             raise TypeError("weights must be names, not a str")
         pairs = list(weights.items()) if isinstance(weights, Mapping) else [(name, 1) for name in weights]
         for name, weight in pairs:
-            expect(name, str, "a name")
+            expect_text(name, "a name")
             expect_in(weight, _WEIGHTS, f"the weight of {name!r}")
         self._names = tuple(name for name, _ in pairs)
         if len(set(self._names)) != len(pairs):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from netkit_bpf import _core
 from netkit_bpf.errors import CompileError
-from netkit_bpf.internal.arguments import expect
+from netkit_bpf.internal.arguments import expect, expect_text
 
 _NAMES = ("clang", *(f"clang-{version}" for version in range(25, 13, -1)))
 _SECONDS = 300
@@ -71,6 +71,7 @@ def compile_source(source: str, cflags: Sequence[str] = ()) -> bytes:
     import subprocess
 
     expect(source, str, "source", "BPFObject.open() takes what is compiled already")
+    expect_text(source, "source")
     if source.endswith(".c") and "\n" not in source:
         raise ValueError(f"source must be a program's text, not the name of a file: Path({source!r}).read_text()")
     if isinstance(cflags, str):

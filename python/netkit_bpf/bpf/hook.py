@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from netkit_bpf._core import Link as CoreLink
 from netkit_bpf._core import Namespace, hook_detach, hook_of_side, hook_query, program_open
 from netkit_bpf.bpf.attached import AttachedProgram, HookPrograms
+from netkit_bpf.bpf.pin_path import pin_path
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.enums import Direction, Rank, Side
 from netkit_bpf.internal.arguments import expect, expect_in, expect_word
@@ -46,7 +47,7 @@ class Link(Closing):
             ValueError: what is pinned there is not a link to a netkit or tcx hook.
             PermissionError: CAP_BPF is missing.
         """
-        return cls(CoreLink.open_pinned(os.fspath(path)), None, None)
+        return cls(CoreLink.open_pinned(pin_path(path)), None, None)
 
     @property
     def id(self) -> int:
@@ -123,7 +124,7 @@ class Link(Closing):
             ValueError: the link is pinned already.
             OSError: the path is not on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`).
         """
-        self._open().pin(os.fspath(path))
+        self._open().pin(pin_path(path))
 
     def unpin(self) -> None:
         """Remove the name that `pin` gave, or by which `open_pinned` found the link. The program stays until `close`.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit_bpf._core import BtfTypes
 from netkit_bpf._core import Map as CoreMap
-from netkit_bpf.bpf.map_base import MapBase, path_text
+from netkit_bpf.bpf.map_base import MapBase
 from netkit_bpf.bpf.map_definition import Typed, define
 from netkit_bpf.bpf.map_elements import MapInfo, MapItems, MapValues
 from netkit_bpf.bpf.map_types import NO_ITEMS, Flags, Kind
+from netkit_bpf.bpf.pin_path import pin_path
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.btf.codec import Integer
 from netkit_bpf.btf.types import Types
@@ -115,7 +116,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         >>> with Map.open_pinned("/sys/fs/bpf/packets") as packets:  # doctest: +SKIP
         ...     print(packets.copy())
         """
-        text = path_text(path)
+        text = pin_path(path)
         return cls._opened(CoreMap.open_pinned(text), text)
 
     @classmethod

@@ -11,6 +11,7 @@ from netkit_bpf._core import Map as CoreMap
 from netkit_bpf.bpf.loadable import Loadable
 from netkit_bpf.bpf.map_elements import Elements, MapInfo
 from netkit_bpf.bpf.map_types import Kind, MapFlags
+from netkit_bpf.bpf.pin_path import pin_path
 from netkit_bpf.btf.types import Types
 from netkit_bpf.internal.arguments import expect, expect_in
 from netkit_bpf.internal.resource import Closing
@@ -144,7 +145,7 @@ class MapBase(Loadable[CoreMap], Closing):
             ValueError: the map is pinned already.
             OSError: the path is not on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`); names on one have no dots.
         """
-        text = path_text(path)
+        text = pin_path(path)
         core = self._open()
         if self._pinned_at:
             raise ValueError(f"map '{self.name}' is pinned at {self._pinned_at} already")
@@ -195,13 +196,3 @@ def check_max_entries(kind: Kind, entries: int) -> None:
     page = os.sysconf("SC_PAGESIZE")
     if kind is Kind.RINGBUF and (entries & (entries - 1) or entries < page):
         raise ValueError(f"max_entries of a ring buffer must be a power of two from {page}, not {entries}")
-
-
-def path_text(path: str | os.PathLike[str]) -> str:
-    """The path as a str; TypeError or ValueError if it is not a path."""
-    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
-    if not isinstance(text, str):
-        raise TypeError(f"path must be a path, not {type(path).__name__}")
-    if not text or "\0" in text:
-        raise ValueError(f"{text!r} is not a path")
-    return text

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf._core import program_open, program_open_pinned
 from netkit_bpf.bpf.loadable import Loadable
+from netkit_bpf.bpf.pin_path import pin_path
 from netkit_bpf.btf.codec import Array, Codec, Integer
 from netkit_bpf.btf.structure import Member, Structure
 from netkit_bpf.enums import Side, Verdict
@@ -116,7 +117,7 @@ class Program(Loadable[CoreProgram]):
 
         >>> program = Program.open_pinned("/sys/fs/bpf/drop_long")  # doctest: +SKIP
         """
-        return cls._opened(program_open_pinned(os.fspath(path)), "")
+        return cls._opened(program_open_pinned(pin_path(path)), "")
 
     @classmethod
     def _open_id(cls, id: int, section: str) -> Program:  # noqa: A002 - as the kernel names it
@@ -182,7 +183,7 @@ class Program(Loadable[CoreProgram]):
 
         >>> obj.programs["drop_long"].pin("/sys/fs/bpf/drop_long")  # doctest: +SKIP
         """
-        self._open().pin(os.fspath(path))
+        self._open().pin(pin_path(path))
 
     def test_run(
         self, packet: bytes | bytearray | memoryview, *, repeat: int = 1, context: PacketContext | None = None

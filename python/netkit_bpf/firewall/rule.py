@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from netkit_bpf._core import Rule as CoreRule
 from netkit_bpf.enums import Side, Verdict
-from netkit_bpf.internal.arguments import expect, expect_in, expect_word
+from netkit_bpf.internal.arguments import expect, expect_in, expect_text, expect_word
 
 if TYPE_CHECKING:
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -103,7 +103,7 @@ class Rule:
             "icmp_type": icmp_type,
             "tcp_flags": tcp_flags,
             "length": length,
-            "rate": None if rate is None else f"{expect(rate, str, 'rate')} burst {expect(burst, int, 'burst')}",
+            "rate": None if rate is None else f"{expect_text(rate, 'rate')} burst {expect(burst, int, 'burst')}",
         }
         core = CoreRule.make(
             is_drop=action == "drop",
@@ -127,7 +127,7 @@ class Rule:
         >>> Rule.parse("drop peer ip6 tcp from any to fd00::/64 port 12345").dst_port
         (range(12345, 12346),)
         """
-        return cls._of(CoreRule(expect(text, str, "text")))
+        return cls._of(CoreRule(expect_text(text, "text")))
 
     @classmethod
     def _of(cls, core: CoreRule) -> Rule:
@@ -253,7 +253,7 @@ def _words(value: object, field: str) -> str:
             raise ValueError(f"{field} must be a range with numbers and step 1, not {value!r}")
         return f"{value.start}-{value.stop - 1}"
     if isinstance(value, (str, int, ipaddress._BaseNetwork, ipaddress._BaseAddress)):
-        return str(value)
+        return expect_text(str(value), field)
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         items = [_words(item, field) for item in value]
         if not items:

@@ -14,7 +14,7 @@ from netkit_bpf._core import Ruleset as CoreRuleset
 from netkit_bpf.enums import Side
 from netkit_bpf.firewall.packet import packet_of
 from netkit_bpf.firewall.rule import Rule, _words
-from netkit_bpf.internal.arguments import expect, expect_word
+from netkit_bpf.internal.arguments import expect, expect_text, expect_word
 
 _SHOWN = 40  # rules in a notebook
 
@@ -77,7 +77,7 @@ class Ruleset(Sequence[Rule]):
         pass tcp from any to fd00::/64 port { 80, 443 }
         drop ip6
         """
-        return cls._of(CoreRuleset.parse(expect(text, str, "text")))
+        return cls._of(CoreRuleset.parse(expect_text(text, "text")))
 
     @classmethod
     def _of(cls, core: CoreRuleset) -> Ruleset:
@@ -130,7 +130,7 @@ class Ruleset(Sequence[Rule]):
         if (side is None) == isinstance(packet, str):
             raise ValueError("side is whose packet it is, and is said for words alone: an event tells")
         if isinstance(packet, str):
-            known = RulePacket.parse(packet, expect_word(side, Side, "side").number)
+            known = RulePacket.parse(expect_text(packet, "packet"), expect_word(side, Side, "side").number)
         else:
             known = packet_of(expect(packet, PacketEvent, "packet"))
         found = self._compiled.matching(known, 1)

@@ -33,6 +33,18 @@ def expect(value: object, kind: type[_T], argument: str, hint: str = "") -> _T:
     return value
 
 
+def expect_text(value: object, argument: str) -> str:
+    """Return the value; ValueError if it has what is no character, as file names have that are not UTF-8."""
+    text = expect(value, str, argument)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{argument} has {text[error.start]!a} at position {error.start}, which is no character"
+        ) from None
+    return text
+
+
 def expect_in(value: object, allowed: range, argument: str) -> int:
     """Return the value; ValueError names the argument and its range."""
     number = expect(value, int, argument)

@@ -11,7 +11,7 @@ from netkit_bpf._core import Program as CoreProgram
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.enums import Direction, Side, Verdict
-from netkit_bpf.internal.arguments import expect
+from netkit_bpf.internal.arguments import expect_text
 
 
 class Filter:
@@ -33,7 +33,7 @@ class Filter:
     """
 
     def __init__(self, expression: str) -> None:
-        if "\0" in expect(expression, str, "filter"):
+        if "\0" in expect_text(expression, "filter"):
             raise ValueError("filter must not contain a null character")
         self._expression = expression
         self._classic = compile_filter(expression)
