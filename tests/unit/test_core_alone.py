@@ -23,7 +23,9 @@ def test_a_cpp_program_builds_on_it(tmp_path: Path) -> None:
     configure = [f"{bin_}/cmake", "-S", str(ROOT), "-B", build, "-G", "Ninja"]
     subprocess.run([*configure, f"-DCMAKE_MAKE_PROGRAM={bin_}/ninja"], check=True, capture_output=True)
     # The core is the extension's own, which takes a minute to compile. The program is compiled and linked.
-    (core,) = ROOT.glob(f"build/cp{sys.version_info.major}{sys.version_info.minor}-*/libnetkit_bpf_core.a")
+    tag = "cp{}{}".format(*sys.version_info)
+    core = next(ROOT.glob(f"build/{tag}-*/libnetkit_bpf_core.a"), None)
+    assert core is not None, f"there is no build/{tag}-*: tools/build makes it"
     shutil.copy(core, tmp_path)
     ninja = [f"{bin_}/ninja", "-C", build]
     listed = subprocess.run([*ninja, "-t", "commands", "monitor"], check=True, capture_output=True, text=True)

@@ -173,18 +173,26 @@ class Device:
         ]
 
     def up(self) -> None:
-        """Set the device up. If the other end of its pair is up, both carry packets when this returns."""
+        """Set the device up. If the other end of its pair is up, both carry packets when this returns.
+
+        A device of a `Lab` that was down gets back the addresses and routes that the lab gave it.
+
+        Raises:
+            OSError: what the lab gave it cannot be given once more, such as EACCES for an IPv6 address where IPv6 was
+                disabled meanwhile. The device is up.
+        """
+        is_lab_restoring = self._keeper is not None and not self.is_up
         device_set_up(*self._verified(), True)
         if self._opposite is not None and (opposite := self._opposite()) is not None:
             with contextlib.suppress(OSError):  # its carrier has come too; that it is gone is its own matter
                 opposite._read()
-        if self._keeper is not None and (keep := self._keeper()) is not None:
+        if is_lab_restoring and self._keeper is not None and (keep := self._keeper()) is not None:
             keep(self)
 
     def down(self) -> None:
         """Set the device down, which also removes its routes and its IPv6 addresses (ip-sysctl: keep_addr_on_down).
 
-        `up` gives these back to a device of a `Lab`, and to no other.
+        `up` gives back what a `Lab` gave one of its own, and nothing else.
         """
         device_set_up(*self._verified(), False)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
-from _thread import RLock  # threading's own, whose import takes long
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Literal, NamedTuple
 
 from netkit_bpf.balancer.maglev import MaglevTable
@@ -29,22 +29,13 @@ from netkit_bpf.functions.backend import (
 )
 from netkit_bpf.functions.balancer_programs import attach, is_left_to_nobody, load_balancer, publish
 from netkit_bpf.internal.arguments import expect, expect_in, expect_one
+from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.internal.resource import Closing
 
 _WEIGHTS = range(1, 65536)
 _CONNECTIONS = range(16, (1 << 24) + 1)
 _MOST = 512  # NK_LB_BACKENDS
 _FRAME = bytes(64)  # for the survey, which looks at no packet
-
-
-@contextlib.contextmanager
-def _may_be_gone() -> Iterator[None]:
-    """Do no more about a pair that is deleted meanwhile."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENODEV:
-            raise
 
 
 class BalancerStats(NamedTuple):
@@ -139,7 +130,7 @@ class LoadBalancer(Closing):
         expect_in(connections, _CONNECTIONS, "connections")
         self._protocol = protocol
         self._service = Service(pair, parse_vip(vip), expect_in(port, PORTS, "port"), mode == "dsr")
-        self._lock = RLock()
+        self._lock = ProcessLock()
         self._members: list[Member] = []
         self._generations = [0] * _MOST
         self._final: tuple[tuple[BackendStats, ...], BalancerStats] | None = None
@@ -167,11 +158,13 @@ class LoadBalancer(Closing):
             undo.callback(self._link.detach)
             from netkit_bpf.functions.following.backend_follower import BackendFollower
 
-            self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
-            undo.callback(self._follower.close)
-            self._set_verdicts(obj)
-            undo.pop_all()
-        self._object = obj
+            with self._lock:  # what the follower hears waits until all is whole
+                self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
+                undo.callback(self._follower.close)
+                self._let_go(obj)  # what happened before it heard anything is looked for
+                self._set_verdicts(obj)
+                self._object = obj
+                undo.pop_all()
 
     @property
     def vip(self) -> Address:
@@ -300,11 +293,9 @@ class LoadBalancer(Closing):
     def close(self) -> None:
         """Take the programs off all hooks. Idempotent. Connections that are open break."""
         is_ours = os.getpid() == self._process
-        if not is_ours:
-            self._lock = RLock()  # a forked child has no thread that would let go of the other one
         with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
             self._follower.stop()
-            last_first.callback(self._follower.close)  # without the lock, for which its thread may wait
+            last_first.callback(self._follower.close)  # without the lock, for which its thread would wait a while
             last_first.enter_context(self._lock)
             obj, self._object = self._object, None
             if obj is None:
@@ -393,9 +384,10 @@ class LoadBalancer(Closing):
         """Detach from it and forget it: no packet goes there any more."""
         nobody = (bytes(16), 0, 0, 0, 0, 0, (bytes(6), bytes(6)), 0)
         with contextlib.ExitStack() as last_first:
-            if member.link is not None:
-                last_first.callback(member.link.close)
-                last_first.callback(member.link.detach)
+            link, member.link = member.link, None
+            if link is not None:
+                last_first.callback(link.close)
+                last_first.callback(link.detach)
             obj.maps["backends"][member.place] = nobody
             obj.maps["places"].pop(member.ifindex, None)
 
@@ -429,9 +421,10 @@ class LoadBalancer(Closing):
             member.state, member.weight = before
             raise
 
-    def _publish(self, obj: BPFObject) -> None:
-        """Let the Maglev table be that of the active backends."""
-        active = {member.key: member for member in self._members if member.state == "active"}
+    def _publish(self, obj: BPFObject, members: Sequence[Member] | None = None) -> None:
+        """Let the Maglev table be that of the active backends (default: of all)."""
+        among = self._members if members is None else members
+        active = {member.key: member for member in among if member.state == "active"}
         table = MaglevTable({name: member.weight for name, member in active.items()})
         numbers = array("H", table.tobytes())
         if active:  # else it has nobody everywhere
@@ -448,14 +441,20 @@ class LoadBalancer(Closing):
         members = [member for member in self._members if changed is None or member.ifindex in changed]
         gone = [member for member in members if member.is_gone]
         self._dismiss_all(obj, gone)
+        looks: list[Callable[[], None]] = [
+            functools.partial(self._set_verdict, obj, member) for member in members if member not in gone
+        ]
         if changed is None or self._service.clients.primary.ifindex in changed:
-            with _may_be_gone():
-                self._set_client_verdict(obj)
-        for member in members:
-            if member in gone:
-                continue
-            with _may_be_gone():
-                self._set_verdict(obj, member)
+            looks.append(functools.partial(self._set_client_verdict, obj))
+        failure = None
+        for look in looks:
+            try:
+                look()
+            except OSError as error:
+                if error.errno not in (errno.ENODEV, errno.ENOLINK):  # deleted meanwhile, which will be heard, too
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _let_go(self, obj: BPFObject) -> None:
         """Dismiss removed backends whose connections are over, and any whose pair is gone."""
@@ -469,11 +468,12 @@ class LoadBalancer(Closing):
         self._dismiss_all(obj, over)
 
     def _dismiss_all(self, obj: BPFObject, members: list[Member]) -> None:
+        # In this order: no new connection goes where nobody is any more, and if it fails all is as it was.
+        if any(member.state == "active" for member in members):
+            self._publish(obj, [member for member in self._members if member not in members])
         for member in members:
             self._members.remove(member)
             self._dismiss(obj, member)
-        if any(member.state == "active" for member in members):
-            self._publish(obj)
 
     def _survey(self, obj: BPFObject) -> list[tuple[int, int]]:
         """Count by place the connections that are not over, and those that are since less than a second."""

@@ -22,6 +22,7 @@ _TICK = 5  # NK_LB_TICK
 _UDP_IDLE, _TCP_IDLE = 60, 7200  # seconds; the latter is tcp_keepalive_time
 _LINGER = 1  # second: a FIN that was lost is sent again by then
 _MONOTONIC_COARSE = 6  # linux/time.h
+_TRIES = 10  # of finding a place on a hook while others come and go
 
 
 def _ticks(seconds: int) -> int:
@@ -89,8 +90,11 @@ def _balancers(hook: Hook) -> list[AttachedProgram]:
 def attach(pair: NetkitPair, program: Program) -> Link:
     """Attach to what the peer sends, behind all others but balancers: the last one follows the policy."""
     hook = pair.hook(Side.PEER)
-    others = _balancers(hook)
-    return hook.attach(program, rank=Rank.BALANCER, before=others[0] if others else None)
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):  # another balancer ended meanwhile
+            others = _balancers(hook)
+            return hook.attach(program, rank=Rank.BALANCER, before=others[0] if others else None)
+    return hook.attach(program, rank=Rank.BALANCER)
 
 
 def is_left_to_nobody(pair: NetkitPair, link: Link) -> bool:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import mmap
 import os
-from _thread import RLock  # threading's own, whose import takes long
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from netkit_bpf.functions.loaded_rules import LoadedRules
 from netkit_bpf.functions.past_rules import PastRules
 from netkit_bpf.functions.verdict_reader import VerdictIterator, VerdictReader
 from netkit_bpf.internal.arguments import expect, expect_in, expect_power_of_two, expect_sides, expect_word
+from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.internal.resource import Closing
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Firewall(Closing):
 
     def _begin(self, ring_size: int, pins: FirewallPins | None = None) -> None:
         """Set what a firewall has before it has rules."""
-        self._lock = RLock()
+        self._lock = ProcessLock()
         self._process = os.getpid()
         self._has_pins = False  # the lock of the pins
         self._links: dict[Side, Link] = {}
@@ -545,12 +545,10 @@ class Firewall(Closing):
     def close(self) -> None:
         """Take the rules off the hooks, unless they are pinned. Idempotent."""
         is_ours = os.getpid() == self._process
-        if not is_ours:
-            self._lock = RLock()  # a forked child has no thread that would let go of the other one
         with contextlib.ExitStack() as last_first:  # whatever fails, the rest is closed
             if self._follower is not None:
                 self._follower.stop()
-                last_first.callback(self._follower.close)  # without the lock, for which its thread may wait
+                last_first.callback(self._follower.close)  # without the lock, for which its thread would wait a while
             last_first.enter_context(self._lock)
             if self.closed:
                 return

@@ -124,8 +124,8 @@ class Node:
             _unless_there(end.add_address, f"{hub6}/64")
         else:
             _unless_there(end.add_address, f"{self.ipv4_address}/24")
-            _unless_there(end.add_address, f"{self.address}/64")
             _unless_there(end.add_route, "default", via=hub4)
+            _unless_there(end.add_address, f"{self.address}/64")
             _unless_there(end.add_route, "default", via=hub6)
         self._links["hub"] = (pair, pair.peer)
 

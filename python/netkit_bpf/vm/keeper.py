@@ -25,6 +25,7 @@ BEGIN = b"run\n"  # to the guest
 END = b'{"end": true}'  # a caller's last line
 ENDED = b'{"ended": '  # begins the guest's last line of a round
 HELLO_LIMIT = 2.0
+_END_LIMIT = 10.0
 ROUND_END_LIMIT = 60.0
 # A guest grows old: what rounds left in its kernel adds up.
 OLDEST = 8 * 3600.0
@@ -79,7 +80,11 @@ class Keeper:
             self._listener.close()
             (self._path / "socket").unlink(missing_ok=True)
             self._guest.terminate()
-            status = self._guest.wait()
+            try:
+                status = self._guest.wait(_END_LIMIT)
+            except subprocess.TimeoutExpired:  # stopped, or it waits for a disk
+                self._guest.kill()
+                status = self._guest.wait()
             shutil.rmtree(self._path, ignore_errors=True)
             with contextlib.suppress(OSError):  # others are kept
                 self._path.parent.rmdir()
@@ -165,7 +170,9 @@ def locked(directory: Path) -> Iterator[bool]:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield os.fstat(lock).st_nlink > 0
+        yield directory.exists() and os.path.samestat(
+            os.fstat(lock), directory.stat()
+        )  # only who has the lock removes it
     finally:
         os.close(lock)
 

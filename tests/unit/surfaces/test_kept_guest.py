@@ -186,7 +186,7 @@ def test_whoever_waits_while_the_last_guest_ends_has_a_new_directory(
     with ThreadPoolExecutor(1) as pool:
         with kept._locked_base() as base:
             found = pool.submit(inode)
-            while opened() < 2:
+            while opened() < 2 and not found.done():
                 time.sleep(0.01)
             base.rmdir()
         assert found.result(20) == base.stat().st_ino

@@ -31,13 +31,15 @@ from jupyter_client import KernelManager
 
 manager = KernelManager(transport="ipc")
 manager.start_kernel()
-client = manager.client()
-client.start_channels()
-client.wait_for_ready(timeout=120)
-said = []
-reply = client.execute_interactive(sys.argv[1], timeout=120, output_hook=said.append)
-client.stop_channels()
-manager.shutdown_kernel()
+try:
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=120)
+    said = []
+    reply = client.execute_interactive(sys.argv[1], timeout=120, output_hook=said.append)
+    client.stop_channels()
+finally:
+    manager.shutdown_kernel()
 assert reply["content"]["status"] == "ok", said
 print(json.dumps([[each["msg_type"], each["content"]] for each in said], default=str))
 """

@@ -7,15 +7,17 @@ import logging
 import os
 import threading
 import weakref
-from _thread import RLock
 from collections.abc import Callable, Set
 
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.functions.following.link_socket import LinkSocket
 from netkit_bpf.functions.following.locked_call import call_with_lock
+from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.internal.threads import start
 
 _log = logging.getLogger("netkit_bpf")
+
+_AGAIN = 1.0  # seconds, after which it tries again what failed
 
 Look = Callable[[Set[int] | None], None]
 
@@ -28,22 +30,23 @@ class BackendFollower:
 
     Args:
         netns: the namespace of the devices. It is kept alive.
-        look: the method, whose object the follower does not keep. What that raises is logged to "netkit_bpf".
-        lock: to be held while that is called. Who closes the follower may not hold it.
+        look: the method, whose object the follower does not keep. What that raises is logged to "netkit_bpf", and it is
+            called with the same numbers again.
+        lock: to be held while that is called. Who closes the follower may hold it.
 
     Raises:
         OSError: EMFILE, there can be no more descriptors; EAGAIN, no more threads.
     """
 
-    def __init__(self, netns: NetNS, look: Look, lock: RLock) -> None:
+    def __init__(self, netns: NetNS, look: Look, lock: ProcessLock) -> None:
         self._process = os.getpid()
         self._links = LinkSocket(netns)
         arguments = (self._links, weakref.WeakMethod(look), lock)
         self._thread = threading.Thread(target=_follow, args=arguments, name="netkit-follower", daemon=True)
         try:
             start(self._thread, "follow the backends")
-        except BaseException:
-            self._links.close()
+        except BaseException:  # an interrupt may come when it runs already
+            self.close()
             raise
 
     def stop(self) -> None:
@@ -51,24 +54,29 @@ class BackendFollower:
         self._links.stop()
 
     def close(self) -> None:
-        """End the thread. Idempotent; the thread itself may call it."""
+        """End the thread, which lets go of the descriptors. Idempotent; the thread itself may call it."""
         self._links.stop()
-        if os.getpid() == self._process and self._thread is not threading.current_thread():
+        if os.getpid() != self._process or self._thread.ident is None:
+            self._links.close()
+        elif self._thread is not threading.current_thread():
             self._thread.join()
-        self._links.close()
 
 
-def _follow(links: LinkSocket, look: weakref.WeakMethod[Look], lock: RLock) -> None:
-    while links.wait():
-        try:
-            changed: set[int] | None = set()
-            for news in links.read():
-                if news is None:
-                    changed = None
-                elif changed is not None:
-                    changed.add(news.ifindex)
-            if changed != set():
-                call_with_lock(lock, lambda: links.stopped, look, changed)
-        except Exception as error:  # the next time it may do better
-            if not links.stopped:
-                _log.warning("a change of a backend's pair is not followed: %s", error)
+def _follow(links: LinkSocket, look: weakref.WeakMethod[Look], lock: ProcessLock) -> None:
+    changed: set[int] | None = set()
+    try:
+        while links.wait(None if changed == set() else _AGAIN):
+            try:
+                for news in links.read():
+                    if news is None:
+                        changed = None
+                    elif changed is not None:
+                        changed.add(news.ifindex)
+                if changed != set():
+                    call_with_lock(lock, lambda: links.stopped, look, changed)
+                changed = set()
+            except Exception as error:
+                if not links.stopped:
+                    _log.warning("a change of a backend's pair is not followed yet: %s", error)
+    finally:
+        links.close()

@@ -41,7 +41,7 @@ class LinkNews(NamedTuple):
 
 
 class LinkSocket:
-    """Hears of the devices of a namespace, which it keeps alive. One thread reads; any may close it.
+    """Hears of the devices of a namespace, which it keeps alive. One thread reads, and closes it; any may stop it.
 
     Args:
         netns: the namespace.
@@ -64,13 +64,13 @@ class LinkSocket:
             self._stopping = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)]
             undo.pop_all()
 
-    def wait(self) -> bool:
-        """Sleep until there may be something to read; False once it is stopped."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until there may be something to read, or for so many seconds; False once it is stopped."""
         if self._open:
             waiting = select.poll()
             waiting.register(self._socket, select.POLLIN)
             waiting.register(self._stopping[0], select.POLLIN)
-            waiting.poll()
+            waiting.poll(None if timeout is None else timeout * 1000)
         return bool(self._open)
 
     def read(self) -> Iterator[LinkNews | None]:

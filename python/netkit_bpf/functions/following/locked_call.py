@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import weakref
-from _thread import RLock
 from collections.abc import Callable
 from typing import Any
+
+from netkit_bpf.internal.process_lock import ProcessLock
 
 _TRY = 0.1  # seconds of waiting for the lock, after which it looks whether it is over meanwhile
 
 
 def call_with_lock(
-    lock: RLock, is_over: Callable[[], bool], method: weakref.WeakMethod[Callable[..., None]], *arguments: Any
+    lock: ProcessLock, is_over: Callable[[], bool], method: weakref.WeakMethod[Callable[..., None]], *arguments: Any
 ) -> None:
     """Call the method with the lock, unless it is over or the object gone before the lock was to be had."""
     while not is_over():

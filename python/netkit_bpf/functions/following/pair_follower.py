@@ -77,21 +77,25 @@ class PairFollower:
         self._thread = thread
 
     def close(self) -> None:
-        """End the thread. Idempotent; the thread itself may call it."""
+        """End the thread, which lets go of the descriptors. Idempotent; the thread itself may call it."""
         if not self._links.stop():  # another thread was faster
             return
-        if os.getpid() == self._process and self._thread is not None and self._thread is not threading.current_thread():
+        if os.getpid() != self._process or self._thread is None:
+            self._links.close()
+        elif self._thread is not threading.current_thread():
             self._thread.join()
-        self._links.close()
 
     def _run(self) -> None:
-        while self._links.wait():
-            try:
-                for pair in self._new():
-                    self._arrive(pair)
-            except Exception as error:  # such as a limit of descriptors, below which the next pair may be again
-                if not self._links.stopped:
-                    _log.warning("pairs that come to %s may be unwatched: %s", self._netns, error)
+        try:
+            while self._links.wait():
+                try:
+                    for pair in self._new():
+                        self._arrive(pair)
+                except Exception as error:  # such as a limit of descriptors, below which the next pair may be again
+                    if not self._links.stopped:
+                        _log.warning("pairs that come to %s may be unwatched: %s", self._netns, error)
+        finally:
+            self._links.close()
 
     def _arrive(self, pair: NetkitPair) -> None:
         try:

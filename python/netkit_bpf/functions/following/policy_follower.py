@@ -7,13 +7,13 @@ import logging
 import os
 import threading
 import weakref
-from _thread import RLock
 from collections.abc import Callable, Iterator
 
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.devices.watch import DeviceChange, Watch
 from netkit_bpf.enums import ChangeKind
 from netkit_bpf.functions.following.locked_call import call_with_lock
+from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.internal.threads import start
 
 _log = logging.getLogger("netkit_bpf")
@@ -35,7 +35,7 @@ class PolicyFollower:
         OSError: ENODEV, the pair is gone; EAGAIN, there can be no more threads.
     """
 
-    def __init__(self, pair: NetkitPair, look: Callable[[], None], lock: RLock) -> None:
+    def __init__(self, pair: NetkitPair, look: Callable[[], None], lock: ProcessLock) -> None:
         name = pair.primary.name
         self._process = os.getpid()
         self._watch = Watch(pair.primary, None)
@@ -56,7 +56,11 @@ class PolicyFollower:
 
 
 def _follow(
-    watch: Watch, changes: Iterator[DeviceChange], look: weakref.WeakMethod[Callable[[], None]], lock: RLock, name: str
+    watch: Watch,
+    changes: Iterator[DeviceChange],
+    look: weakref.WeakMethod[Callable[[], None]],
+    lock: ProcessLock,
+    name: str,
 ) -> None:
     for change in changes:
         if change.kind is ChangeKind.POLICY:

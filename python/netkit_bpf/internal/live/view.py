@@ -70,8 +70,9 @@ class LiveView:
 
     def __exit__(self, *_: object) -> None:
         """Leave the last picture as an output that needs no widgets: a notebook that is opened later has none."""
-        if self._widget is not None and self._handle is not None:
-            self._handle.update(self._last_data, raw=True)
+        if self._widget is not None:
+            if self._handle is not None:  # else it could not be shown
+                self._handle.update(self._last_data, raw=True)
             self._widget.html = ""  # of widgets that were closed, too, some programs keep the state in the notebook
             self._widget.close()
 
