@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // A type made with the C API: a pybind11 class would cost 17 times as much per object in a loop.
-#define PY_SSIZE_T_CLEAN  // before Python.h: lengths of "y#" are Py_ssize_t
 #include "python/events/event.hpp"
 
 #include <algorithm>

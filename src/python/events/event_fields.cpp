@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#define PY_SSIZE_T_CLEAN  // before Python.h: lengths of "y#" are Py_ssize_t
 #include "python/events/event_fields.hpp"
 
 #include <algorithm>
