@@ -1,7 +1,9 @@
-"""Tests that are about some kernels and not about others: the only skips that --netkit=require lets pass."""
+"""Tests that are about other kernels, or other machines: the only skips that --netkit=require lets pass."""
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -23,7 +25,7 @@ class OnOtherKernels(Skipped):  # type: ignore[misc, valid-type]
 def only_where(applies: bool, what: str) -> None:
     """Skip the test unless it `applies` here; `what` names the kernels that it is about: "Linux 7.1 or later"."""
     if not applies:
-        raise OnOtherKernels(f"only on {what}")
+        raise OnOtherKernels(f"only on {what}", allow_module_level=True)
 
 
 def need_device_kind(kind: str) -> None:
@@ -43,6 +45,11 @@ def program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
+# What tools/setup installs for tests, and a minimal machine has not. A run there names what it goes without, as
+# tools/wheels/check does; in any other run a test whose tool is missing fails.
+_TOOLS = ("busybox", "cc", "cibuildwheel", "clang", "ipython", "nft", "strace", "tcpdump", "tshark")
+_WITHOUT = os.environ.get("NETKIT_BPF_WITHOUT", "").split()
+
 # What a test may need, whether it is there, and which kernels have it.
 _FEATURES: dict[str, tuple[bool, str]] = {
     "tcx": (has_tcx(), "Linux 6.6 or later, which has tcx hooks"),
@@ -54,6 +61,8 @@ _FEATURES: dict[str, tuple[bool, str]] = {
     "user namespaces": (may_make_user_namespaces(), "machines whose root may make user namespaces: not in a chroot"),
     "nats": (program("nats-server") is not None, "distributions with a package nats-server"),
     "prometheus": (None not in (program("prometheus"), program("promtool")), "distributions with a package prometheus"),
+    "x86_64": (platform.machine() == "x86_64", "x86_64, as the virtual machines are"),
+    **{tool: (tool not in _WITHOUT, f"machines with {tool}") for tool in _TOOLS},
 }
 needs_tcx = pytest.mark.needs("tcx")
 needs_live_rename = pytest.mark.needs("live rename")
@@ -64,13 +73,16 @@ needs_macs = pytest.mark.needs("macs")
 needs_nats = pytest.mark.needs("nats")
 needs_prometheus = pytest.mark.needs("prometheus")
 needs_user_namespaces = pytest.mark.needs("user namespaces")
+needs_x86_64 = pytest.mark.needs("x86_64")
+needs_clang = pytest.mark.needs("clang")
+needs_ipython = pytest.mark.needs("ipython")
 
 
 def has(feature: str) -> bool:
-    """Whether the running kernel has it, for a test that expects something else where it has not."""
+    """Whether the kernel or the machine has it, for a test that expects something else where it has not."""
     return _FEATURES[feature][0]
 
 
 def need(feature: str) -> None:
-    """Skip the test where the running kernel has not what it needs."""
+    """Skip the test, or the module that is being imported, where the kernel or the machine has not what it needs."""
     only_where(*_FEATURES[feature])

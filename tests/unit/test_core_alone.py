@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from elsewhere import need
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,6 +21,7 @@ def test_the_core_knows_no_python() -> None:
 
 
 def test_a_cpp_program_builds_on_it(tmp_path: Path) -> None:
+    need("cc")
     bin_, build = Path(sys.executable).parent, str(tmp_path)
     configure = [f"{bin_}/cmake", "-S", str(ROOT), "-B", build, "-G", "Ninja"]
     subprocess.run([*configure, f"-DCMAKE_MAKE_PROGRAM={bin_}/ninja"], check=True, capture_output=True)

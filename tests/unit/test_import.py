@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import get_origin
 
 import netkit_bpf as nk
+from elsewhere import need
 
 
 def test_import_asks_nothing_of_the_kernel() -> None:
     """Neither a socket nor a BPF call nor a namespace file."""
+    need("strace")
     calls = "trace=bpf,socket,setns,unshare,mount,clone,clone3"
     done = subprocess.run(
         ["strace", "-f", "-e", calls, sys.executable, "-c", "import netkit_bpf"],
@@ -47,6 +49,7 @@ interpreters.run_string(interpreters.create(), inside)
 def test_what_is_offered_is_what_is_public() -> None:
     """In IPython too, which looks into the module by itself: neither modules nor what they import."""
     assert dir(nk) == sorted(nk.__all__)
+    need("ipython")
     code = """
 import os, sys, tempfile
 os.environ["IPYTHONDIR"] = tempfile.mkdtemp()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import netkit_bpf as nk
+from elsewhere import need
 
 SUFFIX = EXTENSION_SUFFIXES[0]
 PACKAGE = Path(str(nk.__file__)).parent
@@ -38,6 +39,7 @@ def message(copy: Path) -> str:
 
 def library(path: Path, name: str, function: str, version: str) -> None:
     """A library with one function of a version."""
+    need("cc")
     path.parent.mkdir(exist_ok=True)
     script = path.with_suffix(".map")
     script.write_text(f"{version} {{ global: {function}; }};")
@@ -57,6 +59,7 @@ def library(path: Path, name: str, function: str, version: str) -> None:
 
 def extension(path: Path, linked: Path, function: str, *, run_path: Path | None = None) -> None:
     """An extension module that calls a function of a library, which is looked for in `run_path` too."""
+    need("cc")
     command = ["cc", "-shared", "-fPIC", "-xc", "-", "-o", str(path), "-xnone", str(linked)]
     if run_path:
         command.append(f"-Wl,-rpath,{run_path}")
@@ -82,6 +85,7 @@ def test_with_a_module_for_another_python(copy: Path) -> None:
 
 def test_with_a_module_that_another_python_was_given(copy: Path) -> None:
     """As if it had been renamed: the symbols of its Python are not there."""
+    need("cc")
     code = "extern void PyNoSuch_Function(void); void *PyInit__core(void) { PyNoSuch_Function(); return 0; }"
     path = copy / f"_core{SUFFIX}"
     subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-z,now", "-xc", "-", "-o", path], input=code, text=True, check=True)

@@ -7,11 +7,14 @@ import sys
 from itertools import product
 from pathlib import Path
 
+from elsewhere import need
+
 ROOT = Path(__file__).parents[2]
 PYTHONS = ("cp310", "cp311", "cp312", "cp313", "cp314", "cp314t", "cp315")
 
 
 def test_these_wheels_are_published() -> None:
+    need("cibuildwheel")
     command = [sys.executable, "-m", "cibuildwheel", "--print-build-identifiers", "--platform", "linux", str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ from netkit_bpf import (
     HookPrograms,
     Program,
 )
+from programs import build
 from traffic import Wire
 
 pytestmark = needs_tcx
@@ -66,7 +67,7 @@ def test_each_packet_meets_exactly_one_of_two_programs_that_are_swapped(wire: Wi
 
 
 def test_the_classic_example_drops_a_port_and_then_another(wire: Wire) -> None:
-    with BPFObject.compile(DROP_PORT.SOURCE) as obj:
+    with BPFObject.open(build(DROP_PORT.SOURCE)) as obj:
         found = DROP_PORT.drop_one_then_the_other(obj, wire.pair, wire.left.netns, wire.right.netns, wire.left.address)
     assert found == [[12345, 12346], [12346], [12345], [12345, 12346]]
 

@@ -183,7 +183,7 @@ def test_use_before_load_and_after_close_is_a_value_error() -> None:
 
 def test_a_program_without_a_licence_is_told_which_line_it_needs() -> None:
     source = '#include <netkit.h>\nSEC("netkit/peer") int say(struct __sk_buff *skb) { bpf_printk("hello"); return 0; }'
-    refused = BPFObject.compile(source)
+    refused = BPFObject.open(build(source))
     with pytest.raises(VerifierError, match=r'add char LICENSE\[\] SEC\("license"\) = "GPL"'):
         refused.load()
     refused.close()

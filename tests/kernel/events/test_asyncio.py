@@ -16,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 
-from elsewhere import needs_tcx
+from elsewhere import need, needs_tcx
 from netkit_bpf import EventBatch, Monitor, NetkitPair, PacketEvent
 from netkit_bpf.events.batch import BatchReader
 from sender import Sender
@@ -437,6 +437,7 @@ print("".join(output["text"] for output in cell["outputs"]))
 
 
 def test_a_notebook_awaits_in_its_own_loop() -> None:
+    need("ipython")
     cell = CELL.format(path=sys.path)
     done = subprocess.run([sys.executable, "-c", EXECUTE, cell], stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.split() == ["1", "2", "3", "4", "5"]

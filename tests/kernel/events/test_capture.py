@@ -22,7 +22,7 @@ import pytest
 from capture_file import CaptureFile
 from corpus import all_packets
 from decoder import SERVICE_VLAN, TCP, UDP
-from elsewhere import needs_tcx
+from elsewhere import need, needs_tcx
 from native import PROGRAMS, Native
 from netkit_bpf import Monitor, NetNS, Side
 from netkit_bpf.events.capture import Capture, Counts, Interface
@@ -136,12 +136,14 @@ def test_other_programs_read_the_file(wire: Wire, tmp_path: Path) -> None:
 
     with path.open("rb") as file:
         assert [data for _, data in dpkt.pcapng.Reader(file)] == packets
+    need("tcpdump")
     read = subprocess.run(["tcpdump", "-nr", str(path)], capture_output=True, text=True, check=True)
     assert len(read.stdout.splitlines()) == written
     assert "UDP, length 1000" in read.stdout
 
 
 def tshark(path: Path, *arguments: str) -> str:
+    need("tshark")
     done = subprocess.run(["tshark", "-nr", str(path), *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 

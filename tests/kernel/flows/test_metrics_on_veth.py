@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import flow_scenarios
-from elsewhere import needs_tcx
+from elsewhere import need, needs_tcx
 from netkit_bpf import FlowMetrics, FlowTable, Monitor, Side
 from sender import Sender
 from traffic import Wire, connect_and_send
@@ -32,6 +32,7 @@ def test_on_veth(scenario: Callable[[Wire], None], wire: Wire) -> None:
 
 
 def test_counts_are_those_of_connection_tracking() -> None:
+    need("nft")
     with veth_wire(4) as wire:
         accounts = wire.left.netns
         table = "add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct state new"

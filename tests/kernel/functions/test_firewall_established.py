@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from decoder import TCP, UDP
+from elsewhere import need
 from netkit_bpf import BPFObject, Firewall, NetNS, Program, Ruleset, Side, Verdict
 from netkit_bpf.functions.firewall_programs import load_rules
 from packets import chained, fragment, ipv6, tcp, udp
@@ -140,6 +141,7 @@ def test_what_is_established_agrees_with_conntrack() -> None:
 
 def judge_by_nftables(frames: list[bytes]) -> tuple[set[int], set[int]]:
     """The numbers of the frames of established connections, and of the others that a rule passes."""
+    need("nft")
     with NetNS.create() as netns:
         netns.run(["ip", "link", "set", "lo", "up"], check=True)
         for address in ENDS:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from decoder import ICMP
+from elsewhere import need
 from firewall_frames import Loaded, edge_frame
 from firewall_reference import Chance, Line
 from netkit_bpf import NetNS, Side, Verdict
@@ -40,6 +41,7 @@ def test_a_thousand_rules_count_two_thousand_packets_as_nftables_counts_them() -
 
 def count_by_nftables(lines: list[Line], frames: list[bytes]) -> list[tuple[int, int]]:
     """Packets and bytes by line."""
+    need("nft")
     rules = "\n".join(" ".join([*words(line), "counter", "accept"]) for line in lines)
     hook = "type filter hook ingress device lo priority 0; policy drop;"
     ruleset = f"table netdev judge {{\nchain judge {{\n{hook}\n{rules}\n}}\n}}\n"

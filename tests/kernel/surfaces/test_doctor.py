@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from elsewhere import needs_user_namespaces
+from elsewhere import needs_clang, needs_user_namespaces
 
 COMMAND = [sys.executable, "-m", "netkit_bpf", "doctor"]
 
@@ -74,6 +74,7 @@ def test_a_mount_point_and_a_task_may_have_any_name(tmp_path: Path) -> None:
     assert found["privilege"].split()[1] == "ok"
 
 
+@needs_clang
 def test_clang_is_found_by_each_of_its_names(tmp_path: Path) -> None:
     clang = shutil.which("clang")
     assert clang is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import need
 from netkit_bpf.command import main
 
 Command = Callable[..., str]
@@ -49,6 +50,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_tshark_lists_it_while_it_is_installed_for_all(command: Command) -> None:
+    need("tshark")
     said = command("--install", "system")
     try:
         path = re.match(r"netkit-bpf: installed (\S+): ", said)

@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import IPython.display
 import pytest
 
-from elsewhere import needs_tcx
+from elsewhere import needs_ipython, needs_tcx
 from netkit_bpf import FlowMetrics, Monitor
 from traffic import Wire
 from veth import veth_wire
 
-pytestmark = needs_tcx
+pytestmark = [needs_tcx, needs_ipython]
 
 
 class Drawn:
@@ -42,7 +41,7 @@ class Drawn:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     made = Drawn()
-    monkeypatch.setattr(IPython.display, "display", made.display)
+    monkeypatch.setattr("IPython.display.display", made.display)
     return made
 
 

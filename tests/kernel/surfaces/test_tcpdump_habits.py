@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conversation import frames, pcap
+from elsewhere import need
 from netkit_bpf.command import main
 
 READING = [  # FILE is the capture file
@@ -97,6 +98,7 @@ def test_a_file_reads_as_in_tcpdump(
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
+    need("tcpdump")
     words = words_of(line, capture)
     theirs = subprocess.run(["tcpdump", *words], capture_output=True, text=True, check=True).stdout
     theirs = theirs.replace(":  ip-proto", ": ip-proto").replace(",  unreachable", ", unreachable")

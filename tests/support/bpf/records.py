@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
+import programs
 from netkit_bpf import _core
-from netkit_bpf.bpf.compiler import compile_source
 
 LONGEST = 3400  # a packet for BPF_PROG_TEST_RUN must fit a page
 SOURCES = 3
@@ -82,7 +82,7 @@ class Emitter(Generic[_T]):
     """The loaded program and a stream of its records."""
 
     def __init__(self, stream: Callable[[_core.Object, list[int], int], _core.Stream[_T]]) -> None:
-        self.program = _core.Object(compile_source(_SOURCE), "emitter")
+        self.program = _core.Object(programs.build(_SOURCE), "emitter")
         self.program.load()
         self.stream = stream(self.program, [self.program.map("events")], self.program.map("counts"))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_clang
 from netkit_bpf import BPFObject, CompileError
 
 EIGHT_LINES = """#include <netkit.h>
@@ -59,6 +60,7 @@ def test_the_name_of_a_file_is_no_source() -> None:
         BPFObject.compile("prog.c")
 
 
+@needs_clang
 def test_eight_lines_make_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # nothing is there, and nothing is left there
     obj = BPFObject.compile(EIGHT_LINES)
@@ -66,6 +68,7 @@ def test_eight_lines_make_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_clang
 @pytest.mark.parametrize(
     "flags", [(), ("-nostdlibinc",)], ids=["headers of the system behind", "no headers of the system"]
 )
@@ -74,6 +77,7 @@ def test_the_headers_ship_with_the_package(flags: tuple[str, ...]) -> None:
     assert obj.variables["port"].value == 4711
 
 
+@needs_clang
 def test_the_compilers_messages_are_the_errors_text() -> None:
     with pytest.raises(CompileError) as caught:
         BPFObject.compile("int f(void)\n{\n\treturn nix;\n}\n")
@@ -84,6 +88,7 @@ def test_the_compilers_messages_are_the_errors_text() -> None:
     assert isinstance(caught.value, ValueError)
 
 
+@needs_clang
 def test_the_shipped_headers_come_before_the_systems_and_behind_the_users(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,6 +116,7 @@ def test_the_shipped_headers_come_before_the_systems_and_behind_the_users(
         ("stdio.h", r"bpf_printk\(\)"),
     ],
 )
+@needs_clang
 @pytest.mark.parametrize("flags", [(), ("-nostdlibinc",)], ids=["the system has it", "the system has it not"])
 def test_a_header_of_the_c_library_is_answered_with_what_to_take(
     header: str, instead: str, flags: tuple[str, ...]
@@ -120,6 +126,7 @@ def test_a_header_of_the_c_library_is_answered_with_what_to_take(
     assert caught.value.line == 2
 
 
+@needs_clang
 def test_an_error_has_line_and_column() -> None:
     with pytest.raises(CompileError) as caught:
         BPFObject.compile("int f(void)\n{\n\treturn nix;\n}\nint g(void) { return nix; }\n")
@@ -131,6 +138,7 @@ def test_an_error_has_line_and_column() -> None:
     assert (caught.value.line, caught.value.column) == (None, None)
 
 
+@needs_clang
 def test_an_error_in_a_header_has_the_line_that_includes_it(tmp_path: Path) -> None:
     (tmp_path / "mine.h").write_text("\n\n\nint f(void) { return nix; }\n")
     with pytest.raises(CompileError) as caught:
@@ -138,6 +146,7 @@ def test_an_error_in_a_header_has_the_line_that_includes_it(tmp_path: Path) -> N
     assert (caught.value.line, caught.value.column) == (2, None)
 
 
+@needs_clang
 def test_warnings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         BPFObject.compile(EIGHT_LINES.replace("return NETKIT_DROP", "int unused; return NETKIT_DROP"))
@@ -156,6 +165,7 @@ def test_a_missing_compiler_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_pa
         BPFObject.compile(EIGHT_LINES)
 
 
+@needs_clang
 def test_the_environment_names_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clang = shutil.which("clang")
     assert clang is not None
@@ -179,6 +189,7 @@ def test_wrong_arguments_are_refused(source: object, cflags: object, text: str) 
         BPFObject.compile(source, cflags=cflags)  # type: ignore[arg-type]
 
 
+@needs_clang
 def test_it_works_from_anywhere(tmp_path: Path) -> None:
     """In a directory with nothing else, in a process whose environment says nothing but where programs are."""
     code = f"import netkit_bpf as nk\nprint(list(nk.BPFObject.compile({EIGHT_LINES!r}).programs))"

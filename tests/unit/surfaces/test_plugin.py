@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from elsewhere import needs_x86_64
+from netkit_bpf.vm.missing import tool
 from pytest_netkit_bpf.names import names, prefix
 from pytest_netkit_bpf.requirements import why_no_kernel, why_no_vm
 
@@ -154,9 +156,11 @@ def test_the_plugin_can_be_switched_off() -> None:
     assert "--netkit=" not in subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/").stdout
 
 
+@needs_x86_64
 def test_where_there_is_no_virtual_machine_that_is_said(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("netkit_bpf.vm.missing._PROGRAMS", {"qemu-system-x86_64": lambda: tool("qemu-system-x86_64")})
     monkeypatch.setattr("netkit_bpf.vm.missing.PACKAGES", {"qemu-system-x86_64": "a-package"})
     monkeypatch.setattr("netkit_bpf.vm.missing.shutil.which", lambda *_, **__: None)
     why_no_vm.cache_clear()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import need
 from netkit_bpf import vm
 from netkit_bpf.vm import missing, modules
 from netkit_bpf.vm.kernels import kept, newest_image
@@ -65,6 +66,8 @@ def test_a_module_that_a_kernel_lacks_is_named(tmp_path: Path) -> None:
 
 
 def test_a_kernel_without_modules_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("busybox")
+
     def make(scratch: Path) -> Path:
         (scratch / "entry/modules").mkdir(parents=True)
         (scratch / "entry/release").write_text("6.8.0-like\n")

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_x86_64
 from netkit_bpf.vm import missing
-
-needs_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="guests are x86_64")
 
 
 @pytest.fixture

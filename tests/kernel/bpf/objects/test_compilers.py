@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from elsewhere import needs_tcx
+from elsewhere import needs_clang, needs_tcx
 from netkit_bpf import Ruleset, Verdict
 from netkit_bpf.functions import balancer_programs, firewall_programs, metrics, monitor_programs
 
 BPF = Path(__file__).parents[4] / "bpf"
 INCLUDE = BPF / "include"
 FLAGS = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]  # CMakeLists.txt
+pytestmark = needs_clang
 CLANGS = ["clang", *(f"clang-{version}" for version in range(14, 30))]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_clang
 from netkit_bpf import BPFObject
 from netkit_bpf.bpf.compiler import find_clang
 from programs import HEADER, build
@@ -20,6 +21,7 @@ def btf_header_of(image: bytes) -> int:
     return image.index(struct.pack("=HBBI", 0xEB9F, 1, 0, 24), 64)
 
 
+@needs_clang
 @pytest.mark.parametrize("name", ["größe.bpf.c", "日本.c", "a b.c"])
 def test_a_source_may_be_called_as_it_likes(tmp_path: Path, name: str) -> None:
     source = tmp_path / name
