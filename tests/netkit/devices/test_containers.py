@@ -3,65 +3,25 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from container import cgroup_mount, container
 from netkit_bpf import NetkitPair, NetNS
 from netkit_bpf.command import main
 from netkit_bpf.internal import containers
 
 ID, OTHER = "3f9a" * 16, "3fbb" * 16
 
-# Its root is not ours, and its /proc lies. It says when it is there, and lives until its input ends.
-CONTAINER = """
-set -e
-mount --rbind / "$1"
-cd "$1"
-pivot_root . .
-umount -l .
-mount -t tmpfs proc /proc
-mkdir -p /proc/1/ns
-echo 0::/docker/ffff > /proc/1/cgroup
-echo > /proc/1/ns/net
-echo ready
-exec cat
-"""
-
 
 @pytest.fixture
 def cgroups(tmp_path: Path) -> Iterator[Path]:
-    """A mount of cgroup v2, wherever the machine has it."""
-    root = tmp_path / "cgroup"
-    root.mkdir()
-    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", root], check=True)
-    yield root
-    for made in [*root.glob("test.slice/*.scope"), *root.glob("*.scope"), *root.glob("test.slice")]:
-        made.rmdir()
-    subprocess.run(["umount", root], check=True)
-
-
-@contextmanager
-def container(cgroup: Path, root: Path, *, network: bool = True) -> Iterator[int]:
-    """A container's process; gives its id, as we see it."""
-    cgroup.mkdir(parents=True, exist_ok=True)
-    root.mkdir()
-    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *(["--net"] if network else [])]
-    enter = ["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs; exec "$@"', "sh"]
-    command = [*enter, *unshare, "sh", "-c", CONTAINER, "sh", str(root)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait()
+    with cgroup_mount(tmp_path / "cgroup") as root:
+        yield root
 
 
 @pytest.fixture

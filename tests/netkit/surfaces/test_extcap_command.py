@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from container import cgroup_mount, container
 from netkit_bpf import CaptureFile, NetkitPair, NetNS
 
 EXTCAP = [sys.executable, "-m", "netkit_bpf", "extcap"]
@@ -85,19 +87,39 @@ def test_a_signal_and_a_closed_pipe_end_it_quietly(pair: NetkitPair, tmp_path: P
 def test_a_pair_of_another_namespace_is_captured_on(
     pair: NetkitPair, tmp_path: Path, interface: str, option: str, end: str
 ) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
     with getattr(pair, end).netns.popen(["sleep", "300"]) as inhabitant:
-        argv = [*EXTCAP, "--capture", "--extcap-interface", interface, "--fifo", str(fifo), option, str(inhabitant.pid)]
         start = subprocess.Popen if option == "--netns" else pair.primary.netns.popen
-        with start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as extcap:
-            with fifo.open("rb", buffering=0) as reader:
-                wait_until_attached(pair)
-                ping(pair, 1)
-                extcap.send_signal(signal.SIGTERM)
-                (tmp_path / "all").write_bytes(reader.readall())
-            said, _ = extcap.communicate(timeout=60)
+        names = names_captured(pair, tmp_path, ["--extcap-interface", interface, option, str(inhabitant.pid)], start)
         inhabitant.kill()
+    assert names == {"nk0"}
+
+
+def test_the_pair_of_a_container_is_captured_on(tmp_path: Path) -> None:
+    identity = "3f9a" * 16
+    with cgroup_mount(tmp_path / "cgroup") as cgroups, NetNS.create() as here:
+        with container(cgroups / "test.slice" / f"docker-{identity}.scope", tmp_path / "root") as pid:
+            with (
+                NetkitPair.create("nk1", netns=here),  # is no container's
+                NetkitPair.create("nk2", peer_name="eth0", netns=here, peer_netns=NetNS.open(pid)) as pair,
+            ):
+                pair.primary.add_address("fd00::1/64")
+                pair.peer.add_address("fd00::2/64")
+                options = ["--extcap-interface", "netkit", "--container", identity[:12]]
+                assert names_captured(pair, tmp_path, options, here.popen) == {"nk2"}
+
+
+def names_captured(pair: NetkitPair, directory: Path, options: list[str], start: Callable[..., Any]) -> set[str | None]:
+    """The names of the pairs whose packets arrive, while there is an echo request on this pair."""
+    fifo = directory / "fifo"
+    os.mkfifo(fifo)
+    argv = [*EXTCAP, "--capture", "--fifo", str(fifo), *options]
+    with start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as extcap:
+        with fifo.open("rb", buffering=0) as reader:
+            wait_until_attached(pair)
+            ping(pair, 1)
+            extcap.send_signal(signal.SIGTERM)
+            (directory / "all").write_bytes(reader.readall())
+        said, _ = extcap.communicate(timeout=60)
     assert (extcap.returncode, said) == (0, b"")
-    with CaptureFile(tmp_path / "all") as file:
-        assert {event.pair_name for batch in file for event in batch} == {"nk0"}
+    with CaptureFile(directory / "all") as file:
+        return {event.pair_name for batch in file for event in batch}
