@@ -1,4 +1,4 @@
-"""What tools/wheels/check runs where only Python and the wheel are: prints what each step took, or what is wrong."""
+"""What check and aarch64 run where only Python and the wheel are: prints what each step took, or what is wrong."""
 
 from __future__ import annotations
 
@@ -38,3 +38,15 @@ if said["BPF"] == "ok":
             run = program.test_run(bytes(12) + b"\x86\xdd" + bytes(40))
             print(f"   {name}: {run.verdict!r}")
     say("test_run of the programs for metrics")
+
+if said["netkit"] == said["BPF"] == "ok":
+    with nk.NetNS.create() as netns, nk.NetkitPair.create("nk0", peer_netns=netns) as pair:
+        pair.primary.add_address("fd00::1/64")
+        pair.peer.add_address("fd00::2/64")
+        with nk.Monitor(pair, filter="udp port 9") as monitor:
+            sends = "import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'four', ('fd00::1', 9))"
+            netns.run([sys.executable, "-c", sends])
+            (event,) = monitor.events(timeout=1.0)
+    print("  ", event)
+    assert (str(event.src), str(event.dst), event.dst_port) == ("fd00::2", "fd00::1", 9)
+    say("a monitor of a netkit pair")
