@@ -1,5 +1,5 @@
 # An index: each target is one command, whose file says what it does. Start with `make demo`.
-.PHONY: setup build demo test test-6.8 bench lint sanitize wheel docs clean vm
+.PHONY: setup build demo test test-6.8 bench lint sanitize wheel wheel-aarch64 docs clean vm
 
 setup:
 	@tools/setup $(if $(filter setup test% bench lint sanitize,$(MAKECMDGOALS)),--tests)
@@ -21,6 +21,8 @@ docs: build
 	@tools/docs
 wheel: setup
 	@tools/wheel
+wheel-aarch64: build
+	@tools/wheels/aarch64
 clean:
 	rm -rf build dist .venv
 vm: export VM_CMD = $(value CMD)
