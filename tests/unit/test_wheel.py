@@ -18,6 +18,7 @@ LIBRARIES = {
     "libpcap-netkit-bpf": "BSD-3-Clause",
     "libz": "Zlib",
     "libzstd": "(BSD-3-Clause OR GPL-2.0-only)",
+    "libc++": "Apache-2.0 WITH LLVM-exception",
     "libstdc++": "GPL-3.0-or-later WITH GCC-exception-3.1",
     "libgcc_s": "GPL-3.0-or-later WITH GCC-exception-3.1",
 }
@@ -30,6 +31,8 @@ TEXTS = {
     "LGPL-3.0-or-later": "GNU LESSER GENERAL PUBLIC LICENSE\n Version 3,",
     "GPL-3.0-or-later": "GNU GENERAL PUBLIC LICENSE\n Version 3,",
     "GCC-exception-3.1": "GCC RUNTIME LIBRARY EXCEPTION",
+    "Apache-2.0": "Apache License\n Version 2.0",
+    "LLVM-exception": "LLVM Exceptions to the Apache 2.0 License",
     "Zlib": "Jean-loup Gailly and Mark Adler",
     "(LGPL-2.1-only OR BSD-2-Clause)": "The Libbpf Authors",
     "BSD-3-Clause": "Wenzel Jakob",
@@ -41,7 +44,8 @@ def libraries() -> list[str]:
     """Return the names of the libraries that are shipped, without versions."""
     paths = [*PACKAGE.glob("lib*.so*"), *PACKAGE.parent.glob("netkit_bpf.libs/*.so*")]
     found = [re.match(r"lib[a-z_+]+(-netkit-bpf|-3(?=[-.]))?", path.name) for path in paths]
-    return [each[0] for each in found if each]
+    within = ["libc++"] if b"NSt3__1" in Path(nk._core.__file__).read_bytes() else []  # its types have such names
+    return [*(each[0] for each in found if each), *within]
 
 
 def of_headers() -> set[str]:

@@ -29,6 +29,7 @@ class Part(NamedTuple):
     source: str
 
 
+LIBCXX = b"NSt3__1"  # is in the names of its types, which an extension that is linked with it holds
 _GCC = Part(
     "GPL-3.0-or-later WITH GCC-exception-3.1", ("GPL-3.0", "GCC-exception-3.1"), "https://gcc.gnu.org"
 )  # musl's wheels have it: no standard of theirs says that every Linux does
@@ -41,12 +42,13 @@ PARTS = {
     "libpcap-netkit-bpf": Part("BSD-3-Clause", ("libpcap",), "https://www.tcpdump.org"),
     "libz": Part("Zlib", ("zlib",), "https://zlib.net"),
     "libzstd": Part("BSD-3-Clause OR GPL-2.0-only", ("zstd",), "https://github.com/facebook/zstd"),
+    "libc++": Part("Apache-2.0 WITH LLVM-exception", ("libcxx",), "https://libcxx.llvm.org"),
     "libstdc++": _GCC,
     "libgcc_s": _GCC,
 }
 NOTICE = """\
 The libraries in this wheel, their licences, and where their sources are. Each is a file of its own, which another build
-of the same library may replace.
+of the same library may replace; but libc++ is within the extension module, where that is named.
 
 """
 
@@ -71,6 +73,8 @@ def bundled(package: Path) -> dict[str, Part]:
     parts = {}
     for path in sorted(package.rglob("*.so*")):
         if path.name.startswith("_core."):
+            if LIBCXX in path.read_bytes():  # tools/wheels/aarch64
+                parts[str(path.relative_to(package))] = PARTS["libc++"]
             continue
         found = re.match(r"lib[a-z_+]+(-netkit-bpf|-3(?=[-.]))?", path.name)  # a version and auditwheel's digest follow
         name = found[0] if found else path.name
