@@ -6,9 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import os
 import weakref
-from _thread import RLock  # threading takes long to import
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +29,7 @@ from netkit_bpf.internal.arguments import (
     expect_power_of_two,
     expect_sides,
 )
+from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.observer.filter import Filter
 from netkit_bpf.observer.observer import Observer
 
@@ -145,8 +144,7 @@ class Monitor(PacketReader):
         self._filter = filter if isinstance(filter, Filter) or filter is None else Filter(filter)
         self._before, self._after, self._redirected = before, after, redirected
         self._keep_first = keep_first
-        self._changing = RLock()  # a signal handler may close the monitor while this thread adds a pair
-        self._maker = os.getpid()
+        self._changing = ProcessLock()  # a signal handler may close the monitor while this thread adds a pair
         self._follower: PairFollower | None = None
         with contextlib.ExitStack() as undo:  # runs unless everything succeeds
             self._programs = PairPrograms(ring_size, snaplen, rings, len(chosen_pairs), keep_first)
@@ -215,7 +213,7 @@ class Monitor(PacketReader):
         Raises:
             OSError: ENODEV, the pair is gone.
         """
-        with self._lock():
+        with self._changing:
             return self._number_of(pair) is not None
 
     def add(self, pair: NetkitPair) -> None:
@@ -231,7 +229,7 @@ class Monitor(PacketReader):
         >>> monitor.add(NetkitPair.open("nk1"))  # doctest: +SKIP
         """
         (chosen,) = expect_pairs(pair)
-        with self._lock():
+        with self._changing:
             self._attach(chosen)
 
     def remove(self, pair: NetkitPair) -> None:
@@ -243,7 +241,7 @@ class Monitor(PacketReader):
             ValueError: the monitor is closed, or does not watch the pair.
         """
         (chosen,) = expect_pairs(pair)
-        with self._lock():
+        with self._changing:
             try:
                 number = self._number_of(chosen)
             except OSError as error:
@@ -253,10 +251,6 @@ class Monitor(PacketReader):
             if number is None:
                 raise ValueError(f"{chosen.primary.name} is not watched")
             self.remove_pair(number)
-
-    def _lock(self) -> contextlib.AbstractContextManager[object]:
-        """The lock of changes. A forked child, which changes nothing, takes none: a thread may have held it."""
-        return self._changing if os.getpid() == self._maker else contextlib.nullcontext()
 
     def _attach(self, pair: NetkitPair) -> None:
         if self._number_of(pair) is not None:
@@ -302,7 +296,7 @@ class Monitor(PacketReader):
         with contextlib.ExitStack() as last_first:  # if one step fails, the rest still runs
             if self._follower is not None:
                 last_first.callback(self._follower.close)  # last, without the lock: its thread may be adding a pair
-            last_first.enter_context(self._lock())
+            last_first.enter_context(self._changing)
             # Attached programs call each other through maps, which the kernel empties when nothing holds them.
             last_first.callback(self._programs.close)
             last_first.callback(super().close)

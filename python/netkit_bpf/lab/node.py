@@ -156,7 +156,7 @@ class Node:
             if far not in self._routes:
                 try:
                     for dst, via in _ways(far, hop):
-                        _unless_there(self.device(hop.name).add_route, dst, via=via)
+                        self.device(hop.name).add_route(dst, via=via)
                 except OSError:
                     for dst, via in _ways(far, hop):
                         with suppress(OSError):
