@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import netkit_bpf
+from elsewhere import needs_ipython
 
+pytestmark = needs_ipython
 VIEW = "application/vnd.jupyter.widget-view+json"
 CELL = """
 import sys
