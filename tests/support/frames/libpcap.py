@@ -7,6 +7,8 @@ import ctypes
 import ctypes.util
 from types import TracebackType
 
+from elsewhere import need
+
 _ETHERNET = 1  # DLT_EN10MB
 _LONGEST = 262144
 _NETMASK_UNKNOWN = 0xFFFFFFFF
@@ -29,6 +31,7 @@ class OfflineFilter:
     """An expression, and which frames it matches."""
 
     def __init__(self, expression: str) -> None:
+        need("libpcap")
         found = ctypes.util.find_library("pcap")
         if found is None:  # CDLL(None) would be this program itself
             raise FileNotFoundError("the system has no libpcap to compare with: install libpcap0.8")
