@@ -120,6 +120,7 @@ def test_a_filter_too_long_leaves_nothing_attached(wire: Wire) -> None:
         )
 
 
+@pytest.mark.needs("libpcap")
 def test_without_libpcap_only_filters_are_missing(wire: Wire) -> None:
     """In a mount namespace that hides it."""
     name = ctypes.util.find_library("pcap")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from elsewhere import needs_clang
 from keeper import Keeper, keeping
 from netkit_bpf import BPFObject, NetNS, Program
 from netkit_bpf.bpf.compiler import compile_source
@@ -50,6 +51,7 @@ def test_of_a_test_that_failed_nothing_else_is_reported(pytester: pytest.Pyteste
     done.assert_outcomes(failed=1)
 
 
+@needs_clang
 def test_a_test_that_leaves_something_behind_is_told_what_and_where_it_was_made(
     pytester: pytest.Pytester, keeper: Keeper
 ) -> None:
@@ -123,6 +125,7 @@ SEC("netkit/peer") int second(struct __sk_buff *skb) { return NETKIT_DROP; }
 """
 
 
+@needs_clang
 def test_a_program_is_compiled_loaded_and_run(
     bpf_program: Callable[..., Program], bpf_object: Callable[..., BPFObject]
 ) -> None:
@@ -136,6 +139,7 @@ def test_a_program_is_compiled_loaded_and_run(
     assert bpf_program(PROGRAMS.partition('SEC("netkit/peer")')[0]).name == "first"
 
 
+@needs_clang
 def test_a_program_of_an_object_file_and_one_that_is_not_there(pytester: pytest.Pytester) -> None:
     (pytester.path / "it.bpf.o").write_bytes(compile_source(PROGRAMS))
     pytester.makepyfile(

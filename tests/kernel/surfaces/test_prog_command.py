@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from elsewhere import needs_clang
 from netkit_bpf import Map, Program
 from netkit_bpf.command import main
 
@@ -60,6 +61,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+@needs_clang
 def test_a_source_is_compiled_configured_loaded_and_pinned(command: Command, bpffs: Path, source: Path) -> None:
     said = command("load", source, bpffs / "mine", "--set", "longest=0x64", "--pinmaps", bpffs / "maps")
     program = Program.open_pinned(bpffs / "mine" / "drop_long")
@@ -86,6 +88,7 @@ def test_a_failure_leaves_nothing_pinned(command: Command, bpffs: Path, source: 
     assert not (bpffs / "deep").exists()
 
 
+@needs_clang
 def test_refusals_name_the_file_and_what_there_is(command: Command, bpffs: Path, source: Path) -> None:
     broken = source.with_name("broken.bpf.c")
     broken.write_text("int x = ;\n")
