@@ -122,6 +122,8 @@ class LoadBalancer(Closing):
         backends: Iterable[NetkitPair | Backend] | Mapping[NetkitPair | Backend, int] = (),
         connections: int = 65536,
     ) -> None:
+        from netkit_bpf.functions.following.backend_follower import BackendFollower
+
         self._object: BPFObject | None = None  # until it is attached, for __del__
         self._process = os.getpid()
         expect(pair, NetkitPair, "pair", "NetkitPair.open() takes a name")
@@ -156,8 +158,6 @@ class LoadBalancer(Closing):
             self._publish(obj)
             self._link = attach(pair, obj.programs["balancer_client"])
             undo.callback(self._link.detach)
-            from netkit_bpf.functions.following.backend_follower import BackendFollower
-
             with self._lock:  # what the follower hears waits until all is whole
                 self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
                 undo.callback(self._follower.close)

@@ -90,11 +90,15 @@ def _balancers(hook: Hook) -> list[AttachedProgram]:
 def attach(pair: NetkitPair, program: Program) -> Link:
     """Attach to what the peer sends, behind all others but balancers: the last one follows the policy."""
     hook = pair.hook(Side.PEER)
-    for _ in range(_TRIES):
-        with contextlib.suppress(FileNotFoundError):  # another balancer ended meanwhile
-            others = _balancers(hook)
+    tries = _TRIES
+    while True:
+        others = _balancers(hook)
+        try:
             return hook.attach(program, rank=Rank.BALANCER, before=others[0] if others else None)
-    return hook.attach(program, rank=Rank.BALANCER)
+        except FileNotFoundError:  # another balancer ended meanwhile
+            tries -= 1
+            if not tries:
+                raise
 
 
 def is_left_to_nobody(pair: NetkitPair, link: Link) -> bool:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
-from netkit_bpf import Device, NetkitPair, NetNS
+from netkit_bpf import Device, LoadBalancer, NetkitPair, NetNS
 from traffic import TIMEOUT, End
 from veth import veth_pair
 
@@ -135,6 +136,14 @@ def _accept(listener: socket.socket, name: str) -> None:
             made.shutdown(socket.SHUT_RDWR)
     for thread in threads:
         thread.join()
+
+
+def wait_for_open(balancer: LoadBalancer, expected: dict[str, int]) -> None:
+    """Wait until each backend, by device, has so many connections: one that its client left may not be closed yet."""
+    deadline = time.monotonic() + TIMEOUT
+    while (found := {each.name: each.open for each in balancer.backends}) != expected:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
 
 
 def _echo(made: socket.socket, name: str) -> None:

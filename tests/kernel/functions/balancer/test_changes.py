@@ -23,12 +23,13 @@ from elsewhere import needs_tcx
 from forked import Forked
 from in_child import in_child
 from netkit_bpf import Backend, BalancerStats, BPFObject, Firewall, FlowMetrics, LoadBalancer, Monitor, NetNS
+from netkit_bpf.functions import balancer_programs
 from netkit_bpf.functions.balancer_programs import publish
 from netkit_bpf.functions.following import link_socket
 from netkit_bpf.functions.following.backend_follower import BackendFollower
 from netkit_bpf.functions.following.link_socket import LinkNews, LinkSocket
 from programs import MANY, load
-from service import PORT, VIPS, Service, service
+from service import PORT, VIPS, Service, service, wait_for_open
 from traffic import TIMEOUT
 from veth import veth_pair
 
@@ -75,8 +76,7 @@ def test_no_connection_breaks_as_backends_come_and_go(wired: Wired) -> None:
         assert set(new) == {"b3", "b4", "b5"}
         states = {each.name: each.state for each in balancer.backends}
         assert states == {"b10": "draining", "b20": "removed", "b30": "active", "b40": "active", "b50": "active"}
-        open_now = {each.name: each.open for each in balancer.backends}
-        assert open_now == {f"b{number}0": connections.names.count(f"b{number}") for number in range(1, 6)}
+        wait_for_open(balancer, {f"b{number}0": connections.names.count(f"b{number}") for number in range(1, 6)})
         balancer.add(made.backends[0])
         balancer.add(made.backends[1], 2)
         assert connections.all_answer()
@@ -309,6 +309,18 @@ def test_two_balancers_share_a_pair_and_its_backends(made: Service) -> None:
         assert made.ask() in ("b1", "b2")
         assert sum(each.connections for each in first.backends) == 1
         assert sum(each.connections for each in second.backends) == 1
+
+
+def test_one_that_ends_while_another_one_looks_for_its_place_does_no_harm(
+    made: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = balancer_programs._balancers
+    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends[:1]):
+        found = [find(made.pair.hook("peer"))]
+    monkeypatch.setattr(balancer_programs, "_balancers", lambda hook: found.pop() if found else find(hook))
+    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends[:1]):
+        assert not found
+        assert made.ask() == "b1"
 
 
 def test_a_monitor_and_a_firewall_are_in_front_whichever_came_first(made: Service) -> None:
