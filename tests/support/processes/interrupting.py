@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _weakrefset
 import contextlib
 import gc
 import os
 import random
 import signal
 import time
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
@@ -56,7 +58,20 @@ def interrupt(make: Callable[[], Deletable], times: int = TIMES) -> int:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Interrupted
+    if _is_dropped(frame):
+        signal.setitimer(signal.ITIMER_REAL, 1e-5)  # comes again, where it can be seen
+    else:
+        raise Interrupted
+
+
+def _is_dropped(frame: FrameType | None) -> bool:
+    """Whether Python would only print what is raised here: in a finalizer, or the callback of a weak reference."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code.co_filename in (_weakrefset.__file__, weakref.__file__):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Closed:
