@@ -9,7 +9,6 @@ import warnings
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, NamedTuple
 
-from netkit_bpf.bpf.hook import Link
 from netkit_bpf.devices.device import Device
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.internal.arguments import expect, expect_in, users_level
@@ -63,27 +62,6 @@ class BackendStats(NamedTuple):
     bytes: int
     reply_packets: int
     reply_bytes: int
-
-
-class Member:
-    """A backend in its place."""
-
-    def __init__(self, backend: Backend, weight: int, place: int, value: tuple[object, ...]) -> None:
-        self.backend = backend
-        self.weight = weight
-        self.place = place
-        self.value = value
-        self.state: State = "active"
-        self.link: Link | None = None
-        self.name = backend.pair.primary.name
-        self.ifindex = backend.pair.primary.ifindex
-        # By which the Maglev table knows it: another process shall call it the same.
-        self.key = f"{backend.address} {backend.port} {self.name}"
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its pair was deleted, or somebody detached the program."""
-        return self.link is None or not self.link.is_attached
 
 
 class Service(NamedTuple):

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Literal, NamedTuple
 
 from netkit_bpf.balancer.maglev import MaglevTable
@@ -20,22 +18,19 @@ from netkit_bpf.functions.backend import (
     Address,
     Backend,
     BackendStats,
-    Member,
     Service,
-    State,
     is_same,
     macs,
     parse_vip,
 )
-from netkit_bpf.functions.balancer_programs import attach, is_left_to_nobody, load_balancer, publish
+from netkit_bpf.functions.balancer_programs import attach, is_left_to_nobody, load_balancer
+from netkit_bpf.functions.members import MOST, Members
 from netkit_bpf.internal.arguments import expect, expect_in, expect_one
 from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.internal.resource import Closing
 
 _WEIGHTS = range(1, 65536)
 _CONNECTIONS = range(16, (1 << 24) + 1)
-_MOST = 512  # NK_LB_BACKENDS
-_FRAME = bytes(64)  # for the survey, which looks at no packet
 
 
 class BalancerStats(NamedTuple):
@@ -133,36 +128,32 @@ class LoadBalancer(Closing):
         self._protocol = protocol
         self._service = Service(pair, parse_vip(vip), expect_in(port, PORTS, "port"), mode == "dsr")
         self._lock = ProcessLock()
-        self._members: list[Member] = []
-        self._generations = [0] * _MOST
         self._final: tuple[tuple[BackendStats, ...], BalancerStats] | None = None
-        self._table = MaglevTable([])
         wanted: list[tuple[Backend, int]] = []
         for each, weight in backends.items() if isinstance(backends, Mapping) else ((each, 1) for each in backends):
             backend = self._service.resolve(each)
             if any(is_same(backend.pair, other.pair) for other, _ in wanted):
                 raise ValueError(f"backends has {backend.pair.primary.name} twice")
             wanted.append((backend, expect_in(weight, _WEIGHTS, "weight")))
-        if len(wanted) > _MOST:
-            raise ValueError(f"backends has {len(wanted)}, more than {_MOST}")
+        if len(wanted) > MOST:
+            raise ValueError(f"backends has {len(wanted)}, more than {MOST}")
 
         obj = load_balancer(
             self.vip, self.port, protocol, mode, connections, clients=(pair.primary.ifindex, macs(pair))
         )
         with contextlib.ExitStack() as undo:  # unless all of it succeeds
             undo.callback(obj.close)
-            for backend, weight in wanted:
-                member = self._admit(obj, backend, weight)
-                undo.callback(self._dismiss, obj, member)
-                self._members.append(member)
-            self._publish(obj)
+            self._members = Members(obj, self._service)
+            undo.callback(self._members.close, detach=True)
+            self._members.admit(wanted)
             self._link = attach(pair, obj.programs["balancer_client"])
             undo.callback(self._link.detach)
             with self._lock:  # what the follower hears waits until all is whole
                 self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
                 undo.callback(self._follower.close)
-                self._let_go(obj)  # what happened before it heard anything is looked for
-                self._set_verdicts(obj)
+                self._members.let_go()  # what happened before it heard anything is looked for
+                self._members.set_verdicts()
+                self._set_client_verdict(obj)
                 self._object = obj
                 undo.pop_all()
 
@@ -189,7 +180,7 @@ class LoadBalancer(Closing):
     @property
     def table(self) -> MaglevTable:
         """Which backend gets which new connections; its names are the backends' addresses, ports and devices."""
-        return self._table
+        return self._members.table
 
     def add(self, backend: NetkitPair | Backend, weight: int = 1) -> None:
         """Let a backend take new connections, also one that drains. On any failure all stays as it was.
@@ -205,22 +196,16 @@ class LoadBalancer(Closing):
         expect_in(weight, _WEIGHTS, "weight")
         resolved = self._service.resolve(backend)
         with self._lock:
-            obj = self._open()
-            self._let_go(obj)
-            member = self._find(resolved.pair)
+            self._open()
+            self._members.let_go()
+            member = self._members.find(resolved.pair)
             if member is not None and (member.state == "active" or member.backend[1:] != resolved[1:]):
                 state = "a backend already" if member.state == "active" else f"still {member.state} as another service"
                 raise ValueError(f"{resolved.pair.primary.name} is {state}")
-            if member is not None:
-                self._change(obj, member, "active", weight)
-                return
-            member = self._admit(obj, resolved, weight)
-            with contextlib.ExitStack() as undo:
-                undo.callback(self._dismiss, obj, member)
-                self._members.append(member)
-                undo.callback(self._members.remove, member)
-                self._publish(obj)
-                undo.pop_all()
+            if member is None:
+                self._members.admit([(resolved, weight)])
+            else:
+                self._members.change(member, "active", weight)
 
     def drain(self, backend: NetkitPair | Backend) -> None:
         """Give a backend no new connections. Those that it has go on; `add` lets it take new ones again. Idempotent.
@@ -230,10 +215,10 @@ class LoadBalancer(Closing):
             LookupError: the pair is no backend.
         """
         with self._lock:
-            obj = self._open()
-            self._let_go(obj)
-            member = self._member(backend)
-            self._change(obj, member, "draining", member.weight)
+            self._open()
+            self._members.let_go()
+            member = self._members.get(backend)
+            self._members.change(member, "draining", member.weight)
 
     def remove(self, backend: NetkitPair | Backend, *, at_once: bool = False) -> None:
         """Give a backend no new connections, and let go of it as soon as those that it has are over.
@@ -251,13 +236,12 @@ class LoadBalancer(Closing):
         """
         expect(at_once, bool, "at_once")
         with self._lock:
-            obj = self._open()
-            member = self._member(backend)
-            self._change(obj, member, "removed", member.weight)
+            self._open()
+            member = self._members.get(backend)
+            self._members.change(member, "removed", member.weight)
             if at_once:
-                self._members.remove(member)
-                self._dismiss(obj, member)
-            self._let_go(obj)
+                self._members.dismiss([member])
+            self._members.let_go()
 
     @property
     def backends(self) -> tuple[BackendStats, ...]:
@@ -265,9 +249,9 @@ class LoadBalancer(Closing):
         with self._lock:
             if self._final is not None:
                 return self._final[0]
-            obj = self._open()
-            self._let_go(obj)
-            return self._backend_stats(obj)
+            self._open()
+            self._members.let_go()
+            return self._members.stats()
 
     @property
     def stats(self) -> BalancerStats:
@@ -287,8 +271,9 @@ class LoadBalancer(Closing):
         """
         with self._lock:
             obj = self._open()
-            self._let_go(obj)
-            self._set_verdicts(obj)
+            self._members.let_go()
+            self._set_client_verdict(obj)
+            self._members.set_verdicts()
 
     def close(self) -> None:
         """Take the programs off all hooks. Idempotent. Connections that are open break."""
@@ -301,13 +286,12 @@ class LoadBalancer(Closing):
             if obj is None:
                 return
             last_first.callback(obj.close)
-            links = [member.link for member in self._members if member.link is not None]
-            for link in (*links, self._link):
-                last_first.callback(link.close)
-                if is_ours:
-                    last_first.callback(link.detach)
+            last_first.callback(self._members.close, detach=is_ours)
+            last_first.callback(self._link.close)
+            if is_ours:
+                last_first.callback(self._link.detach)
             self._final = ((), BalancerStats(*[0] * len(BalancerStats._fields)))
-            self._final = (self._backend_stats(obj), self._stats(obj))
+            self._final = (self._members.stats(), self._stats(obj))
 
     @property
     def closed(self) -> bool:
@@ -349,147 +333,24 @@ class LoadBalancer(Closing):
             raise ValueError("the load balancer is closed")
         return self._object
 
-    def _find(self, pair: NetkitPair) -> Member | None:
-        return next((each for each in self._members if is_same(each.backend.pair, pair)), None)
-
-    def _member(self, backend: NetkitPair | Backend) -> Member:
-        pair = backend if isinstance(backend, NetkitPair) else expect(backend, Backend, "backend").pair
-        found = self._find(expect(pair, NetkitPair, "backend.pair"))
-        if found is None:
-            there_are = ", ".join(member.name for member in self._members) or "none"
-            raise LookupError(f"{pair!r} is no backend: there are {there_are}")
-        return found
-
-    def _admit(self, obj: BPFObject, backend: Backend, weight: int) -> Member:
-        """Make it known and attach to it: it gets no connections yet. On failure nothing is left."""
-        taken = {member.place for member in self._members}
-        place = next((place for place in range(_MOST) if place not in taken), None)
-        if place is None:
-            raise ValueError(f"there are {_MOST} backends, and no more can be: remove one first")
-        self._generations[place] = self._generations[place] % 0xFFFF + 1
-        value = self._service.value_of(backend, self._generations[place])
-        member = Member(backend, weight, place, value)
-        obj.maps["counts"][place] = [(0, 0, 0, 0, 0)] * len(obj.maps["counts"][place])
-        obj.maps["backends"][place] = (*value, 1)
-        obj.maps["places"][member.ifindex] = place
-        try:
-            member.link = attach(backend.pair, obj.programs["balancer_backend"])
-            self._set_verdict(obj, member)
-        except BaseException:
-            self._dismiss(obj, member)
-            raise
-        return member
-
-    def _dismiss(self, obj: BPFObject, member: Member) -> None:
-        """Detach from it and forget it: no packet goes there any more."""
-        nobody = (bytes(16), 0, 0, 0, 0, 0, (bytes(6), bytes(6)), 0)
-        with contextlib.ExitStack() as last_first:
-            link, member.link = member.link, None
-            if link is not None:
-                last_first.callback(link.close)
-                last_first.callback(link.detach)
-            obj.maps["backends"][member.place] = nobody
-            obj.maps["places"].pop(member.ifindex, None)
-
-    def _set_verdicts(self, obj: BPFObject) -> None:
-        self._set_client_verdict(obj)
-        for member in self._members:
-            self._set_verdict(obj, member)
-
     def _set_client_verdict(self, obj: BPFObject) -> None:
         is_shut = is_left_to_nobody(self._service.clients, self._link)
         obj.variables["client_verdict"].value = Verdict.DROP.number if is_shut else Verdict.NEXT.number
-
-    @staticmethod
-    def _set_verdict(obj: BPFObject, member: Member) -> None:
-        link = member.link
-        if link is None or member.is_gone:
-            return
-        is_shut = is_left_to_nobody(member.backend.pair, link)
-        program = obj.programs["balancer_backend_shut" if is_shut else "balancer_backend"]
-        if link.program.id != program.id:
-            link.update(program)
-
-    def _change(self, obj: BPFObject, member: Member, state: State, weight: int) -> None:
-        """Let a backend take new connections or not; on failure all stays as it was."""
-        before = member.state, member.weight
-        member.state, member.weight = state, weight
-        try:
-            obj.maps["backends"][member.place] = (*member.value, state == "active")
-            self._publish(obj)
-        except BaseException:
-            member.state, member.weight = before
-            raise
-
-    def _publish(self, obj: BPFObject, members: Sequence[Member] | None = None) -> None:
-        """Let the Maglev table be that of the active backends (default: of all)."""
-        among = self._members if members is None else members
-        active = {member.key: member for member in among if member.state == "active"}
-        table = MaglevTable({name: member.weight for name, member in active.items()})
-        numbers = array("H", table.tobytes())
-        if active:  # else it has nobody everywhere
-            places = [member.place for member in active.values()]
-            numbers = array("H", map(places.__getitem__, numbers))
-        publish(obj, numbers.tobytes())
-        self._table = table
 
     def _look_again(self, changed: Set[int] | None) -> None:
         """What the follower calls with the numbers of devices; None: any."""
         obj = self._object
         if obj is None:
             return
-        members = [member for member in self._members if changed is None or member.ifindex in changed]
-        gone = [member for member in members if member.is_gone]
-        self._dismiss_all(obj, gone)
-        looks: list[Callable[[], None]] = [
-            functools.partial(self._set_verdict, obj, member) for member in members if member not in gone
-        ]
-        if changed is None or self._service.clients.primary.ifindex in changed:
-            looks.append(functools.partial(self._set_client_verdict, obj))
-        failure = None
-        for look in looks:
-            try:
-                look()
-            except OSError as error:
-                if error.errno not in (errno.ENODEV, errno.ENOLINK):  # deleted meanwhile, which will be heard, too
-                    failure = failure or error
-        if failure is not None:
-            raise failure
-
-    def _let_go(self, obj: BPFObject) -> None:
-        """Dismiss removed backends whose connections are over, and any whose pair is gone."""
-        is_removed = any(member.state == "removed" for member in self._members)
-        surveyed = self._survey(obj) if is_removed else []
-        over = [
-            member
-            for member in self._members
-            if member.is_gone or (member.state == "removed" and not any(surveyed[member.place]))
-        ]
-        self._dismiss_all(obj, over)
-
-    def _dismiss_all(self, obj: BPFObject, members: list[Member]) -> None:
-        # In this order: no new connection goes where nobody is any more, and if it fails all is as it was.
-        if any(member.state == "active" for member in members):
-            self._publish(obj, [member for member in self._members if member not in members])
-        for member in members:
-            self._members.remove(member)
-            self._dismiss(obj, member)
-
-    def _survey(self, obj: BPFObject) -> list[tuple[int, int]]:
-        """Count by place the connections that are not over, and those that are since less than a second."""
-        obj.programs["balancer_survey"].test_run(_FRAME)
-        return list(obj.maps["open"].values())
-
-    def _backend_stats(self, obj: BPFObject) -> tuple[BackendStats, ...]:
-        open_ = self._survey(obj)
-        shares = self._table.shares
-        found = []
-        for member in self._members:
-            counts = (sum(counted) for counted in zip(*obj.maps["counts"][member.place], strict=True))
-            share = shares.get(member.key, 0) / len(self._table)
-            state = member.weight, member.state, share, open_[member.place][0]
-            found.append(BackendStats(member.backend, member.name, *state, *counts))
-        return tuple(found)
+        try:
+            self._members.look_again(changed)
+        finally:
+            if changed is None or self._service.clients.primary.ifindex in changed:
+                try:
+                    self._set_client_verdict(obj)
+                except OSError as error:
+                    if error.errno != errno.ENODEV:  # deleted meanwhile: nobody is left to follow
+                        raise
 
     @staticmethod
     def _stats(obj: BPFObject) -> BalancerStats:

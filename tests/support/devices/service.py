@@ -161,3 +161,16 @@ def _answer(datagrams: socket.socket, name: str) -> None:
             if not sender:  # shut down
                 return
             datagrams.sendto(name.encode() + payload[2:], sender)
+
+
+class Open:
+    """Connections that stay open, each with the name of its backend."""
+
+    def __init__(self, made: Service, count: int, undo: ExitStack) -> None:
+        self.sockets = [undo.enter_context(made.connect()) for _ in range(count)]
+        self.names = [each.recv(2).decode() for each in self.sockets]
+
+    def all_answer(self) -> bool:
+        for each in self.sockets:
+            each.sendall(b"?")
+        return all(each.recv(1) == b"?" for each in self.sockets)

@@ -8,12 +8,10 @@ import gc
 import os
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from typing import Any
+from contextlib import ExitStack
 
 import numpy
 import pytest
@@ -24,13 +22,8 @@ from forked import Forked
 from in_child import in_child
 from netkit_bpf import Backend, BalancerStats, BPFObject, Firewall, FlowMetrics, LoadBalancer, Monitor, NetNS
 from netkit_bpf.functions import balancer_programs
-from netkit_bpf.functions.balancer_programs import publish
-from netkit_bpf.functions.following import link_socket
-from netkit_bpf.functions.following.backend_follower import BackendFollower
-from netkit_bpf.functions.following.link_socket import LinkNews, LinkSocket
 from programs import MANY, load
-from service import PORT, VIPS, Service, service, wait_for_open
-from traffic import TIMEOUT
+from service import PORT, VIPS, Open, Service, service, wait_for_open
 from veth import veth_pair
 
 pytestmark = needs_tcx
@@ -43,19 +36,6 @@ QUIET = BalancerStats(0, 0, 0, 0, 0, 0)
 def wired(request: pytest.FixtureRequest) -> Iterator[Wired]:
     with service(4, 5, dsr=request.param == "dsr") as made:
         yield Wired(made, request.param)
-
-
-class Open:
-    """Connections that stay open, each with the name of its backend."""
-
-    def __init__(self, made: Service, count: int, undo: ExitStack) -> None:
-        self.sockets = [undo.enter_context(made.connect()) for _ in range(count)]
-        self.names = [each.recv(2).decode() for each in self.sockets]
-
-    def all_answer(self) -> bool:
-        for each in self.sockets:
-            each.sendall(b"?")
-        return all(each.recv(1) == b"?" for each in self.sockets)
 
 
 def test_no_connection_breaks_as_backends_come_and_go(wired: Wired) -> None:
@@ -153,127 +133,6 @@ def test_without_backends_packets_are_dropped_and_counted(wired: Wired) -> None:
         assert balancer.stats.no_backend > dropped
 
 
-def test_a_backend_that_is_deleted_under_traffic_gets_nothing_new_and_its_connections_are_told(
-    made: Service, caplog: pytest.LogCaptureFixture
-) -> None:
-    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer, ExitStack() as undo:
-        connections = Open(made, 30, undo)
-        with balancer._lock:  # before anybody learns of it
-            made.backends[0].delete()
-            assert {made.ask() for _ in range(30)} == {"b2", "b3"}
-        for each, name in zip(connections.sockets, connections.names, strict=True):
-            if name != "b1":
-                each.sendall(b"?")
-                assert each.recv(1) == b"?"
-                continue
-            each.settimeout(TIMEOUT)
-            with suppress(ConnectionResetError, BrokenPipeError):  # by others, who do not know them
-                each.sendall(b"?")
-                pytest.fail(f"{each.recv(1)!r} came over a connection that is lost")
-        assert caplog.text == ""
-        assert balancer.stats.no_backend == 0
-        assert [each.name for each in balancer.backends] == ["b20", "b30"]
-        with pytest.raises(LookupError, match="is no backend"):
-            balancer.remove(made.backends[0])
-        assert {made.ask() for _ in range(30)} == {"b2", "b3"}
-
-
-def wait_for_backends(balancer: LoadBalancer, count: int) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while f"{count} backends" not in repr(balancer):  # which looks for nothing by itself
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_deletion_of_which_the_kernel_could_not_tell_is_found_all_the_same(
-    made: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A socket without room, whose reader waits for the balancer."""
-    told: list[LinkNews | None] = []
-    read = LinkSocket.read
-
-    def reading(links: LinkSocket) -> Iterator[LinkNews | None]:
-        for news in read(links):
-            told.append(news)
-            yield news
-
-    monkeypatch.setattr(link_socket, "_RECEIVE_BUFFER", 1)
-    monkeypatch.setattr(LinkSocket, "read", reading)
-    primary = made.pair.primary
-    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
-        with balancer._lock:
-            primary.set(mtu=1399)
-            deadline = time.monotonic() + TIMEOUT
-            while not told:  # from then on it waits
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            for number in range(100):
-                primary.set(mtu=1400 + number)
-            made.backends[0].delete()
-        wait_for_backends(balancer, 2)
-    assert None in told
-
-
-def test_what_cannot_be_published_is_tried_again(
-    made: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    failures = [OSError(errno.ENOMEM, "no memory")]
-
-    def fail_once(obj: BPFObject, places: bytes) -> None:
-        if failures:
-            raise failures.pop()
-        publish(obj, places)
-
-    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
-        monkeypatch.setattr("netkit_bpf.functions.balancer.publish", fail_once)
-        made.backends[0].delete()
-        wait_for_backends(balancer, 2)
-        assert "a change of a backend's pair is not followed yet: [Errno 12] no memory" in caplog.text
-        assert set(balancer.table.names) == {each.key for each in balancer._members}
-        assert {made.ask() for _ in range(30)} == {"b2", "b3"}
-        assert balancer.stats.no_backend == 0
-
-
-@pytest.mark.parametrize("step", ["before it hears", "before it is whole"])
-def test_a_deletion_while_it_is_made_is_not_lost(made: Service, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Whether its follower hears nothing yet, or hears of what is not whole yet."""
-
-    def delete(*_: object) -> None:
-        made.backends[0].delete()
-        time.sleep(0.2)
-
-    if step == "before it hears":
-        begin = BackendFollower.__init__
-
-        def delete_and_begin(*arguments: Any) -> None:
-            delete()
-            begin(*arguments)
-
-        monkeypatch.setattr(BackendFollower, "__init__", delete_and_begin)
-    else:
-        monkeypatch.setattr(LoadBalancer, "_set_verdicts", delete)
-    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
-        wait_for_backends(balancer, 2)
-
-
-def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not_got(made: Service) -> None:
-    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
-        held, done = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with balancer._lock:
-                held.set()
-                done.wait()
-
-        with ThreadPoolExecutor() as pool:
-            pool.submit(hold)
-            held.wait()
-            try:
-                assert in_child(lambda: str(len(balancer.backends))) == "3"
-            finally:
-                done.set()
-
-
 def test_adding_what_fails_in_the_middle_changes_nothing(made: Service) -> None:
     with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends[:1]) as balancer, ExitStack() as undo:
         many = undo.enter_context(load(MANY))
@@ -292,6 +151,24 @@ def test_adding_what_fails_in_the_middle_changes_nothing(made: Service) -> None:
             balancer.add(Backend(made.backends[2], "10.0.3.2"))
         assert (balancer.backends, balancer.table) == before
         assert made.ask() == "b1"
+
+
+def test_a_change_that_cannot_be_published_changes_nothing(made: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(obj: BPFObject, places: bytes) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
+        assert balancer._object is not None
+        known = balancer._object.maps["backends"]
+        before = balancer.backends, balancer.table, list(known.values())
+        with monkeypatch.context() as failing:
+            failing.setattr("netkit_bpf.functions.members.publish", fail)
+            for change in (balancer.drain, balancer.remove):
+                with pytest.raises(OSError, match="no memory"):
+                    change(made.backends[0])
+                assert (balancer.backends, balancer.table, list(known.values())) == before
+        balancer.drain(made.backends[0])
+        assert list(known.values()) != before[2]
 
 
 def test_two_balancers_share_a_pair_and_its_backends(made: Service) -> None:
