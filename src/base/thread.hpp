@@ -7,6 +7,7 @@
 #include <csignal>
 #include <system_error>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "base/error.hpp"
@@ -29,15 +30,16 @@ class SignalsBlocked {
   sigset_t before_{};
 };
 
-// A thread that gets no signals. `name` has 15 bytes at most. Throws EAGAIN if the kernel has no more threads for this
-// process; `operation` names the purpose.
+// A thread that gets no signals. `name` has 15 bytes at most, and outlives it. Throws EAGAIN if the kernel has no more
+// threads for this process; `operation` names the purpose.
 template <typename Function>
 std::thread start_thread(const char* operation, const char* name, Function&& function) {
   try {
     const SignalsBlocked blocked;
-    std::thread started(std::forward<Function>(function));
-    pthread_setname_np(started.native_handle(), name);
-    return started;
+    return std::thread([name, function = std::decay_t<Function>(std::forward<Function>(function))]() mutable {
+      pthread_setname_np(pthread_self(), name);  // by another thread, it takes a descriptor
+      function();
+    });
   } catch (const std::system_error& error) {
     throw Error(error.code().value(), operation,
                 "a limit of processes (ulimit -u, pids.max of the cgroup) or of memory is reached");

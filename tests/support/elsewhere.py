@@ -47,7 +47,7 @@ def program(name: str) -> str | None:
 
 # What tools/setup installs for tests, and a minimal machine has not. A run there names what it goes without, as
 # tools/wheels/check does; in any other run a test whose tool is missing fails.
-_TOOLS = ("busybox", "cc", "cibuildwheel", "clang", "ipython", "libpcap", "nft", "strace", "tcpdump", "tshark")
+_TOOLS = ("busybox", "cc", "chdb", "cibuildwheel", "clang", "ipython", "libpcap", "nft", "strace", "tcpdump", "tshark")
 _WITHOUT = os.environ.get("NETKIT_BPF_WITHOUT", "").split()
 
 # What a test may need, whether it is there, and which kernels have it.

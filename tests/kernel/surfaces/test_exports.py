@@ -203,6 +203,7 @@ def test_parquet_files_of_two_monitors_reconcile_and_a_lost_file_is_noticed(parq
 
 
 @loses
+@pytest.mark.needs("chdb")
 def test_clickhouse_says_the_same(parquet: Path) -> None:
     """In a process of its own: it has threads that stay."""
     asked = [json.loads(line) for line in run("clickhouse.py", parquet).splitlines()]
