@@ -164,7 +164,9 @@ Namespace Namespace::open(const std::string& path, const std::string& name) {
     throw std::invalid_argument(name + " is not a network namespace: it is " + kind_of(found, path, name));
   Fd fd(::open(fd_path(file).c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) throw Error(errno, operation);
-  if (::ioctl(fd.get(), NS_GET_NSTYPE) != CLONE_NEWNET)
+  const int type = ::ioctl(fd.get(), NS_GET_NSTYPE);
+  if (type < 0) throw Error(errno, operation, "the kernel cannot tell what kind of namespace it is");
+  if (type != CLONE_NEWNET)
     throw std::invalid_argument(name + " is not a network namespace: it is a namespace of another kind");
   return Namespace(std::make_shared<State>(std::move(fd), name));
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -147,6 +148,25 @@ def test_changes_of_the_policies_by_another_process_are_followed_by_whoever_has_
         wait_until_left_to(opened, Verdict.NEXT, "primary")
         short_datagram(plain)
         opened.unpin()
+
+
+def test_a_change_of_a_policy_that_could_not_be_followed_is_tried_again(
+    plain: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[OSError] = []
+    set_verdicts = Firewall._set_verdicts
+
+    def fail_once(firewall: Firewall) -> None:
+        if failures:
+            raise failures.pop()
+        set_verdicts(firewall)
+
+    monkeypatch.setattr(Firewall, "_set_verdicts", fail_once)
+    with Firewall(plain.pair, "pass icmp6") as firewall:
+        failures.append(OSError(errno.ENOMEM, "no memory"))
+        plain.pair.set_policy("blackhole", side="peer")
+        wait_until_left_to(firewall, Verdict.DROP, "peer")
+    assert "a change of a policy of nk0 is not followed yet: [Errno 12] no memory" in caplog.text
 
 
 def test_a_blackhole_is_shut_when_the_process_is_killed(plain: Wire) -> None:

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from netkit_bpf.devices.pair import NetkitPair
-from netkit_bpf.devices.watch import DeviceChange, Watch
+from netkit_bpf.devices.watch import Watch
 from netkit_bpf.enums import ChangeKind
 from netkit_bpf.functions.following.locked_call import call_with_lock
 from netkit_bpf.internal.process_lock import ProcessLock
 from netkit_bpf.internal.threads import start
 
 _log = logging.getLogger("netkit_bpf")
+
+_AGAIN = 1.0  # seconds, after which it tries again what failed
 
 
 class PolicyFollower:
@@ -26,7 +29,8 @@ class PolicyFollower:
 
     Args:
         pair: the pair.
-        look: the method, whose object it does not keep. What that raises is logged to "netkit_bpf".
+        look: the method, whose object it does not keep. What that raises is logged to "netkit_bpf", and it is called
+            again.
         lock: to be held while that is called. Who closes the follower may hold it.
 
     Raises:
@@ -40,7 +44,7 @@ class PolicyFollower:
         self._process = os.getpid()
         self._watch = Watch(pair.primary, None)
         weakref.finalize(self, self._watch.close)  # the thread does not keep the follower
-        arguments = (self._watch, self._watch.events(), weakref.WeakMethod(look), lock, name)
+        arguments = (self._watch, weakref.WeakMethod(look), lock, name)
         self._thread = threading.Thread(target=_follow, args=arguments, name="netkit-follower", daemon=True)
         start(self._thread, f"follow the policies of {name}")
 
@@ -55,16 +59,14 @@ class PolicyFollower:
             self._thread.join()
 
 
-def _follow(
-    watch: Watch,
-    changes: Iterator[DeviceChange],
-    look: weakref.WeakMethod[Callable[[], None]],
-    lock: ProcessLock,
-    name: str,
-) -> None:
-    for change in changes:
-        if change.kind is ChangeKind.POLICY:
-            try:
-                call_with_lock(lock, lambda: watch.closed, look)
-            except Exception as error:  # the next time it may do better
-                _log.warning("a change of a policy of %s is not followed: %s", name, error)
+def _follow(watch: Watch, look: weakref.WeakMethod[Callable[[], None]], lock: ProcessLock, name: str) -> None:
+    is_due = False  # the policies changed, and were not looked at since
+    with contextlib.suppress(ValueError):  # the watch was closed
+        while (change := watch.read(_AGAIN if is_due else None)) is not None or (is_due and not watch._is_over()):
+            is_due = is_due or (change is not None and change.kind is ChangeKind.POLICY)
+            if is_due:
+                try:
+                    call_with_lock(lock, lambda: watch.closed, look)
+                    is_due = False
+                except Exception as error:
+                    _log.warning("a change of a policy of %s is not followed yet: %s", name, error)
