@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -62,7 +63,11 @@ class PolicyFollower:
 def _follow(watch: Watch, look: weakref.WeakMethod[Callable[[], None]], lock: ProcessLock, name: str) -> None:
     is_due = False  # the policies changed, and were not looked at since
     with contextlib.suppress(ValueError):  # the watch was closed
-        while (change := watch.read(_AGAIN if is_due else None)) is not None or (is_due and not watch._is_over()):
+        while True:
+            asked = time.monotonic()
+            change = watch.read(_AGAIN if is_due else None)
+            if change is None and (not is_due or time.monotonic() < asked + _AGAIN / 2):  # none can come any more
+                return
             is_due = is_due or (change is not None and change.kind is ChangeKind.POLICY)
             if is_due:
                 try:
