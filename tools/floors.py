@@ -43,6 +43,7 @@ SHARED = (
     "netkit_bpf.internal.arguments",
     "netkit_bpf.internal.html",
     "netkit_bpf.internal.live",
+    "netkit_bpf.internal.proc",
     "netkit_bpf.internal.process_lock",
     "netkit_bpf.internal.threads",
     "netkit_bpf.bpf.shipped",

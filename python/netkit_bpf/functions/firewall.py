@@ -325,7 +325,7 @@ class Firewall(Closing):
             path: a directory to be made on a BPF file system (default: one in /sys/fs/bpf/netkit-bpf, for this pair).
 
         Raises:
-            FileExistsError: a firewall is pinned there.
+            FileExistsError: a firewall is pinned there, or the directory has something else.
             ValueError: the firewall is closed, or it is pinned already.
             OSError: the path is not on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`).
         """
@@ -349,7 +349,7 @@ class Firewall(Closing):
 
         Raises:
             ValueError: the firewall is not pinned, or it is closed.
-            FileNotFoundError: somebody else did so.
+            FileNotFoundError: somebody else did so, and may have pinned another firewall there.
         """
         with self._lock:
             self._open()
@@ -387,6 +387,7 @@ class Firewall(Closing):
         with self._current(), waiting_for_programs() as wait_for_programs:
             old = self._open()
             log = old.log_default if log_default is None else expect(log_default, bool, "log_default")
+            old.object.maps["before"].clear()  # a replacement that was interrupted, or killed, may have left it
             kept = ruleset.numbers_in(old.rules)
             generation = max([self._in_force, *(self._pins.generations() if self._pins else ())]) + 1
             new = LoadedRules(
@@ -417,18 +418,19 @@ class Firewall(Closing):
                 self._in_force = generation  # this is the instant
                 self._loaded = new
                 undo.pop_all()
-            try:
-                wait_for_programs()  # which still count by the old rules
-            finally:
-                new.carried = old.counts_for(kept)
-            new.object.maps["before"].clear()
-            if self._pins is not None:
-                self._pins.update(generation, new.written())
-                self._pins.retire(old.generation)
-                for each in self._pins.generations():
-                    if each != generation:
-                        self._pins.drop(each)
-            old.object.close()
+            with contextlib.ExitStack() as last_first:
+                last_first.callback(old.object.close)
+                try:
+                    wait_for_programs()  # which still count by the old rules
+                finally:
+                    new.carried = old.counts_for(kept)
+                new.object.maps["before"].clear()
+                if self._pins is not None:
+                    self._pins.update(generation, new.written())
+                    self._pins.retire(old.generation)
+                    for each in self._pins.generations():
+                        if each != generation:
+                            self._pins.drop(each)
 
     def replace_set(self, name: str, networks: Iterable[Any]) -> None:
         """Put other addresses in the place of a set's, as `replace` does.
@@ -475,7 +477,8 @@ class Firewall(Closing):
         one by one and in batches.
 
         The events of a pinned firewall are read by one process at a time, whichever. It finds the rules that an event
-        names if it follows at most sixteen replacements later; else the event has their number alone.
+        names if it follows at most sixteen replacements later; else the event has their number alone. Where somebody
+        else removes that firewall, or its pair is deleted, no more events come, and the iterator goes on waiting.
 
         Args:
             timeout: seconds without an event after which it ends. With 0 it gives what is there and waits for nothing.
@@ -501,7 +504,8 @@ class Firewall(Closing):
             side: whose packet it is; an event tells.
 
         Raises:
-            ValueError: the firewall is closed; bytes or words without a side, or an event with one; the words are none.
+            ValueError: the firewall is closed; bytes or words without a side, or an event with one; the words are none;
+                the firewall is not on that side.
 
         >>> print(firewall.explain(event))  # doctest: +SKIP
         drop: line 3: drop peer ip6 tcp from any to fd00::/64 port 12345
@@ -525,6 +529,8 @@ class Firewall(Closing):
                 mark = PacketContext(mark=expect_word(side, Side, "side").number)
                 with explainer(obj) as explaining:
                     number = explaining.programs["firewall_explain"].test_run(packet, context=mark).retval
+            if Side(side) not in self._sides:
+                raise ValueError(f"the firewall is on the {self._sides[0]} alone: it judges no packet of the {side}")
             left = Verdict.from_number(obj.maps["shared"][LEFT + Side(side).number])
         if number is None or number >= len(rules):
             return Explanation(Verdict.DROP if loaded.default is Verdict.DROP else left, None, None)
@@ -583,6 +589,7 @@ class Firewall(Closing):
                 yield
                 return
             with self._pins.locked(), self._holding_pins():
+                self._pins.check(self._loaded.object.maps["shared"])
                 if self._in_force != self._loaded.generation:
                     old = self._loaded
                     self._load_pinned()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A firewall on a BPF file system, by which it outlives its process and other processes find it.
 
-Its directory has the links, `primary` and `peer`, and the map `shared`, which says what generation of its rules is in
-force. That map comes last: without it, or where it says that none is, all of it is what a killed process left. The
+Its directory has the map `firewall`, which comes first and goes last: a directory that has other things without it is
+somebody else's, and is left alone. It has the links, `primary` and `peer`, and the map `shared`, which says what
+generation of its rules is in force. Without it, or where it says that none is, all is what a killed process left. The
 directory of that generation, `1`, has the maps of its programs and `ruleset`: the rules as a text and what they had
 counted before. Another generation's is what a process left that was killed while it replaced the rules: nothing of it
 is in force, and the next replacement removes it. `past` has the rulesets that were replaced last: events that wait to
@@ -27,12 +28,14 @@ from netkit_bpf.bpf.hook import Link
 from netkit_bpf.bpf.map import Map
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side, Verdict
+from netkit_bpf.internal.proc import is_on_bpffs
 
 IN_FORCE = 0  # enum nk_fw_shared, <netkit_bpf/firewall.h>
 FIREWALLS = Path("/sys/fs/bpf/netkit-bpf/firewall")
 _FORMAT = 2  # of what is pinned
 NOT_YET = -1  # the generation in force where none is
 _MOST_PAST = 16
+_MARK = "firewall"
 _COUNT_SIZE = len("18446744073709551615, ")
 
 
@@ -70,23 +73,26 @@ class FirewallPins:
     def claimed(self) -> Iterator[bool]:
         """Have the directory, made if it is missing, and tell whether it has a firewall that is in force.
 
-        If not, it is empty, and is removed on any failure.
+        If not, it has nothing but what says that it is a firewall's, and on any failure that is removed, with all that
+        came after it.
         """
         with contextlib.ExitStack() as held:
-            is_held = False
+            is_held = is_made = False
             while not is_held:
-                self._make()
+                is_made = self._make()
                 with contextlib.suppress(FileNotFoundError):  # who had it has removed it
                     held.enter_context(self.locked())
                     is_held = True
             is_in_force = self._is_in_force()
-            if not is_in_force:
-                self._empty()  # of a pair that is gone, or of a process that was killed before it was done
             try:
+                if not is_in_force:
+                    self._begin()
                 yield is_in_force
             except BaseException:
-                if not is_in_force:
-                    self.remove()
+                if not is_in_force and self._is_a_firewalls():
+                    self._empty()
+                    if is_made:
+                        self.path.rmdir()
                 raise
 
     @contextlib.contextmanager
@@ -186,18 +192,35 @@ class FirewallPins:
     def is_left_behind(self, *, remove: bool) -> bool:
         """Whether nothing of it is in force, because its pair is gone or its process was killed; removed if told to."""
         with self.locked():
-            if self._is_in_force():
+            if self._is_in_force() or not self._is_a_firewalls():
                 return False
             if remove:
                 self.remove()
             return True
 
-    def _make(self) -> None:
+    def _make(self) -> bool:
+        """Make the directory; False if it is there already."""
+        if not is_on_bpffs(self.path):
+            raise OSError(errno.EINVAL, "it is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf", str(self.path))
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            advice = "is a BPF file system there? mount -t bpf bpf /sys/fs/bpf"
-            raise OSError(error.errno, f"{error.strerror}: {advice}", str(self.path)) from None
+            self.path.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            return False
+        return True
+
+    def _begin(self) -> None:
+        """Empty it of what is in force no more: of a pair that is gone, or of a process that was killed meanwhile."""
+        if not self._is_a_firewalls():
+            what = "other things are there: a firewall needs a directory of its own"
+            raise FileExistsError(errno.EEXIST, what, str(self.path))
+        self._empty()
+        with Map.create("array", value_size=4, key_size=4, max_entries=1, name="nk_firewall") as mark:
+            mark.pin(self.path / _MARK)
+
+    def _is_a_firewalls(self) -> bool:
+        """Whether it may be emptied: nothing is there that somebody else put there."""
+        names = os.listdir(self.path)
+        return not names or _MARK in names
 
     def _is_in_force(self) -> bool:
         links = self.links()
@@ -212,7 +235,8 @@ class FirewallPins:
         for generation in self.generations():
             self.drop(generation)
         shutil.rmtree(self.path / "past", ignore_errors=True)
-        (self.path / "shared").unlink(missing_ok=True)
+        for name in ("shared", _MARK):
+            (self.path / name).unlink(missing_ok=True)
 
     def _is(self, directory: int) -> bool:
         """Whether that is still the directory: somebody may have removed it."""
@@ -220,6 +244,13 @@ class FirewallPins:
             return os.path.samestat(os.fstat(directory), self.path.stat())
         except FileNotFoundError:
             return False
+
+    def check(self, shared: Map) -> None:
+        """Raise FileNotFoundError if the firewall that is pinned is not the one that has this map."""
+        with contextlib.suppress(FileNotFoundError), Map.open_pinned(self.path / "shared") as pinned:
+            if pinned.id == shared.id:
+                return
+        raise self.missing()
 
     def missing(self) -> FileNotFoundError:
         """What to raise where there is none."""

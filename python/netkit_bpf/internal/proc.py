@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,18 @@ class Mount(NamedTuple):
 def lines(*parts: str) -> list[str]:
     """The lines of a file in /proc. Only a newline ends one: names may contain the others of str.splitlines()."""
     return os.fsdecode(Path("/proc", *parts).read_bytes()).removesuffix("\n").split("\n")
+
+
+def is_on_bpffs(path: Path) -> bool:
+    """Whether a path is on a BPF file system, or would be if it were made."""
+    path = path.absolute()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    device = there.stat().st_dev
+    for mount in mounts():
+        with contextlib.suppress(OSError):  # it is out of reach
+            if mount.kind == "bpf" and mount.target.stat().st_dev == device:
+                return True
+    return False
 
 
 def mounts() -> Iterator[Mount]:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from elsewhere import needs_tcx
-from netkit_bpf import Firewall, Rule, Ruleset, Verdict
+from netkit_bpf import Firewall, Map, Rule, Ruleset, Verdict
 from netkit_bpf.functions import firewall as module
 from netkit_bpf.functions import firewall_pins as pins_module
+from netkit_bpf.functions.firewall_pins import FirewallPins
 from traffic import Wire, ping, send_datagrams, towards
 from veth import veth_wire
 
@@ -123,7 +124,7 @@ def test_what_cannot_be_pinned_or_opened_says_why_and_leaves_nothing(wire: Wire,
         assert not elsewhere.exists()
         with pytest.raises(FileNotFoundError, match="no firewall is pinned there"):
             Firewall.open_pinned(wire.pair, path)
-        with pytest.raises(OSError, match="is a BPF file system there"):
+        with pytest.raises(OSError, match="it is not on a BPF file system"):
             firewall.pin("/sys/kernel/no_bpf_file_system")
         firewall.pin(path)
         with pytest.raises(ValueError, match=f"the firewall is pinned already, at {path}"):
@@ -136,6 +137,60 @@ def test_what_cannot_be_pinned_or_opened_says_why_and_leaves_nothing(wire: Wire,
         firewall.unpin()
     with pytest.raises(ValueError, match="the firewall is closed"):
         firewall.pin(path)
+
+
+def test_what_is_somebody_elses_stays(
+    wire: Wire, path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory of files, one with other pins, and one that is empty."""
+    files = tmp_path_factory.mktemp("files")
+    for name in ("2024", "past"):
+        (files / name).mkdir()
+        (files / name / "x").touch()
+    (files / "shared").touch()
+    (path / "1").mkdir(parents=True)
+    for name in ("shared", "1/counts"):
+        with Map.create("array", key_size=4, value_size=4, max_entries=1) as other:
+            other.pin(path / name)
+    with Firewall(wire.pair, OLD) as firewall:
+        before = [sorted(each.rglob("*")) for each in (files, path)]
+        for load in (firewall.pin, functools.partial(Firewall.replace_pinned, wire.pair, NEW)):
+            with pytest.raises(OSError, match="it is not on a BPF file system"):
+                load(files)
+            with pytest.raises(OSError, match="it is not on a BPF file system"):
+                load(files / "new" / "new")
+            with pytest.raises(FileExistsError, match="other things are there: a firewall needs a dir"):
+                load(path)
+        assert not FirewallPins(path).is_left_behind(remove=True)
+        assert [sorted(each.rglob("*")) for each in (files, path)] == before
+        for name in ("shared", "1/counts"):
+            (path / name).unlink()
+        (path / "1").rmdir()
+        monkeypatch.setattr(FirewallPins, "keep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            firewall.pin(path)
+        assert list(path.iterdir()) == []
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_had_a_firewall_that_gave_way_to_another_is_told_and_does_it_no_harm(wire: Wire, path: Path) -> None:
+    with Firewall(wire.pair, OLD) as first:
+        first.pin(path)
+        with Firewall.open_pinned(wire.pair, path) as another:
+            another.unpin()
+        for link in first._links.values():
+            link.detach()
+        Firewall.replace_pinned(wire.pair, NEW, path).close()
+        for ask in (lambda: first.rules, lambda: first.counters, lambda: first.replace("pass"), first.unpin):
+            with pytest.raises(FileNotFoundError, match="no firewall is pinned there"):
+                ask()
+    with Firewall.open_pinned(wire.pair, path) as second:
+        assert str(second.rules) == str(Ruleset.parse(NEW))
+        assert len(wire.pair.programs("peer").programs) == 1
+        second.unpin()
 
 
 def test_pins_of_a_pair_that_is_gone_make_room(path: Path) -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from ipaddress import ip_network
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from in_child import in_child
 from netkit_bpf import Explanation, Firewall, Map, Monitor, PacketEvent, Rule, RuleCount, Ruleset, Side, Verdict
+from netkit_bpf.functions import firewall as firewall_module
 from packets import ipv4, udp
 from replacing import replace_under_traffic
 from traffic import Wire, collect, connect_and_send, ping, send_datagrams, towards
@@ -125,6 +127,11 @@ def test_an_explanation_names_the_rule(wire4: Wire) -> None:
             firewall.explain(frame)
         with pytest.raises(ValueError, match="an event tells its side"):
             firewall.explain(event, "peer")
+    with Firewall(wire4.pair, text, sides=["peer"]) as one_sided:
+        assert one_sided.explain(frame, "peer").number == 0
+        for each in (frame, "udp from 10.0.0.1 port 1 to 10.0.0.2 port 53"):
+            with pytest.raises(ValueError, match="on the peer alone: it judges no packet of the primary"):
+                one_sided.explain(each, "primary")
     with pytest.raises(ValueError, match="the firewall is closed"):
         firewall.explain(frame, "peer")
     with pytest.raises(ValueError, match="the firewall is closed"):
@@ -176,6 +183,28 @@ def test_a_replacement_that_finds_no_room_at_its_end_changes_nothing(
         assert firewall.counters[Rule.parse("drop icmp")].packets == 1
         firewall.replace("pass icmp")
         assert ping(wire4.left, wire4.right, [56]) == 1
+
+
+def test_after_a_replacement_that_was_interrupted_no_packet_goes_back_two(
+    wire4: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the instant when third rules come in force, the second ones no longer lead to the first."""
+    with Firewall(wire4.pair, "drop icmp") as firewall:
+        waits: list[Callable[[], None]] = []
+        monkeypatch.setattr(firewall_module, "waiting_for_programs", lambda: nullcontext(lambda: waits.pop()()))
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        waits.append(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            firewall.replace("pass icmp")
+        assert str(firewall.rules) == "pass icmp"
+        leads_to = firewall._loaded.object.maps["before"]
+        found = [len(leads_to)]
+        waits.append(lambda: found.append(len(leads_to)))
+        firewall.replace("drop udp")
+        assert found == [2, 0]
 
 
 @pytest.mark.filterwarnings("ignore:.*never decides")
