@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "flows/key_index.hpp"
@@ -50,10 +52,7 @@ FlowIdentity group_of(const FlowIdentity& identity, const FlowGrouping& grouping
   if (has(known_protocol)) group.protocol = identity.protocol;
   if (has(known_src_port)) group.src_port = identity.src_port;
   if (has(known_dst_port)) group.dst_port = identity.dst_port;
-  if (has(known_icmp)) {
-    group.icmp_type = identity.icmp_type;
-    group.icmp_code = identity.icmp_code;
-  }
+  if (has(known_icmp)) group.icmp_type = identity.icmp_type;  // whatever its code
   if (!grouping.networks.empty()) {
     if (has(known_family)) group.family = identity.family;
     for (const auto& [bit, from, to] :
@@ -79,6 +78,15 @@ FlowIdentity group_of(const FlowIdentity& identity, const FlowGrouping& grouping
     keep_bits(group.dst, grouping.dst_bits.at(is_ipv6));
   }
   return group;
+}
+
+// By each pair's number, that of the first pair of its name: pairs of several namespaces may have one.
+std::vector<uint16_t> first_of_name(const std::vector<std::string>& names) {
+  std::unordered_map<std::string_view, uint16_t> first;
+  std::vector<uint16_t> found;
+  for (const std::string& name : names)
+    found.push_back(first.emplace(name, static_cast<uint16_t>(found.size())).first->second);
+  return found;
 }
 
 void add(FlowRow& to, const FlowRow& row) {
@@ -117,8 +125,10 @@ FlowTable FlowTable::by(const FlowGrouping& grouping) const {
   std::vector<FlowRow> groups;
   KeyIndex<FlowIdentity> index;
   const auto identity_at = [&](uint32_t number) -> const FlowIdentity& { return groups[number].identity; };
+  const std::vector<uint16_t> pairs = first_of_name(*names_);
   for (const FlowRow& row : *rows_) {
-    const FlowIdentity group = group_of(row.identity, grouping);
+    FlowIdentity group = group_of(row.identity, grouping);
+    if ((group.known & known_pair) != 0) group.pair = pairs.at(group.pair);
     const uint32_t number = index.find_or_add(group, groups.size(), identity_at);
     if (number == groups.size()) groups.push_back({.identity = group, .known = group.known});
     add(groups[number], row);

@@ -116,7 +116,8 @@ class FlowTable(Columns):
         Args:
             keys: "pair", "side", "family", "protocol", "ethertype", "src", "dst", "src_port", "dst_port" or
                 "icmp_type"; "src/24" and "dst/24" are networks of so many bits, of an address of IPv4 32 at most;
-                "src/24/64" says those of IPv4 and those of IPv6.
+                "src/24/64" says those of IPv4 and those of IPv6. Pairs of one name, in several namespaces, are one
+                "pair"; an "icmp_type" is one with any code.
             networks: "src" and "dst" are the longest of these that the address is in, or None.
             most: only so many, those with the most bytes.
 

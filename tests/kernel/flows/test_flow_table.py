@@ -133,6 +133,14 @@ def test_groups_add_up_what_the_flows_say(table: FlowTable) -> None:
             check_groups(table, keys)
 
 
+def test_icmp_types_add_up_whatever_their_codes(counting: Counting) -> None:
+    for kind, code, count in ((3, 1, 2), (3, 3, 1), (8, 0, 4)):
+        counting.send(ipv4(1, bytes([kind, code]) + bytes(6)), count=count)
+    table = counting.snapshot()
+    assert {kind: found.packets for kind, found in table.by("icmp_type").items()} == {3: 3, 8: 4}
+    check_groups(table, ("icmp_type", "protocol"))
+
+
 def check_groups(table: FlowTable, keys: tuple[str, ...]) -> None:
     expected: dict[Any, FlowCount] = {}
     for flow in table:

@@ -57,6 +57,17 @@ def test_pairs_are_told_apart() -> None:
         assert counts["ve0", 17].packets == 100
 
 
+def test_pairs_of_one_name_add_up() -> None:
+    """They are in several namespaces: veth_wire() and quiet_pair() call theirs alike."""
+    with quiet_pair() as first, quiet_pair() as second, FlowMetrics(first, second, slots=16) as metrics:
+        for pair, count in ((first, 100), (second, 7)):
+            with Sender(pair) as send:
+                send(count)
+        flows = metrics.snapshot()
+        assert flows.pair_names == ("ve0", "ve0")
+        assert {key: found.packets for key, found in flows.by("pair").items()} == {"ve0": 107}
+        assert [found.packets for found in flows.by("pair", "side", "protocol", most=1).values()] == [107]
+
 @pytest.mark.parametrize("sides", ["peer", ["peer"]])
 def test_only_the_sides_that_are_asked_for_are_counted(sides: str | list[str]) -> None:
     with quiet_pair() as pair:
