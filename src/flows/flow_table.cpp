@@ -84,6 +84,7 @@ FlowIdentity group_of(const FlowIdentity& identity, const FlowGrouping& grouping
 std::vector<uint16_t> first_of_name(const std::vector<std::string>& names) {
   std::unordered_map<std::string_view, uint16_t> first;
   std::vector<uint16_t> found;
+  found.reserve(names.size());
   for (const std::string& name : names)
     found.push_back(first.emplace(name, static_cast<uint16_t>(found.size())).first->second);
   return found;

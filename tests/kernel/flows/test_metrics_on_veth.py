@@ -68,6 +68,7 @@ def test_pairs_of_one_name_add_up() -> None:
         assert {key: found.packets for key, found in flows.by("pair").items()} == {"ve0": 107}
         assert [found.packets for found in flows.by("pair", "side", "protocol", most=1).values()] == [107]
 
+
 @pytest.mark.parametrize("sides", ["peer", ["peer"]])
 def test_only_the_sides_that_are_asked_for_are_counted(sides: str | list[str]) -> None:
     with quiet_pair() as pair:
