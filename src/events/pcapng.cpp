@@ -39,7 +39,7 @@ enum : uint16_t {
 
 constexpr uint16_t linktype_ethernet = 1;
 constexpr uint8_t nanoseconds = 9;  // 10 to the power of minus this
-constexpr uint32_t outbound = 2;
+constexpr uint32_t inbound = 1, outbound = 2;
 constexpr size_t longest_option = 0xffff;
 
 // Numbers are in the writer's byte order, which the section header shows.
@@ -138,7 +138,7 @@ Packet::Packet(std::span<const std::byte> record, int64_t clock_offset_ns) {
   data_ = record.subspan(sizeof(event_));
 }
 
-void Packet::append_to(std::string& out, uint32_t interface, uint64_t dropped) const {
+void Packet::append_to(std::string& out, uint32_t interface, uint64_t dropped, bool is_of_pair) const {
   const uint32_t tag = (event_.flags & NK_TAG_BESIDE) != 0 ? 4 : 0;
   BlockWriter block(out, enhanced_packet_block);
   put(out, interface);
@@ -147,7 +147,10 @@ void Packet::append_to(std::string& out, uint32_t interface, uint64_t dropped) c
   put(out, event_.length + tag);
   out.append(reinterpret_cast<const char*>(data_.data()), data_.size());
   pad(out);
-  put_option(out, epb_flags, outbound);
+  if (is_of_pair)
+    put_option(out, epb_flags, outbound);
+  else if (event_.side == NK_PEER)
+    put_option(out, epb_flags, inbound);
   if (dropped != 0) put_option(out, epb_dropcount, dropped);
   put_option_header(out, opt_endofopt, 0);
   block.end();

@@ -35,9 +35,9 @@ class Packet {
   [[nodiscard]] size_t pair() const noexcept { return event_.pair; }
   [[nodiscard]] size_t side() const noexcept { return event_.side; }
 
-  // Appends it as a packet that the interface sends. `dropped` is how many packets were lost since the interface's last
-  // one.
-  void append_to(std::string& out, uint32_t interface, uint64_t dropped) const;
+  // Appends it as a packet that the interface sends; one of no pair, which was read from another program's file, as one
+  // that it received, or without a direction. `dropped` is how many packets were lost since the interface's last one.
+  void append_to(std::string& out, uint32_t interface, uint64_t dropped, bool is_of_pair = true) const;
 
  private:
   nk_event event_{};

@@ -200,6 +200,8 @@ static __always_inline void nk_copy_tcp(struct __sk_buff *skb, struct nk_event *
 
 	if (!bpf_skb_load_bytes(skb, offset + NK_PORTS_LENGTH, &tcp, sizeof(tcp)))
 		nk_set_tcp(event, &tcp);
+	else
+		event->flags &= ~NK_TCP;	/* of a capture file that was cut: it has no more than the ports */
 }
 
 /* Whether an ICMP message whose header has @length bytes has an identifier and a sequence number. */

@@ -72,7 +72,7 @@ def interfaces_of_pairs(names: Sequence[str], expression: str = "") -> bytes:
     """Describe the interfaces of a file of rows: the sides of each pair."""
     header = b""
     for name in names:
-        for sender, side in ((name, "primary"), (f"{name} (peer)", "peer")):
+        for sender, side in ((name, "primary"), (f"{name} (peer)" if name else "", "peer")):
             header += pcapng_interface(sender, f"{side} of the pair {name}" if name else "", expression, 0)
     return header
 

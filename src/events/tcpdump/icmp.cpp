@@ -154,17 +154,27 @@ void append_icmpv6_unreachable(std::string& out, uint16_t code, Bytes bytes) {
   }
 }
 
+enum : uint8_t {
+  unreachable = 1,
+  too_big = 2,
+  time_exceeded = 3,
+  echo_request = 128,
+  echo_reply = 129,
+  solicitation = 135,
+  advertisement = 136,
+  redirect = 137,
+  listener_report = 143,
+};
+
+// How many bytes of a message are printed from.
+size_t needed_of_icmpv6(uint16_t type) {
+  if (type == unreachable || type == time_exceeded || type == redirect) return 40;
+  if (type == solicitation || type == advertisement) return 24;
+  return type == too_big || type == echo_request || type == echo_reply || type == listener_report ? 8 : 4;
+}
+
 // What follows the type's name.
 void append_icmpv6_rest(std::string& out, const nk_event& event, Bytes bytes) {
-  enum : uint8_t {
-    unreachable = 1,
-    too_big = 2,
-    time_exceeded = 3,
-    solicitation = 135,
-    advertisement = 136,
-    redirect = 137,
-    listener_report = 143,
-  };
   const auto has_address = [&](size_t offset) { return bytes.size() >= offset + 16; };
   switch (event.src_port) {
     case unreachable:
@@ -214,8 +224,9 @@ void append_icmp(std::string& out, const nk_event& event, const Transport& trans
   enum : uint8_t { unreachable = 3, redirect = 5, time_exceeded = 11 };
   const uint16_t type = event.src_port;
   const std::string_view name = name_of(icmp_names, type);
+  const size_t needed = type == unreachable || type == redirect ? ipv4_dst + 4 : icmp_quote;
   out += "ICMP ";
-  if (type == unreachable) {
+  if (type == unreachable && !transport.lacks(needed)) {
     append_icmp_unreachable(out, event.dst_port, transport.bytes);
   } else if (type == time_exceeded) {
     out += event.dst_port == 0 ? "time exceeded in-transit" : "ip reassembly time exceeded";
@@ -230,7 +241,12 @@ void append_icmp(std::string& out, const nk_event& event, const Transport& trans
   } else {
     out += name;
   }
-  if ((event.flags & NK_ECHO) != 0) append_echo(out, event);
+  if ((event.flags & NK_ECHO) != 0) {
+    append_echo(out, event);
+  } else if (transport.lacks(needed)) {
+    append_cut(out, "icmp");
+    return;
+  }
   append_length(out, transport.length);
 }
 
@@ -243,8 +259,13 @@ void append_icmpv6(std::string& out, const nk_event& event, const Transport& tra
     append_decimal(out, event.src_port);
     out += ')';
   }
+  if ((event.flags & NK_ECHO) != 0) {
+    append_echo(out, event);
+  } else if (transport.lacks(needed_of_icmpv6(event.src_port))) {
+    append_cut(out, "icmp6");
+    return;
+  }
   append_icmpv6_rest(out, event, transport.bytes);
-  if ((event.flags & NK_ECHO) != 0) append_echo(out, event);
   append_length(out, transport.length);
 }
 

@@ -31,6 +31,8 @@ bool is_ipv4(const nk_event& event) { return event.ip_word >> 28 == 4; }
 uint32_t wire_length(const nk_event& event) {
   return event.length + ((event.flags & NK_TAG_BESIDE) != 0 ? uint32_t{tag_size} : 0);
 }
+// Whether only the first bytes of a frame were captured.
+bool was_cut(const nk_event& event, Bytes data) { return !data.empty() && data.size() < wire_length(event); }
 bool is_later_fragment(const nk_event& event) { return event.fragment >= 8; }
 
 // The bytes from the IP header on; none if they were not captured.
@@ -136,6 +138,7 @@ void append_link(std::string& out, const nk_event& event, Bytes data) {
     append_ethertype(out, type);
     out += ", ";
   }
+  if (is_tag(type) && was_cut(event, data)) append_cut(out, "vlan");
 }
 
 // The words in parentheses of -v.
@@ -205,14 +208,27 @@ void append_addresses(std::string& out, const nk_event& event, bool with_ports) 
   out += ": ";
 }
 
-// Follows the extension headers, and names each; returns what is behind them. Their number has a limit, as in packet.h.
-Transport append_extensions(std::string& out, const nk_event& event, Bytes network) {
-  Transport rest{behind(network, ipv6_header), event.payload_len};
+std::string_view word_of_extension(uint32_t number) {
+  if (number == IPPROTO_HOPOPTS) return "hbhopt";
+  if (number == IPPROTO_DSTOPTS) return "dstopt";
+  if (number == IPPROTO_ROUTING) return "srcrt";
+  return number == IPPROTO_FRAGMENT ? "frag6" : "ah";
+}
+
+// Follows the extension headers, and names each; returns what is behind them, or nothing if that was not captured.
+// Their number has a limit, as in packet.h.
+std::optional<Transport> append_extensions(std::string& out, const nk_event& event, Bytes network, bool is_cut) {
+  constexpr size_t least = 8;
+  Transport rest{behind(network, ipv6_header), event.payload_len, is_cut};
   uint32_t next = event.next_header;
   while (next != event.protocol || (event.flags & NK_PROTOCOL) == 0) {
+    if (rest.lacks(least)) {
+      append_cut(out, word_of_extension(next));
+      return std::nullopt;
+    }
     const auto following = number_at(rest.bytes, 0, 1);
     const auto units = number_at(rest.bytes, 1, 1);
-    if (!following || !units) return {{}, std::nullopt};
+    if (!following || !units) return Transport{};
     uint32_t length = (*units + 1) * 8;
     if (next == IPPROTO_HOPOPTS) {
       out += "HBH ";
@@ -229,21 +245,33 @@ Transport append_extensions(std::string& out, const nk_event& event, Bytes netwo
       append_decimal(out, event.fragment & ~7U);
       out += '|';
       append_decimal(out, rest.length.value_or(0) - length);
-      out += ") ";
+      out += is_later_fragment(event) ? ")" : ") ";
     } else {
-      return {{}, std::nullopt};  // the chain is cut short
+      return Transport{};  // the chain is cut short
     }
-    if (length > rest.length.value_or(0)) return {{}, std::nullopt};
-    rest = {behind(rest.bytes, length), rest.length.value_or(0) - length};
+    if (length > rest.length.value_or(0)) return Transport{};
+    rest = {behind(rest.bytes, length), rest.length.value_or(0) - length, is_cut};
     next = *following;
   }
   return rest;
 }
 
+// The word of a transport protocol whose header the event does not tell of.
+std::string_view word_of_cut(const nk_event& event) {
+  if ((event.flags & NK_PROTOCOL) == 0 || is_later_fragment(event)) return {};
+  if (event.protocol == IPPROTO_TCP && (event.flags & NK_TCP) == 0) return "tcp";
+  if (event.protocol == IPPROTO_UDP && (event.flags & NK_PORTS) == 0) return "udp";
+  if (event.protocol == IPPROTO_ICMP && (event.flags & NK_ICMP) == 0) return "icmp";
+  return event.protocol == IPPROTO_ICMPV6 && (event.flags & NK_ICMP) == 0 ? "icmp6" : "";
+}
+
 void append_transport(std::string& out, const nk_event& event, const Transport& transport,
                       const TcpdumpOptions& options, TcpSequences& sequences) {
   constexpr uint32_t udp_header = 8;
-  if ((event.flags & NK_TCP) != 0) {
+  if (const std::string_view word = word_of_cut(event); transport.is_cut && !word.empty()) {
+    if (word == "tcp" && (event.flags & NK_PORTS) == 0) out.pop_back();  // as tcpdump has it
+    append_cut(out, word);
+  } else if ((event.flags & NK_TCP) != 0) {
     const TcpSequences::Base base = options.absolute ? TcpSequences::Base() : sequences.base_of(event);
     if (options.quiet)
       append_tcp_quietly(out, transport);
@@ -277,20 +305,22 @@ void append_transport(std::string& out, const nk_event& event, const Transport& 
 void append_ip(std::string& out, const nk_event& event, Bytes data, const TcpdumpOptions& options,
                TcpSequences& sequences) {
   const Bytes network = network_of(data);
+  const bool is_cut = was_cut(event, data);
   const bool has_ports = (event.flags & NK_PORTS) != 0;
   if (is_ipv4(event)) {
     if (!options.link) out += "IP ";
     if (options.verbose > 0) append_ipv4_header(out, event, network);
     append_addresses(out, event, has_ports);
     const size_t header = network.empty() ? ipv4_header : size_t{network[0] & 0xfU} * 4;
-    append_transport(out, event, {behind(network, header), event.payload_len}, options, sequences);
+    append_transport(out, event, {behind(network, header), event.payload_len, is_cut}, options, sequences);
     return;
   }
   const bool is_chain = event.next_header != event.protocol || (event.flags & NK_PROTOCOL) == 0;
   if (!options.link) out += "IP6 ";
   if (options.verbose > 0) append_ipv6_header(out, event);
   append_addresses(out, event, has_ports && !is_chain);
-  const Transport transport = append_extensions(out, event, network);
+  const std::optional<Transport> transport = append_extensions(out, event, network, is_cut);
+  if (!transport) return;
   if (has_ports && is_chain) {
     append_decimal(out, event.src_port);
     out += " > ";
@@ -298,13 +328,17 @@ void append_ip(std::string& out, const nk_event& event, Bytes data, const Tcpdum
     out += ": ";
   }
   if (is_later_fragment(event)) return;
-  append_transport(out, event, transport, options, sequences);
+  append_transport(out, event, *transport, options, sequences);
 }
 
 void append_arp(std::string& out, const nk_event& event, Bytes data, const TcpdumpOptions& options) {
   enum : uint32_t { request = 1, reply = 2, ethernet = 1 };
   constexpr size_t arp_size = 28;
   const Bytes arp = network_of(data);
+  if (was_cut(event, data) && arp.size() < arp_size) {
+    append_cut(out, "arp");
+    return;
+  }
   if (!options.link) out += "ARP, ";
   const uint32_t operation = number_at(arp, 6, 2).value_or(0);
   const bool is_usual = arp.size() >= arp_size && number_at(arp, 0, 2) == uint32_t{ethernet} &&
@@ -334,6 +368,12 @@ void append_arp(std::string& out, const nk_event& event, Bytes data, const Tcpdu
 }
 
 }  // namespace
+
+void append_cut(std::string& out, std::string_view word) {
+  out += " [|";
+  out += word;
+  out += ']';
+}
 
 void TcpdumpLines::append_source(std::string& out, const nk_event& event, std::string_view pair) const {
   const std::string_view side = name_of(static_cast<Side>(event.side));
@@ -366,8 +406,13 @@ void TcpdumpLines::append(std::string& out, const nk_event& event, Bytes data, s
   time_.append(out, static_cast<int64_t>(event.timestamp));
   if (with_side) append_source(out, event, pair);
   const bool is_ip = (event.flags & NK_IP) != 0;
-  if (options_.link || (!is_ip && event.ethertype != ETH_P_ARP)) append_link(out, event, data);
-  if (is_ip)
+  const bool is_cut_ip =
+      !is_ip && was_cut(event, data) && (event.ethertype == ETH_P_IP || event.ethertype == ETH_P_IPV6);
+  if (options_.link || (!is_ip && !is_cut_ip && event.ethertype != ETH_P_ARP)) append_link(out, event, data);
+  if (is_cut_ip && event.ethertype == ETH_P_IP && !options_.link) out += "IP ";
+  if (is_cut_ip)
+    append_cut(out, event.ethertype == ETH_P_IP ? "ip" : "ip6");
+  else if (is_ip)
     append_ip(out, event, data, options_, sequences_);
   else if (event.ethertype == ETH_P_ARP)
     append_arp(out, event, data, options_);

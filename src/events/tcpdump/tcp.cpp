@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // TCP in the words of tcpdump 4.99: print-tcp.c.
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -75,12 +76,17 @@ void append_tcp_option(std::string& out, uint8_t kind, Bytes value, uint32_t ack
   }
 }
 
-// Writes nothing of options that were not captured whole.
-void append_tcp_options(std::string& out, Bytes options, uint32_t ack_base) {
+// `options` has what was captured of the header's `size` bytes. False if that is not all that there is to be said.
+bool append_tcp_options(std::string& out, Bytes options, size_t size, uint32_t ack_base) {
+  const auto cut = [&] {
+    append_cut(out, "tcp");
+    return false;
+  };
   const char* between = ", options [";
-  for (size_t at = 0; at < options.size();) {
-    const uint8_t kind = options[at];
+  for (size_t at = 0; at < size;) {
     out += std::exchange(between, ",");
+    if (at >= options.size()) return cut();
+    const uint8_t kind = options[at];
     if (kind == 0) {
       out += "eol";
       break;
@@ -90,15 +96,18 @@ void append_tcp_options(std::string& out, Bytes options, uint32_t ack_base) {
       ++at;
       continue;
     }
-    const size_t length = at + 1 < options.size() ? options[at + 1] : 0;
-    if (length < 2 || at + length > options.size()) {
+    if (at + 1 < size && at + 1 >= options.size()) return cut();
+    const size_t length = at + 1 < size ? options[at + 1] : 0;
+    if (length < 2 || at + length > size) {
       out += "bad opt";
       break;
     }
+    if (at + length > options.size()) return cut();
     append_tcp_option(out, kind, options.subspan(at + 2, length - 2), ack_base);
     at += length;
   }
-  if (!options.empty()) out += ']';
+  out += ']';
+  return true;
 }
 
 }  // namespace
@@ -127,9 +136,15 @@ void append_tcp(std::string& out, const nk_event& event, const Transport& transp
     out += ", urg ";
     append_decimal(out, *urgent);
   }
+  if (transport.lacks(tcp_header)) {
+    append_cut(out, "tcp");
+    return;
+  }
   const size_t header = tcp_header_length(transport.bytes).value_or(0);
-  if (header > tcp_header && header <= transport.bytes.size())
-    append_tcp_options(out, transport.bytes.subspan(tcp_header, header - tcp_header), base.ack);
+  if (header > tcp_header && (header <= transport.bytes.size() || transport.lacks(header))) {
+    const Bytes captured = transport.bytes.first(std::min(header, transport.bytes.size())).subspan(tcp_header);
+    if (!append_tcp_options(out, captured, header - tcp_header, base.ack)) return;
+  }
   append_length(out, payload);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/bytes.hpp"
 #include "events/tcpdump/sequences.hpp"
@@ -17,7 +18,14 @@ namespace netkit_bpf {
 struct Transport {
   Bytes bytes;                     // what was captured of it
   std::optional<uint32_t> length;  // of all of it; nothing if that is not known
+  bool is_cut = false;             // the packet was captured in part
+
+  // Whether these bytes of it were on the wire, and were not captured.
+  [[nodiscard]] bool lacks(size_t size) const { return is_cut && bytes.size() < size; }
 };
+
+// " [|tcp]": the rest was not captured.
+void append_cut(std::string& out, std::string_view word);
 
 // `with_seq`: the sequence number even if the segment takes none.
 void append_tcp(std::string& out, const nk_event& event, const Transport& transport, TcpSequences::Base base,

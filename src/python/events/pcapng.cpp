@@ -74,9 +74,11 @@ py::bytes rows(const PyEventBatch& made, size_t first, size_t most) {
   {
     const WithoutGil release;
     const EventBatch& batch = made.batch();
+    const std::vector<std::string>& names = *batch.names();
     for (size_t i = first; i < std::min(batch.size(), first + most); ++i) {
       const pcapng::Packet packet(to_event(batch[i]), batch.data(i));
-      packet.append_to(out, static_cast<uint32_t>(packet.pair() * NK_SIDES + packet.side()), 0);
+      const bool is_of_pair = packet.pair() >= names.size() || !names[packet.pair()].empty();
+      packet.append_to(out, static_cast<uint32_t>(packet.pair() * NK_SIDES + packet.side()), 0, is_of_pair);
     }
   }
   return {out};

@@ -111,6 +111,27 @@ def test_a_file_reads_as_in_tcpdump(
         assert capfdbinary.readouterr().out.decode().splitlines() == theirs.splitlines()
 
 
+@pytest.mark.needs("tcpdump")
+@pytest.mark.parametrize("cut", [16, 20, 34, 38, 46, 54, 58, 66, 74])
+def test_what_was_not_captured_is_marked_as_in_tcpdump(
+    cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Unless the line says all the same what it says of the whole packet."""
+    lines = []
+    for name, size in (("whole", 65535), ("cut", cut)):
+        path = tmp_path / name
+        path.write_bytes(pcap(list(frames().values()), cut=size))
+        monkeypatch.setattr(sys, "argv", ["netkit-bpf", "capture", "-nt", "-r", str(path)])
+        assert main() == 0
+        lines.append(capfdbinary.readouterr().out.decode().splitlines())
+    theirs = subprocess.run(["tcpdump", "-nt", "-r", path], capture_output=True, text=True, check=True).stdout
+    assert sum("[|" in line for line in lines[1]) > 5
+    for whole, line, their in zip(*lines, theirs.splitlines(), strict=True):
+        assert ("[|" in line) != (line == whole)
+        assert "[|" in their or line == whole
+        assert line == whole or line.partition("[|")[2] == their.partition("[|")[2].removesuffix(">")
+
+
 def test_a_file_goes_through_pipes(capture: Path) -> None:
     python = f"{sys.executable} -m netkit_bpf"
     line = f"{python} capture -r {capture} -w - tcp | {python} monitor -r - -nt ip6 | head -n 2"

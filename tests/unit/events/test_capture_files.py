@@ -92,7 +92,7 @@ def test_the_parser_is_that_of_the_programs() -> None:
 def test_a_cut_packet_has_its_length_and_what_is_left_of_its_headers() -> None:
     (event,) = events_of(pcap([PACKETS[0]], cut=40))
     assert (event.length, event.src_port, event.dst_port) == (len(PACKETS[0]), 51000, 443)
-    assert event.tcp_window is None or event.tcp_window == 0
+    assert (event.tcp_flags, event.tcp_seq, event.tcp_ack, event.tcp_window) == (None,) * 4
 
 
 @pytest.mark.parametrize(("link", "header"), [(101, b""), (228, b""), (113, bytes(14) + b"\x08\0"),
@@ -102,6 +102,47 @@ def test_other_links_become_ethernet(link: int, header: bytes) -> None:
     (event,) = events_of(pcap([header + frame[14:]], link=link))
     assert event.data == bytes(12) + frame[12:]
     assert (event.src_port, event.length) == (51000, len(frame))
+
+
+@pytest.mark.parametrize(("link", "header"), [(113, ">HHH8x"), (276, ">H6xHBx8x")])
+def test_cooked_packets_say_what_was_received(link: int, header: str) -> None:
+    rest = handshake(bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))[0][14:]
+
+    def cooked(kind: int) -> bytes:
+        if link == 113:
+            return struct.pack(header, kind, 1, 6) + b"\x08\0" + rest
+        return struct.pack(header, 0x0800, 1, kind) + rest
+
+    found = events_of(pcap([cooked(kind) for kind in range(5)], link=link))
+    assert [event.side for event in found] == ["peer"] * 4 + ["primary"]
+    assert {event.src_port for event in found} == {51000}
+
+
+def test_a_file_of_another_program_says_as_much_when_it_is_written_again() -> None:
+    content = pcapng(INTERFACE, enhanced(PACKETS[0], 0), enhanced(PACKETS[1], 0, flags=1))
+    target = io.BytesIO()
+    with CaptureFile(io.BytesIO(content)) as file:
+        (batch,) = file
+        batch.to_pcapng(target)
+    assert [event.side for event in events_of(target.getvalue())] == ["primary", "peer"]
+    assert struct.pack("=HHI", 2, 4, 1) in target.getvalue()  # it was received
+    assert struct.pack("=HHI", 2, 4, 2) not in target.getvalue()  # of the other one nobody knows
+    assert b" (peer)" not in target.getvalue()
+
+
+def test_blocks_of_every_kind_give_their_packets() -> None:
+    """Those of the first drafts, and simple ones, which have no length of what was captured."""
+    old = struct.pack("<HHIIII", 0, 7, 0, 5, len(PACKETS[0]), len(PACKETS[0])) + PACKETS[0]
+    simple = struct.pack("<I", len(PACKETS[1])) + PACKETS[1][:33]
+    interface = (1, struct.pack("<HHI", 1, 0, 33))
+    first, second = events_of(pcapng(interface, (2, old), (3, simple)))
+    assert (first.data, first.timestamp_ns) == (PACKETS[0], 5000)
+    assert (second.data, second.length) == (PACKETS[1][:33], len(PACKETS[1]))
+
+
+def test_an_option_without_a_value_is_as_good_as_none() -> None:
+    resolution = (1, struct.pack("<HHIHHHH", 1, 0, 0, 9, 0, 0, 0))
+    assert [event.timestamp_ns for event in events_of(pcapng(resolution, enhanced(PACKETS[0], 5)))] == [5000]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +161,8 @@ def test_other_links_become_ethernet(link: int, header: bytes) -> None:
             pcapng((1, struct.pack("<HHI", 1, 0, 0)), (6, struct.pack("<IIIII", 0, 0, 0, 99, 99))),
             "a packet of 99 bytes",
         ),
+        (pcapng((1, bytes(4))), "is damaged: an interface in a block of 4 bytes"),
+        *((pcapng(INTERFACE, (kind, b"")), "is damaged: a packet in a block of 0 bytes") for kind in (2, 3, 6)),
     ],
 )
 def test_a_damaged_file_is_refused_by_what_is_wrong(content: bytes, message: str) -> None:

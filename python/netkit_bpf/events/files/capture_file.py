@@ -22,6 +22,7 @@ _LARGEST = 1 << 24  # bytes of a block: what is larger is damaged
 _MOST = 1024  # packets in a batch
 _ETHERNET, _RAW, _NULL, _LOOP, _SLL, _IPV4, _IPV6, _SLL2 = 1, 101, 0, 108, 113, 228, 229, 276
 _NO_MAC = bytes(6)
+_RECEIVED = tuple(kind.to_bytes(2, "big") for kind in range(4))  # packet types, linux/if_packet.h; 4 is what was sent
 
 
 class _Interface(NamedTuple):
@@ -30,6 +31,7 @@ class _Interface(NamedTuple):
     side: int
     unit: tuple[int, int]  # of time: nanoseconds are units * first // second
     offset_ns: int
+    snaplen: int  # 0: all of each packet was captured
 
 
 class _Packet(NamedTuple):
@@ -44,9 +46,9 @@ class CaptureFile(Closing):
     """Reads a capture file as batches of packet events: what `Monitor.capture` wrote, or any pcapng or pcap file.
 
     The packets are parsed as the monitor's programs do it, in this process, without the kernel. From a file of this
-    package, events have their pair and side again. In other files `pair_name` is empty, and the side is the primary,
-    or the peer for a packet that its interface received. Frames are Ethernet; raw IP and Linux's cooked captures (of
-    tcpdump -i any) get an Ethernet header of zeros.
+    package, events have their pair and side again. In other files `pair_name` is empty, and the side is the peer for a
+    packet that the file says was received, else the primary: most do not tell. Names of interfaces are not kept. Frames
+    are Ethernet; raw IP and Linux's cooked captures (of tcpdump -i any) get an Ethernet header of zeros.
 
     One thread at a time may use it.
 
@@ -120,7 +122,8 @@ class CaptureFile(Closing):
 
     def _row(self, packet: _Packet) -> tuple[bytes, int, int, int, int]:
         data, length = _as_ethernet(packet.interface.link, packet.data, packet.length, self._name)
-        side = Side.PEER.number if packet.inbound else packet.interface.side
+        is_inbound = packet.inbound or _is_received(packet.interface.link, packet.data)
+        side = Side.PEER.number if is_inbound else packet.interface.side
         return data, length, self._time(packet.timestamp_ns), side, packet.interface.pair
 
     def _begin(self) -> Iterator[_Packet]:
@@ -138,7 +141,7 @@ class CaptureFile(Closing):
     def _pcap(self, unit: int) -> Iterator[_Packet]:
         _, _, _, link = self._unpack("HH8xII", self._read(20, "its header"))
         self._names = [""]
-        interface = _Interface(link & 0xFFFF, 0, Side.PRIMARY.number, (unit, 1), 0)
+        interface = _Interface(link & 0xFFFF, 0, Side.PRIMARY.number, (unit, 1), 0, 0)
         while header := self._read(16, "the header of a packet", may_end=True):
             seconds, fraction, captured, length = self._unpack("IIII", header)
             self._check_size(captured)
@@ -155,11 +158,14 @@ class CaptureFile(Closing):
             body = self._body(size, 8)
             if kind == _INTERFACE:
                 self._interfaces.append(self._interface(body))
-            elif kind == _ENHANCED and len(body) >= 20:
-                yield self._enhanced(body)
-            elif kind == _SIMPLE and len(body) >= 4:
-                interface, (length,) = self._numbered(0), self._unpack("I", body[:4])
-                yield _Packet(interface, 0, length, body[4 : 4 + length], False)
+            elif kind == _ENHANCED:
+                yield self._with_time(body, "I")
+            elif kind == _PACKET_OBSOLETE:
+                yield self._with_time(body, "H2x")  # and a count of drops
+            elif kind == _SIMPLE:
+                (length,) = self._fields("I", body, "a packet")
+                interface = self._numbered(0)
+                yield _Packet(interface, 0, length, body[4 : 4 + min(length, interface.snaplen or length)], False)
 
     def _section(self) -> None:
         """Begin a section, whose first four bytes were read: the next ones tell the byte order of its numbers."""
@@ -176,23 +182,23 @@ class CaptureFile(Closing):
         return self._read(size - read, "a block")[:-4]
 
     def _interface(self, body: bytes) -> _Interface:
-        link, _snaplen = self._unpack("H2xI", body[:8])
+        link, snaplen = self._fields("H2xI", body, "an interface")
         options = dict(self._options(body[8:]))
         name = options.get(_IF_NAME, b"").decode(errors="replace")
         description = options.get(_IF_DESCRIPTION, b"").decode(errors="replace")
         side, _, pair = description.partition(" of the pair ")
         if side not in set(Side) or not pair:
             side, pair = "primary", ""  # another program's
-        resolution = options.get(_IF_TSRESOL, b"\x06")[0]
+        resolution = (options.get(_IF_TSRESOL) or b"\x06")[0]
         unit = (10**9, 1 << (resolution & 0x7F)) if resolution & 0x80 else (10**9, 10**resolution)
         offset = self._unpack("q", options[_IF_TSOFFSET])[0] if len(options.get(_IF_TSOFFSET, b"")) == 8 else 0
         del name
         if pair not in self._names:
             self._names.append(pair)
-        return _Interface(link, self._names.index(pair), Side(side).number, unit, offset * 10**9)
+        return _Interface(link, self._names.index(pair), Side(side).number, unit, offset * 10**9, snaplen)
 
-    def _enhanced(self, body: bytes) -> _Packet:
-        number, high, low, captured, length = self._unpack("IIIII", body[:20])
+    def _with_time(self, body: bytes, number_layout: str) -> _Packet:
+        number, high, low, captured, length = self._fields(f"{number_layout}IIII", body, "a packet")
         interface = self._numbered(number)
         data = body[20 : 20 + captured]
         if len(data) < captured:
@@ -218,6 +224,13 @@ class CaptureFile(Closing):
             yield code, data[at + 4 : at + 4 + length]
             at += 4 + length + -length % 4
 
+    def _fields(self, layout: str, body: bytes, what: str) -> tuple[int, ...]:
+        """What a block begins with."""
+        size = struct.calcsize(self._order + layout)
+        if len(body) < size:
+            raise ValueError(f"{self._name} is damaged: {what} in a block of {len(body)} bytes")
+        return self._unpack(layout, body[:size])
+
     def _unpack(self, layout: str, data: bytes) -> tuple[int, ...]:
         return struct.unpack(self._order + layout, data)
 
@@ -238,6 +251,13 @@ class CaptureFile(Closing):
             return os.path.isfile(f"/proc/self/fd/{self._file.fileno()}")  # noqa: PTH113 - stat(2) alone
         except (OSError, io.UnsupportedOperation):
             return True  # in memory
+
+
+def _is_received(link: int, data: bytes) -> bool:
+    """Whether a cooked packet says so: it was for this host, for all, for many, or for another host."""
+    if link == _SLL:
+        return data[:2] in _RECEIVED
+    return link == _SLL2 and data[10:11].rjust(2, b"\0") in _RECEIVED
 
 
 def _as_ethernet(link: int, data: bytes, length: int, name: str) -> tuple[bytes, int]:
