@@ -41,19 +41,22 @@ struct {
 	__uint(value_size, sizeof(__u32));
 } before SEC(".maps");
 
-/* By rule; behind the last, what enum nk_fw_counter tells. */
+/* By rule, some to an element; behind the last rule, what enum nk_fw_counter tells. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);		/* set before load */
 	__type(key, __u32);
-	__type(value, struct nk_fw_count);
+	__type(value, struct nk_fw_counts);
 } counts SEC(".maps");
 
-static __always_inline void nk_count(struct __sk_buff *skb, __u32 key, bool is_limited)
+static __always_inline void nk_count(struct __sk_buff *skb, __u32 number, bool is_limited)
 {
-	struct nk_fw_count *count = bpf_map_lookup_elem(&counts, &key);
+	__u32 key = number / NK_FW_TOGETHER;
+	struct nk_fw_counts *together = bpf_map_lookup_elem(&counts, &key);
 
-	if (count) {		/* this CPU's own, and no program interrupts this one on it */
+	if (together) {		/* this CPU's own, and no program interrupts this one on it */
+		struct nk_fw_count *count = &together->count[number % NK_FW_TOGETHER];
+
 		count->packets++;
 		count->bytes += skb->len;
 		if (is_limited)

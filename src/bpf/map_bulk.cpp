@@ -114,7 +114,8 @@ std::vector<uint64_t> sum_over_cpus(const Map& map) {
     for (size_t at = 0; at < cpus * words; ++at)
       sums[key * words + at % words] += copy_at<uint64_t>(values, at * sizeof(uint64_t));
   };
-  constexpr uint32_t per_batch = 1024;
+  constexpr size_t batch_bytes = 1U << 20;
+  const auto per_batch = static_cast<uint32_t>(std::clamp<size_t>(batch_bytes / map.value_room(), 1, 1024));
   Map::Data values(per_batch * map.value_room());
   std::vector<uint32_t> keys(per_batch);
   uint32_t at = 0;

@@ -111,6 +111,13 @@ struct nk_fw_count {
 	__u64 limited;		/* packets among them that exceeded the rule's rate */
 };
 
+#define NK_FW_TOGETHER 64	/* a power of two */
+
+/* The kernel makes and reads a map of few elements far more quickly than one of many. */
+struct nk_fw_counts {
+	struct nk_fw_count count[NK_FW_TOGETHER];
+};
+
 /* What was judged, and how. The record of the packet comes first, so that what reads packet events reads these. */
 struct nk_fw_event {
 	struct nk_event packet;

@@ -16,6 +16,7 @@ from netkit_bpf.internal.arguments import users_level
 
 LEFT = 1  # enum nk_fw_shared, <netkit_bpf/firewall.h>: what is left of a packet that no rule matches, a side each
 COUNTERS = 3  # enum nk_fw_counter, behind the rules
+_TOGETHER = 64  # NK_FW_TOGETHER
 USUAL_RING = 1 << 20
 _LOG = 0x80  # enum nk_action
 _LOG_MAPS = ("verdicts", "verdicts_counts")
@@ -68,7 +69,7 @@ def load_rules(
         for side in Side:
             obj.programs[f"firewall_{side}"].autoload = side in sides
         obj.maps["tables"].value_size = len(tables.bytes)
-        obj.maps["counts"].max_entries = len(rules) + COUNTERS
+        obj.maps["counts"].max_entries = (len(rules) + COUNTERS + _TOGETHER - 1) // _TOGETHER
         obj.variables["established"].value = obj.maps["connections"].autocreate = "connections" in maps or bool(
             connections
         )

@@ -66,10 +66,10 @@ class LoadedRules:
     def counts_for(self, kept: Sequence[int | None]) -> list[int]:
         """The same for other rules, by the numbers that they have here; None for those that are new."""
         counts, carried = self.counts(), [0] * (_COUNTS * (len(kept) + COUNTERS))
+        places = [-1 if number is None else number for number in kept]
         for field in range(_COUNTS):
-            before = counts[field::_COUNTS]
-            now = [0 if number is None else before[number] for number in kept]
-            carried[field::_COUNTS] = now + before[-COUNTERS:]
+            before = [*counts[field::_COUNTS], 0]  # what is new has counted nothing
+            carried[field::_COUNTS] = [*map(before.__getitem__, places), *before[-1 - COUNTERS : -1]]
         return carried
 
     def written(self) -> PinnedRules:

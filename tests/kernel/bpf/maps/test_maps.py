@@ -151,16 +151,16 @@ def test_per_cpu_maps_have_one_value_for_each_cpu(loaded: BPFObject, maps: dict[
     assert set(values["high"][0]) >= {1000}
 
 
-@pytest.mark.parametrize("entries", [1, 1500])
-def test_what_the_cpus_count_is_added_up(entries: int) -> None:
-    with Map.create("percpu_array", key_size=4, value_size=16, max_entries=entries) as counts:
+@pytest.mark.parametrize(("entries", "words"), [(1, 2), (1500, 2), (300, 1024)])  # one batch, two for each reason
+def test_what_the_cpus_count_is_added_up(entries: int, words: int) -> None:
+    with Map.create("percpu_array", key_size=4, value_size=8 * words, max_entries=entries) as counts:
         cpus = len(counts[0])
         for key in {0, entries - 1}:
-            counts[key] = [struct.pack("=QQ", key, 2**40 + cpu) for cpu in range(cpus)]
+            counts[key] = [struct.pack("=Q", key) * (words - 1) + struct.pack("=Q", 2**40 + cpu) for cpu in range(cpus)]
         sums = counts.sum_cpus()
-        assert len(sums) == 2 * entries
-        assert sums[-2:] == [cpus * (entries - 1), cpus * 2**40 + sum(range(cpus))]
-        assert not any(sums[2:-2])
+        assert len(sums) == words * entries
+        assert sums[-words:] == [cpus * (entries - 1)] * (words - 1) + [cpus * 2**40 + sum(range(cpus))]
+        assert not any(sums[words:-words])
 
 
 def test_only_numbers_of_the_cpus_are_added_up(maps: dict[str, Map]) -> None:
