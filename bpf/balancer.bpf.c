@@ -109,8 +109,11 @@ static __always_inline bool nk_is_reply(struct __sk_buff *skb, const struct nk_p
 	       nk_is_at(packet->service, backend);
 }
 
-/* A reply of a connection whose backend sends as itself; returns the verdict. */
-static __always_inline int nk_undo(struct __sk_buff *skb, struct nk_packet *packet, const int other)
+/*
+ * A reply of a connection that is known, or was evicted; returns the verdict. Others are not touched: they may be another
+ * balancer's, or of a client that came another way.
+ */
+static __always_inline int nk_reply(struct __sk_buff *skb, struct nk_packet *packet, const int other)
 {
 	struct nk_lb_backend *backend;
 	struct nk_lb_count *count;
@@ -134,32 +137,11 @@ static __always_inline int nk_undo(struct __sk_buff *skb, struct nk_packet *pack
 		count->reply_packets++;
 		count->reply_bytes += skb->len;
 	}
+	if (is_dsr)
+		return nk_send(skb, client_ifindex, &client_macs);
 	if (!nk_translate(skb, packet->offset, &client_macs, vip, vip_port, backend->from_sum, false))
 		return VERDICT_DROP;
 	return bpf_redirect(client_ifindex, 0);
-}
-
-/* A reply from the virtual address itself. Its connection is looked up to learn of its end, and to count it. */
-static __always_inline int nk_return(struct __sk_buff *skb, struct nk_packet *packet)
-{
-	struct nk_lb_count *count;
-	struct nk_place place;
-	__u32 index;
-
-	if (packet->kind == NK_PART) {
-		nk_tell(NK_LB_FRAGMENT);
-		return VERDICT_DROP;
-	}
-	if (nk_find(&packet->key, &place)) {
-		index = nk_backend_of(place.word);
-		nk_touch(&place.set->flows[place.way], nk_now(), nk_seen_by(packet->key.tcp_flags), false);
-		count = bpf_map_lookup_elem(&counts, &index);
-		if (count) {
-			count->reply_packets++;
-			count->reply_bytes += skb->len;
-		}
-	}
-	return nk_send(skb, client_ifindex, &client_macs);
 }
 
 static __always_inline int nk_from_backend(struct __sk_buff *skb, const int other)
@@ -175,7 +157,7 @@ static __always_inline int nk_from_backend(struct __sk_buff *skb, const int othe
 		return sent == VERDICT_NEXT ? other : sent;
 	}
 	nk_set_hash(&packet.key);
-	return is_dsr ? nk_return(skb, &packet) : nk_undo(skb, &packet, other);
+	return nk_reply(skb, &packet, other);
 }
 
 SEC("tc")

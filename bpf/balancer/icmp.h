@@ -129,22 +129,16 @@ __noinline int nk_error_to_client(struct __sk_buff *skb, __u32 offset)
 
 	if (!nk_read_quote(skb, offset, &quote, false))
 		return VERDICT_NEXT;
-	if (is_dsr) {
-		if (!nk_is_vip(quote.service) || quote.service_port != vip_port)
-			return VERDICT_NEXT;
-	} else {
-		backend = nk_backend_at(nk_find(&quote.key, &place) ? nk_backend_of(place.word) :
-								      nk_backend_behind(skb, &quote.key));
-		if (!backend || !nk_is_at(quote.service, backend) || quote.service_port != backend->port ||
-		    skb->ifindex != backend->ifindex ||
-		    bpf_skb_load_bytes(skb,
-				       ETH_HLEN + (is_ipv6 ? offsetof(struct ipv6hdr, saddr) :
-							     offsetof(struct iphdr, saddr)),
-				       source, is_ipv6 ? 16 : 4))
-			return VERDICT_NEXT;
+	backend = nk_backend_at(nk_find(&quote.key, &place) ? nk_backend_of(place.word) :
+							      nk_backend_behind(skb, &quote.key));
+	if (!backend || !nk_is_at(quote.service, backend) || quote.service_port != backend->port ||
+	    skb->ifindex != backend->ifindex ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + (is_ipv6 ? offsetof(struct ipv6hdr, saddr) : offsetof(struct iphdr, saddr)),
+			       source, is_ipv6 ? 16 : 4))
+		return VERDICT_NEXT;
+	if (!is_dsr)
 		nk_translate_error(skb, offset, &quote, address, vip_port, backend->from_sum,
 				   nk_is_at(source, backend), false);
-	}
 	nk_tell(NK_LB_ICMP);
 	return nk_send(skb, client_ifindex, &client_macs);
 }

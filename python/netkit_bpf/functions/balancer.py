@@ -76,7 +76,7 @@ class LoadBalancer(Closing):
 
     A backend whose pair is deleted gets no new connections from that moment on. A thread lets go of it: then its
     connections go to other backends, which reset TCP's. It follows the policies, too, and sleeps until a device of the
-    namespace changes. Of two balancers for the same address and port the newer one has all packets.
+    namespace changes. Of two balancers of one pair for the same address and port the newer one has all packets.
 
     Refused: a backend that is the clients' own pair (its packets would come from the address that they go to). Left to
     the host: pings of the virtual address, VLAN tags. Dropped: fragments with the service's port, and packets for which

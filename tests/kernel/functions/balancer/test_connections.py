@@ -14,8 +14,10 @@ import pytest
 
 from balancing import Wired, frame_of, no_offload, packet, raw_socket
 from elsewhere import needs_tcx
-from netkit_bpf import Backend, BalancerStats, LoadBalancer, Monitor
-from service import PORT, Service, service
+from netkit_bpf import Backend, BalancerStats, LoadBalancer, Monitor, NetNS
+from service import HOSTS, PORT, Service, service
+from traffic import End
+from veth import veth_pair
 
 pytestmark = needs_tcx
 
@@ -124,6 +126,41 @@ def test_a_client_reaches_a_backend_directly_too(made: Service) -> None:
             made.pair.peer.add_route("10.0.0.0/8", via="10.0.0.1")
             direct.connect((made.ends[0].address, PORT))
             assert direct.recv(2) == b"b1"
+
+
+def test_balancers_of_two_pairs_of_clients_share_a_backend(wired: Wired) -> None:
+    made = wired.service
+    near, far = ("10.0.200.1", "10.0.200.2") if made.version == 4 else ("fd00:200::1", "fd00:200::2")
+    size = 24 if made.version == 4 else 64
+    with NetNS.create() as there, veth_pair(made.pair.primary.netns, there, "other") as pair:
+        pair.primary.add_address(f"{near}/{size}")
+        pair.peer.add_address(f"{far}/{size}")
+        pair.peer.add_route(HOSTS[made.version], via=near)
+        others = Service(made.version, pair, End(there, far), made.backends, made.ends)
+        with wired.balancer() as older, LoadBalancer(pair, made.vip, PORT, mode=wired.way, backends=made.backends):
+            assert {made.ask() for _ in range(20)} == {others.ask() for _ in range(20)} == {"b1", "b2", "b3"}
+            assert sum(each.connections for each in older.backends) == 20
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_host_reaches_the_virtual_address_of_a_backend_too(version: int) -> None:
+    """Such as to see whether it lives. Replies and errors are the host's, not the clients'."""
+    with (
+        service(version, 1, dsr=True) as made,
+        LoadBalancer(made.pair, made.vip, PORT, mode="dsr", backends=made.backends) as tcp,
+        LoadBalancer(made.pair, made.vip, 81, protocol="udp", mode="dsr", backends=made.backends) as udp,
+    ):
+        primary = made.backends[0].primary
+        primary.add_route(HOSTS[version], via=made.ends[0].address)
+        there = Service(version, made.pair, End(primary.netns, made.vip))
+        assert there.ask() == "b1"
+        with there.client.socket(socket.SOCK_DGRAM) as refused:
+            refused.connect((made.vip, 81))
+            refused.send(b"is anybody there")
+            with pytest.raises(ConnectionRefusedError):
+                refused.recv(64)
+        assert made.ask() == "b1"
+        assert (tcp.stats, udp.stats) == (QUIET, QUIET)
 
 
 def test_a_full_table_forgets_the_connection_that_was_silent_longest(made: Service) -> None:

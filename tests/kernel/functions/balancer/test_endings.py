@@ -8,12 +8,11 @@ import time
 from contextlib import ExitStack
 
 import dpkt
-import pytest
 
-from balancing import frame_of, packet, raw_socket
+from balancing import Wired, frame_of, packet, raw_socket
 from elsewhere import needs_tcx
 from netkit_bpf import Backend, BalancerStats, LoadBalancer, Monitor, NetkitPair
-from service import PORT, Service, service
+from service import PORT, Service
 
 pytestmark = needs_tcx
 
@@ -73,19 +72,19 @@ def test_the_last_packets_of_a_connection_still_reach_a_backend_that_is_removed(
         assert balancer.stats == QUIET._replace(no_backend=1)
 
 
-@pytest.mark.parametrize("version", [4, 6])
-def test_replies_of_evicted_connections_come_from_the_virtual_address_too(version: int) -> None:
-    with service(version, 2) as made, ExitStack() as undo:
+def test_replies_of_evicted_connections_come_from_the_virtual_address_too(wired: Wired) -> None:
+    made = wired.service
+    with ExitStack() as undo:
         clients = [undo.enter_context(made.client.socket(socket.SOCK_DGRAM)) for _ in range(64)]
         with LoadBalancer(
-            made.pair, made.vip, PORT, protocol="udp", backends=made.backends, connections=16
+            made.pair, made.vip, PORT, protocol="udp", mode=wired.way, backends=made.backends, connections=16
         ) as balancer:
             names = [made.ask_datagram(each) for each in clients]
             assert balancer.stats.evicted >= 64 - 16
-            for backend, end in zip(("b1", "b2"), made.ends, strict=True):
+            for backend, end in zip(("b1", "b2", "b3"), made.ends, strict=True):
                 server = undo.enter_context(end.socket(socket.SOCK_DGRAM))
                 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                server.bind(end.name(PORT))
+                server.bind((made.vip if wired.way == "dsr" else end.address, PORT))
                 for client, name in zip(clients, names, strict=True):
                     if name == backend:
                         server.sendto(b"later", made.client.name(client.getsockname()[1]))
