@@ -120,6 +120,23 @@ def test_datagrams_stay_with_a_draining_backend_and_new_ones_do_not(made: Servic
             assert name not in {made.ask_datagram(each) for each in others}
 
 
+@pytest.mark.parametrize("change", ["drain", "remove"])
+def test_datagrams_that_nobody_answers_stay_too(made: Service, change: str) -> None:
+    with (
+        LoadBalancer(made.pair, made.vip, 9999, protocol="udp", backends=made.backends) as balancer,
+        ExitStack() as undo,
+        made.client.socket(socket.SOCK_DGRAM) as out,
+    ):
+        for end in made.ends:
+            undo.enter_context(end.socket(socket.SOCK_DGRAM)).bind(end.name(9999))
+        out.sendto(b"x", (made.vip, 9999))
+        (used,) = (each for each in balancer.backends if each.packets)
+        getattr(balancer, change)(used.backend)
+        for _ in range(10):
+            out.sendto(b"x", (made.vip, 9999))
+        assert {each.name: each.packets for each in balancer.backends if each.packets} == {used.name: 11}
+
+
 def test_without_backends_packets_are_dropped_and_counted(wired: Wired) -> None:
     made = wired.service
     with LoadBalancer(made.pair, made.vip, PORT, mode=wired.way) as balancer:
