@@ -74,9 +74,10 @@ class LoadBalancer(Closing):
     address all the same: for two hours (a minute with UDP), what a backend sends from its service to clients that share
     a place with an evicted connection is taken for such a reply, even to one that came to the backend directly.
 
-    A backend whose pair is deleted gets no new connections from that moment on. A thread lets go of it: then its
-    connections go to other backends, which reset TCP's. It follows the policies, too, and sleeps until a device of the
-    namespace changes. Of two balancers of one pair for the same address and port the newer one has all packets.
+    A backend whose pair is deleted, or whose primary is moved into another namespace, gets no new connections from that
+    moment on. A thread lets go of it: then its connections go to other backends, which reset TCP's. It follows the
+    policies, too, and sleeps until a device of the namespace changes. Of two balancers of one pair for the same address
+    and port the newer one has all packets.
 
     Refused: a backend that is the clients' own pair (its packets would come from the address that they go to). Left to
     the host: pings of the virtual address, VLAN tags. Dropped: fragments with the service's port, and packets for which
@@ -151,8 +152,7 @@ class LoadBalancer(Closing):
             with self._lock:  # what the follower hears waits until all is whole
                 self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
                 undo.callback(self._follower.close)
-                self._members.let_go()  # what happened before it heard anything is looked for
-                self._members.set_verdicts()
+                self._members.look_again(None)  # what happened before it heard anything is looked for
                 self._set_client_verdict(obj)
                 self._object = obj
                 undo.pop_all()
@@ -262,18 +262,18 @@ class LoadBalancer(Closing):
     def check(self) -> None:
         """Let go of backends whose pair is gone, and look again at the policies, for what is not the service's.
 
-        That is done by itself after a pair was deleted or a policy changed. To be called after another program came or
-        went on a blackhole.
+        That is done by itself after a pair was deleted or moved, or a policy changed. To be called after another
+        program came or went on a blackhole.
 
         Raises:
             ValueError: the balancer is closed.
-            OSError: ENODEV, a pair is gone.
+            OSError: ENODEV, the clients' pair is gone. All else was done.
         """
         with self._lock:
             obj = self._open()
             self._members.let_go()
+            self._members.look_again(None)
             self._set_client_verdict(obj)
-            self._members.set_verdicts()
 
     def close(self) -> None:
         """Take the programs off all hooks. Idempotent. Connections that are open break."""

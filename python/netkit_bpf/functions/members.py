@@ -31,14 +31,20 @@ class Member:
         self.state: State = "active"
         self.link: Link | None = None
         self.name = backend.pair.primary.name
+        self.netns = backend.pair.primary.netns
         self.ifindex = backend.pair.primary.ifindex
         # By which the Maglev table knows it: another process shall call it the same.
         self.key = f"{backend.address} {backend.port} {self.name}"
 
     @property
     def is_gone(self) -> bool:
-        """Whether its pair was deleted, or somebody detached the program."""
-        return self.link is None or not self.link.is_attached
+        """Whether its pair was deleted or its object moved elsewhere, or somebody detached the program.
+
+        A primary that others moved is found only by asking for it.
+        """
+        primary = self.backend.pair.primary
+        is_moved = (primary.netns, primary.ifindex) != (self.netns, self.ifindex)
+        return is_moved or self.link is None or not self.link.is_attached
 
 
 class Members:
@@ -119,23 +125,21 @@ class Members:
         )
 
     def look_again(self, changed: Set[int] | None) -> None:
-        """Dismiss backends that are gone, and follow the policies of the others, of devices that changed; None: all."""
+        """Follow the policies of devices that changed, and dismiss backends that are not there any more; None: all."""
         members = [member for member in self._all if changed is None or member.ifindex in changed]
-        self.dismiss([member for member in members if member.is_gone])
+        gone = []
         failure = None
         for member in members:  # one whose turn fails stops no other
             try:
                 self._set_verdict(member)
             except OSError as error:
-                if error.errno not in (errno.ENODEV, errno.ENOLINK):  # deleted meanwhile, which will be heard, too
+                if error.errno in (errno.ENODEV, errno.ENOLINK):  # deleted, or in another namespace
+                    gone.append(member)
+                else:
                     failure = failure or error
+        self.dismiss([member for member in members if member in gone or member.is_gone])
         if failure is not None:
             raise failure
-
-    def set_verdicts(self) -> None:
-        """Do with what is not the service's as the policies say."""
-        for member in self._all:
-            self._set_verdict(member)
 
     def stats(self) -> tuple[BackendStats, ...]:
         """The backends with their counters."""

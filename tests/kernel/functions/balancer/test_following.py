@@ -15,12 +15,11 @@ import pytest
 
 from elsewhere import needs_tcx
 from in_child import in_child
-from netkit_bpf import BPFObject, LoadBalancer
+from netkit_bpf import BPFObject, Device, LoadBalancer, NetkitPair, NetNS
 from netkit_bpf.functions.balancer_programs import publish
 from netkit_bpf.functions.following import link_socket
 from netkit_bpf.functions.following.backend_follower import BackendFollower
 from netkit_bpf.functions.following.link_socket import LinkNews, LinkSocket
-from netkit_bpf.functions.members import Members
 from service import PORT, Open, Service
 from traffic import TIMEOUT
 
@@ -50,6 +49,58 @@ def test_a_backend_that_is_deleted_under_traffic_gets_nothing_new_and_its_connec
         with pytest.raises(LookupError, match="is no backend"):
             balancer.remove(made.backends[0])
         assert {made.ask() for _ in range(30)} == {"b2", "b3"}
+
+
+@pytest.mark.parametrize("mover", ["its object", "another process"])
+def test_a_backend_whose_primary_is_moved_away_is_let_go_of(
+    made: Service, mover: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    moved = made.backends[0]
+    with (
+        NetNS.create() as other,
+        LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer,
+        ExitStack() as undo,
+    ):
+        connections = Open(made, 30, undo)
+        if mover == "its object":
+            moved.primary.move(other)
+        else:
+            move(moved.primary, other)
+            moved = NetkitPair(Device.open("b10", other), moved.peer, owned=False)
+        wait_for_backends(balancer, 2)
+        assert moved.programs("peer").programs == ()
+        for each, name in zip(connections.sockets, connections.names, strict=True):
+            if name == "b1":
+                each.sendall(b"?")
+                with pytest.raises(ConnectionResetError):  # by others, who do not know it
+                    each.recv(1)
+        assert {made.ask() for _ in range(30)} == {"b2", "b3"}
+        assert balancer.stats.moved == connections.names.count("b1")
+        balancer.check()
+        assert caplog.text == ""
+
+
+def test_check_finds_what_was_not_heard_of_and_stops_at_no_backend(made: Service) -> None:
+    """Such as a primary that left while its pair was being added."""
+    with NetNS.create() as other, LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
+        balancer._follower.close()
+        move(made.backends[0].primary, other)
+        made.backends[1].delete()
+        balancer.check()
+        assert [each.name for each in balancer.backends] == ["b30"]
+        made.pair.delete()
+        made.backends[2].delete()
+        with pytest.raises(OSError, match="cl0"):
+            balancer.check()
+        assert balancer.backends == ()
+
+
+def move(device: Device, netns: NetNS) -> None:
+    """As another process does: the object does not follow."""
+    with netns.popen(["sleep", "60"]) as holder:
+        argv = ["ip", "link", "set", device.name, "netns", str(holder.pid)]
+        device.netns.run(argv, check=True)
+        holder.kill()
 
 
 def wait_for_backends(balancer: LoadBalancer, count: int) -> None:
@@ -125,7 +176,7 @@ def test_a_deletion_while_it_is_made_is_not_lost(made: Service, monkeypatch: pyt
 
         monkeypatch.setattr(BackendFollower, "__init__", delete_and_begin)
     else:
-        monkeypatch.setattr(Members, "set_verdicts", delete)
+        monkeypatch.setattr(LoadBalancer, "_set_client_verdict", delete)
     with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
         wait_for_backends(balancer, 2)
 
