@@ -28,11 +28,12 @@ const volatile __u32 udp_idle = 1000;	/* after which datagrams begin a new conne
 const volatile __u32 tcp_idle = 1000;	/* after which a connection counts as over */
 const volatile __u32 linger = 10;	/* after the last packet of a connection that is over */
 const volatile __u32 client_ifindex;	/* of the primary of the clients' pair */
-const volatile struct nk_lb_macs client_macs;
 const volatile __u64 seed;		/* nobody shall know which connections share a set */
 
 /* What to say of packets that are not for the service: NEXT, or DROP on a blackhole (see firewall.bpf.c). */
 volatile __s32 client_verdict SEC(".data") = VERDICT_NEXT;
+
+volatile struct nk_lb_macs client_macs SEC(".data") = {};	/* of the peer of the clients' pair, and of its primary */
 
 /* Zero, which a verifier does not know. */
 volatile __u32 zero SEC(".data") = 0;

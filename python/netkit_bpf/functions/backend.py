@@ -105,12 +105,12 @@ class Service(NamedTuple):
         return Backend(pair, found, port)
 
     def value_of(self, backend: Backend, generation: int) -> tuple[object, ...]:
-        """Struct nk_lb_backend of <netkit_bpf/balancer.h>, without its last field."""
+        """Struct nk_lb_backend of <netkit_bpf/balancer.h>, without its last two fields."""
         assert isinstance(backend.address, (IPv4Address, IPv6Address))
         address, vip = backend.address.packed, self.vip.packed
         return (
             *(address.ljust(16, b"\0"), backend.pair.primary.ifindex, backend.port, generation),
-            *(_difference(vip, address), _difference(address, vip), macs(backend.pair)),
+            *(_difference(vip, address), _difference(address, vip)),
         )
 
     def _address_of(self, pair: NetkitPair) -> Address:
@@ -137,6 +137,13 @@ def macs(pair: NetkitPair) -> tuple[bytes, bytes]:
     if not any(primary):  # and the peer may be where nobody can look
         return primary, primary
     return bytes.fromhex(pair.peer.mac.replace(":", "")), primary
+
+
+def macs_now(pair: NetkitPair, known: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """The same, or those that were known if the peer is where nobody can look any more."""
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        return macs(pair)
+    return known
 
 
 def is_same(pair: NetkitPair, other: NetkitPair) -> bool:

@@ -21,6 +21,7 @@ from netkit_bpf.functions.backend import (
     Service,
     is_same,
     macs,
+    macs_now,
     parse_vip,
 )
 from netkit_bpf.functions.balancer_programs import attach, is_left_to_nobody, load_balancer
@@ -153,7 +154,7 @@ class LoadBalancer(Closing):
                 self._follower = BackendFollower(pair.primary.netns, self._look_again, self._lock)
                 undo.callback(self._follower.close)
                 self._members.look_again(None)  # what happened before it heard anything is looked for
-                self._set_client_verdict(obj)
+                self._follow_clients(obj)
                 self._object = obj
                 undo.pop_all()
 
@@ -260,10 +261,10 @@ class LoadBalancer(Closing):
             return self._stats(self._open()) if self._final is None else self._final[1]
 
     def check(self) -> None:
-        """Let go of backends whose pair is gone, and look again at the policies, for what is not the service's.
+        """Let go of backends whose pair is gone, and look again at the MACs and, for other packets, at the policies.
 
-        That is done by itself after a pair was deleted or moved, or a policy changed. To be called after another
-        program came or went on a blackhole.
+        That is done by itself after a pair was deleted or moved, or a policy changed. To be called after the MAC of a
+        peer in L2 mode was changed, of which nobody tells, and after another program came or went on a blackhole.
 
         Raises:
             ValueError: the balancer is closed.
@@ -273,7 +274,7 @@ class LoadBalancer(Closing):
             obj = self._open()
             self._members.let_go()
             self._members.look_again(None)
-            self._set_client_verdict(obj)
+            self._follow_clients(obj)
 
     def close(self) -> None:
         """Take the programs off all hooks. Idempotent. Connections that are open break."""
@@ -333,9 +334,11 @@ class LoadBalancer(Closing):
             raise ValueError("the load balancer is closed")
         return self._object
 
-    def _set_client_verdict(self, obj: BPFObject) -> None:
+    def _follow_clients(self, obj: BPFObject) -> None:
         is_shut = is_left_to_nobody(self._service.clients, self._link)
         obj.variables["client_verdict"].value = Verdict.DROP.number if is_shut else Verdict.NEXT.number
+        known = obj.variables["client_macs"]
+        known.value = macs_now(self._service.clients, known.value)
 
     def _look_again(self, changed: Set[int] | None) -> None:
         """What the follower calls with the numbers of devices; None: any."""
@@ -347,7 +350,7 @@ class LoadBalancer(Closing):
         finally:
             if changed is None or self._service.clients.primary.ifindex in changed:
                 try:
-                    self._set_client_verdict(obj)
+                    self._follow_clients(obj)
                 except OSError as error:
                     if error.errno != errno.ENODEV:  # deleted meanwhile: nobody is left to follow
                         raise

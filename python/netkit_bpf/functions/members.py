@@ -12,7 +12,7 @@ from netkit_bpf.balancer.maglev import MaglevTable
 from netkit_bpf.bpf.hook import Link
 from netkit_bpf.bpf.object import BPFObject
 from netkit_bpf.devices.pair import NetkitPair
-from netkit_bpf.functions.backend import Backend, BackendStats, Service, State, is_same
+from netkit_bpf.functions.backend import Backend, BackendStats, Service, State, is_same, macs, macs_now
 from netkit_bpf.functions.balancer_programs import attach, is_left_to_nobody, publish
 from netkit_bpf.internal.arguments import expect
 
@@ -28,6 +28,7 @@ class Member:
         self.weight = weight
         self.place = place
         self.value = value
+        self.macs = macs(backend.pair)
         self.state: State = "active"
         self.link: Link | None = None
         self.name = backend.pair.primary.name
@@ -94,6 +95,7 @@ class Members:
 
     def change(self, member: Member, state: State, weight: int) -> None:
         """Let a backend take new connections or not; on failure all stays as it was."""
+        self._set_macs(member)
         before = member.state, member.weight
         member.state, member.weight = state, weight
         try:
@@ -125,13 +127,14 @@ class Members:
         )
 
     def look_again(self, changed: Set[int] | None) -> None:
-        """Follow the policies of devices that changed, and dismiss backends that are not there any more; None: all."""
+        """Follow policies and MACs of devices that changed, and dismiss backends that are not there; None: all."""
         members = [member for member in self._all if changed is None or member.ifindex in changed]
         gone = []
         failure = None
         for member in members:  # one whose turn fails stops no other
             try:
                 self._set_verdict(member)
+                self._set_macs(member)
             except OSError as error:
                 if error.errno in (errno.ENODEV, errno.ENOLINK):  # deleted, or in another namespace
                     gone.append(member)
@@ -185,7 +188,7 @@ class Members:
 
     def _tell(self, member: Member) -> None:
         """Let the programs know it, and whether it takes new connections."""
-        self._obj.maps["backends"][member.place] = (*member.value, member.state == "active")
+        self._obj.maps["backends"][member.place] = (*member.value, member.macs, member.state == "active")
 
     def _forget(self, member: Member) -> None:
         """Detach from it: no packet goes there any more."""
@@ -206,6 +209,12 @@ class Members:
         program = self._obj.programs["balancer_backend_shut" if is_shut else "balancer_backend"]
         if link.program.id != program.id:
             link.update(program)
+
+    def _set_macs(self, member: Member) -> None:
+        found = macs_now(member.backend.pair, member.macs)
+        if found != member.macs:
+            member.macs = found
+            self._tell(member)
 
     def _publish(self, members: Sequence[Member]) -> None:
         """Let the Maglev table be that of the active ones among these."""

@@ -95,6 +95,45 @@ def test_check_finds_what_was_not_heard_of_and_stops_at_no_backend(made: Service
         assert balancer.backends == ()
 
 
+@pytest.mark.parametrize("whose", ["a backend", "the clients"])
+def test_check_reads_the_mac_of_a_peer_again(made: Service, whose: str) -> None:
+    backends = made.backends[:1]
+    pair = made.pair if whose == "the clients" else backends[0]
+    with LoadBalancer(made.pair, made.vip, PORT, backends=backends) as balancer:
+        pair.peer.set(mac="02:00:00:00:00:99")
+        balancer.check()
+        assert made.ask() == "b1"
+
+
+def test_the_mac_of_a_peer_is_read_again_for_a_backend_that_is_added_again(made: Service) -> None:
+    backend = made.backends[0]
+    with LoadBalancer(made.pair, made.vip, PORT, backends=[backend]) as balancer:
+        balancer.drain(backend)
+        backend.peer.set(mac="02:00:00:00:00:99")
+        balancer.add(backend)
+        assert made.ask() == "b1"
+
+
+def test_the_macs_of_a_pair_are_read_again_when_its_primary_changes(made: Service) -> None:
+    backend = made.backends[0]
+    with LoadBalancer(made.pair, made.vip, PORT, backends=[backend]) as balancer:
+        for end, mac in ((backend.peer, "02:00:00:00:00:98"), (backend.primary, "02:00:00:00:00:99")):
+            end.set(mac=mac)
+        deadline = time.monotonic() + TIMEOUT
+        while balancer._members.get(backend).macs != (b"\2\0\0\0\0\x98", b"\2\0\0\0\0\x99"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert made.ask() == "b1"
+
+
+def test_a_peer_that_is_where_nobody_can_look_keeps_its_mac(made: Service) -> None:
+    with NetNS.create() as other, LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
+        known = [each.macs for each in balancer._members]
+        move(made.backends[0].peer, other)
+        balancer.check()
+        assert [each.macs for each in balancer._members] == known
+
+
 def move(device: Device, netns: NetNS) -> None:
     """As another process does: the object does not follow."""
     with netns.popen(["sleep", "60"]) as holder:
@@ -176,7 +215,7 @@ def test_a_deletion_while_it_is_made_is_not_lost(made: Service, monkeypatch: pyt
 
         monkeypatch.setattr(BackendFollower, "__init__", delete_and_begin)
     else:
-        monkeypatch.setattr(LoadBalancer, "_set_client_verdict", delete)
+        monkeypatch.setattr(LoadBalancer, "_follow_clients", delete)
     with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
         wait_for_backends(balancer, 2)
 
