@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+_OLDEST = (3, 10)
 _WITH_THIS = "install netkit-bpf with this interpreter: {} -m pip install netkit-bpf, or pip install . in a clone"
 # What the dynamic loader says, and the cure.
 _CURES = (
@@ -53,6 +54,8 @@ def _libc() -> str:
 
 
 def _cause(error: ImportError, directories: Iterable[str]) -> str:
+    if sys.version_info < _OLDEST:
+        return f"it needs Python {'.'.join(map(str, _OLDEST))} or later"
     text, with_this = str(error), _WITH_THIS.format(sys.executable)
     if error.name == "netkit_bpf" and "cannot import name '_core'" in text:
         places = [Path(each) for each in directories]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import netkit_bpf as nk
+import netkit_bpf_command
 from elsewhere import need
+from netkit_bpf import import_failure
 
 SUFFIX = EXTENSION_SUFFIXES[0]
 PACKAGE = Path(str(nk.__file__)).parent
@@ -71,6 +74,27 @@ def test_without_the_module(copy: Path) -> None:
     said = message(copy)
     assert said.startswith(f"there is none in {copy}. To mend it, install netkit-bpf with this interpreter: ")
     assert said.endswith(f"{sys.executable} -m pip install netkit-bpf, or pip install . in a clone")
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--json"]])
+def test_the_command_says_it_without_a_traceback(copy: Path, words: list[str]) -> None:
+    shutil.copytree(Path(netkit_bpf_command.__file__).parent, copy.parent / "netkit_bpf_command")
+    code = (
+        f"import sys; sys.path.insert(0, {str(copy.parent)!r}); from netkit_bpf_command import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("netkit-bpf: netkit_bpf's extension module does not load in Python ")
+    assert done.returncode == 1
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert told == [{"type": "error", "message": said.removeprefix("netkit-bpf: "), "status": 1}][: len(words) - 1]
+
+
+def test_with_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    said = import_failure.explain(ImportError("cannot import name '_core'", name="netkit_bpf"), [])
+    assert said.endswith(": it needs Python 3.10 or later")
 
 
 def test_with_a_module_for_another_python(copy: Path) -> None:
