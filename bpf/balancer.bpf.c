@@ -42,7 +42,7 @@ static __always_inline __u32 nk_backend_for(struct __sk_buff *skb, struct nk_key
 		return nk_begin(skb, key);
 	}
 	/* A client that takes its port once more, or datagrams after a pause; or nobody has answered its SYN yet. */
-	if (is_new && (is_over || (is_tcp && !backend->serves && !flow->from_backend && !is_dsr)))
+	if (is_new && (is_over || (is_tcp && !backend->serves && !flow->from_backend)))
 		return nk_begin(skb, key);
 	nk_touch(flow, now, nk_seen_by(key->tcp_flags), true);
 	return index;

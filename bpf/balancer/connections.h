@@ -106,8 +106,7 @@ static __always_inline bool nk_is_over(const struct nk_lb_flow *flow, __u32 age)
 
 static __always_inline bool nk_is_established(const struct nk_lb_flow *flow)
 {
-	/* Directly returned replies are not looked up. */
-	return flow->from_client & NK_LB_PAST_SYN && (is_dsr || flow->from_backend);
+	return flow->from_client & NK_LB_PAST_SYN && flow->from_backend;
 }
 
 static __always_inline __u32 nk_now(void)

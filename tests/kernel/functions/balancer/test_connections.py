@@ -7,14 +7,14 @@ import socket
 import threading
 from collections import Counter
 from contextlib import ExitStack
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 
 import dpkt
 import pytest
 
 from balancing import Wired, frame_of, no_offload, packet, raw_socket
 from elsewhere import needs_tcx
-from netkit_bpf import Backend, BalancerStats, LoadBalancer, Monitor, NetNS
+from netkit_bpf import Backend, BalancerStats, Firewall, LoadBalancer, Monitor, NetNS
 from service import HOSTS, PORT, Service, service
 from traffic import End
 from veth import veth_pair
@@ -92,17 +92,27 @@ def test_another_process_sends_connections_to_the_same_backends(made: Service) -
         assert destinations(made, range(500)) == before
 
 
-def test_a_flood_of_connections_that_are_never_made_evicts_none_that_is(made: Service) -> None:
+@pytest.mark.parametrize("flags", [dpkt.tcp.TH_SYN, dpkt.tcp.TH_ACK])
+def test_a_flood_of_connections_that_are_never_made_evicts_none_that_is(wired: Wired, flags: int) -> None:
+    """No backend answers the flood, not even with a RST."""
+    made = wired.service
+    flood = ip_network("10.0.8.0/21" if made.version == 4 else "fd00:8::/64")
     with (
-        LoadBalancer(made.pair, made.vip, PORT, backends=made.backends, connections=64) as balancer,
+        LoadBalancer(made.pair, made.vip, PORT, mode=wired.way, backends=made.backends, connections=64) as balancer,
         ExitStack() as undo,
     ):
+        for backend in made.backends:
+            undo.enter_context(Firewall(backend, f"drop primary from {flood}", sides=["primary"]))
         connections = [undo.enter_context(made.connect()) for _ in range(20)]
         for each in connections:
             each.recv(2)
             each.sendall(b"?")
             assert each.recv(1) == b"?"
-        assert len(destinations(made, range(2000), "tcp")) == 2000
+        with raw_socket(made.pair.peer) as raw:
+            for number in range(2000):
+                first = dpkt.tcp.TCP(sport=1024, dport=PORT, flags=flags)
+                raw.send(frame_of(made.pair, packet(str(flood[number + 1]), made.vip, first)))
+        assert sum(backend.connections for backend in balancer.backends) == 2020
         assert balancer.stats == QUIET
         for each in connections:
             each.sendall(b"!")
@@ -187,18 +197,13 @@ def exchange(made: socket.socket, data: bytes) -> None:
     assert received == data
 
 
-def destinations(made: Service, flows: range, protocol: str = "udp") -> dict[int, str]:
+def destinations(made: Service, flows: range) -> dict[int, str]:
     """To which backend's primary the first packet of each flow goes: 100 clients with as many ports as it takes."""
     found: dict[int, str] = {}
-    with Monitor(*made.backends, sides=["primary"], filter=f"{protocol} dst port {PORT}") as monitor:
+    with Monitor(*made.backends, sides=["primary"], filter=f"udp dst port {PORT}") as monitor:
         with raw_socket(made.pair.peer) as raw:
             for flow in flows:
-                ports = {"sport": 1024 + flow // 100, "dport": PORT}
-                first = (
-                    dpkt.tcp.TCP(**ports, flags=dpkt.tcp.TH_SYN)
-                    if protocol == "tcp"
-                    else dpkt.udp.UDP(**ports, data=b"x", ulen=9)
-                )
+                first = dpkt.udp.UDP(sport=1024 + flow // 100, dport=PORT, data=b"x", ulen=9)
                 raw.send(frame_of(made.pair, packet(f"10.0.0.{100 + flow % 100}", made.vip, first)))
         for event in monitor.events(timeout=5.0, count=len(flows)):
             assert event.src_port is not None
