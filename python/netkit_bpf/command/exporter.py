@@ -63,7 +63,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "exporter",
         help="serve what the flows of pairs send to Prometheus",
         description="Count the flows on the hooks of pairs, and serve the counters in Prometheus's text format, by"
-        " pair, side, protocol and network, and those of the addresses that send most. Needs root.",
+        " pair, side, protocol and network, and those of the addresses that have sent most. Needs root.",
     )
     add_pairs(parser)
     parser.add_argument(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
+from netkit_bpf.enums import Side
 from netkit_bpf.events.event import Protocol
 from netkit_bpf.flows.flow import protocol_word
 from netkit_bpf.flows.reader import FlowReader
@@ -33,9 +34,13 @@ class FlowCollector:
     """What a `FlowMetrics` counts, for Prometheus: a collector of prometheus_client, which writes it and serves it.
 
     Counters are by pair, side, protocol and the networks of both ends, of which those that are named have names and all
-    others are "other". The addresses that send most are counted one by one, and all others together. Ports are in no
-    label. A scrape costs one snapshot. Counters never go back; an address that drops out of the top has no sample any
-    more, and begins at 0 if it comes back.
+    others are "other". The addresses that have sent most until now, by the flows that are told apart, are counted one
+    by one, and all others together. Ports are in no label. A scrape costs one snapshot.
+
+    Counters never go back. An address that comes into the top begins with what it sent since the last scrape: what it
+    sent before stays in "other", which never shrinks. One that drops out has no sample any more, and begins anew if it
+    comes back. So the rate of one is right for as long as it stays in the top, and the sum of all is less than what was
+    sent, by what was counted of those that dropped out: the counters by network have all of it.
 
     Any thread may use it. It leaves the metrics open.
 
@@ -67,6 +72,8 @@ class FlowCollector:
         """
         with self._lock:
             table = self._metrics.snapshot()
+            if self._top:
+                self._choose(table)
             self._add(table if self._seen is None else table.since(self._seen))
             self._seen = table
             return self._metrics_of(table)
@@ -80,8 +87,6 @@ class FlowCollector:
         for (pair, side, protocol, src, dst), count in self._by_networks(moved).items():
             networks = (str(pair), str(side), _protocol_label(protocol), str(src or _OTHER), str(dst or _OTHER))
             _add_to(self._by_network, networks, count)
-        if self._top:
-            self._choose(moved.by(*_ENDS, "src", most=self._top))
         for (pair, side, address), count in self._by_followed(moved).items():
             labels = (str(pair), str(side), str(address.network_address) if address is not None else _OTHER)
             _add_to(self._by_address, labels if labels in self._by_address else (*labels[:-1], _OTHER), count)
@@ -97,19 +102,16 @@ class FlowCollector:
             return moved.by(*_ENDS, "src", networks=followed)
         return {(*key, None): count for key, count in moved.by(*_ENDS).items()}
 
-    def _choose(self, came: dict[Any, FlowCount]) -> None:
-        """Follow an address from now on that came with more than the one that has the least of the top in all."""
-        for (pair, side, address), count in came.items():
-            labels = (str(pair), str(side), str(address))
-            if address is None or labels in self._by_address:
-                continue
-            followed = [each for each in self._by_address if each[-1] != _OTHER]
-            if len(followed) == self._top:
-                least = min(followed, key=lambda each: self._by_address[each].bytes)
-                if self._by_address[least].bytes >= count.bytes:
-                    return  # the others came with less
-                del self._by_address[least]
-            self._by_address[labels] = FlowCount(0, 0, 0, 0)
+    def _choose(self, table: FlowTable) -> None:
+        """Follow from now on the addresses that have sent most in all."""
+        most = self._top + len(table.pair_names) * len(Side)  # of each pair and side, some may have no address
+        sums = table.by(*_ENDS, "src", most=most)
+        first = [(str(pair), str(side), str(address)) for pair, side, address in sums if address is not None]
+        chosen = first[: self._top]
+        for labels in [each for each in self._by_address if each[-1] != _OTHER and each not in chosen]:
+            del self._by_address[labels]
+        for labels in chosen:
+            self._by_address.setdefault(labels, FlowCount(0, 0, 0, 0))
 
     def _metrics_of(self, table: FlowTable) -> list[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -117,7 +119,7 @@ class FlowCollector:
         metrics: list[Metric] = []
         for prefix, sums, of, labels in (
             ("netkit_flow", self._by_network, "Counted", (*_ENDS, "protocol", "src_network", "dst_network")),
-            ("netkit_top_source", self._by_address, "Of the addresses that send most:", (*_ENDS, "src")),
+            ("netkit_top_source", self._by_address, "Of the addresses that have sent most:", (*_ENDS, "src")),
         ):
             for field, what in _COUNTED.items():
                 counter = CounterMetricFamily(f"{prefix}_{field}", f"{of} {what}.", labels=labels)

@@ -229,6 +229,41 @@ def test_prometheus_reads_counters_that_never_go_back_and_know_no_ports(counting
     assert registry.get_sample_value("netkit_flows", {"pair": "nk0", "side": "primary"}) == len(counting.snapshot())
 
 
+def shown(registry: CollectorRegistry) -> dict[str, float]:
+    """How many packets are counted of which addresses."""
+    found = samples(generate_latest(registry).decode())
+    return {labels[-1]: value for (name, labels), value in found.items() if name == "netkit_top_source_packets_total"}
+
+
+def test_of_newcomers_those_that_send_most_are_followed(counting: Counting) -> None:
+    registry = CollectorRegistry()
+    registry.register(FlowCollector(counting.reader, top=2))
+    counting.send(ethernet(0x88CC, bytes(50)), count=1000)  # of no address, which takes no place
+    counting.send(from_source(1), count=10)
+    counting.send(from_source(2), count=5)
+    assert shown(registry) == {"other": 1000, "10.0.1.1": 10, "10.0.2.2": 5}
+    counting.send(from_source(3), count=20)
+    counting.send(from_source(4), count=6)
+    assert shown(registry) == {"other": 1006, "10.0.1.1": 10, "10.0.3.3": 20}
+
+
+def test_an_address_that_sends_little_at_a_time_is_followed_once_it_has_sent_most(counting: Counting) -> None:
+    registry = CollectorRegistry()
+    registry.register(FlowCollector(counting.reader, top=1))
+    counting.send(from_source(1), count=20)
+    assert shown(registry) == {"10.0.1.1": 20}
+    seen = []
+    for _ in range(4):
+        counting.send(from_source(2), count=9)
+        seen.append(shown(registry))
+    assert seen == [
+        {"10.0.1.1": 20, "other": 9},
+        {"10.0.1.1": 20, "other": 18},
+        {"10.0.2.2": 9, "other": 18},  # what it had sent before stays among the others
+        {"10.0.2.2": 18, "other": 18},
+    ]
+
+
 @pytest.mark.parametrize("width", [20, 40, 56, 72, 80, 120, 300])
 @pytest.mark.parametrize("height", [1, 2, 4, 50])
 def test_lines_fit_the_terminal(counting: Counting, table: FlowTable, width: int, height: int) -> None:
