@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from netkit_bpf.command.output import OutputError, note, say_json
+from netkit_bpf.command.output import OutputError, note, say_json, show_warnings
 from netkit_bpf.command.usage import Parser, error_line, is_json
 
 # The module of each, in the order of the help; each has `add_to`.
@@ -68,6 +68,7 @@ def _text(error: Exception) -> str:
 def main() -> int:
     """Run the command; returns its exit status: 0, 1 for an error, 2 for wrong usage, 130 for an early Ctrl-C."""
     line = sys.argv[1:]
+    show_warnings()
     try:
         parser = make_parser(line)
         arguments = parser.parse_args(line)

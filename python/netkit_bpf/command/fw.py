@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from netkit_bpf.command.output import note, say, say_json, show_warnings
+from netkit_bpf.command.output import note, say, say_json
 from netkit_bpf.command.packets.printer import json_line, stats_line
 from netkit_bpf.command.packets.source import live
 from netkit_bpf.command.selection import add_pair, chosen_pair, inhabitants
@@ -82,7 +82,6 @@ def _add(
 
 
 def _load(arguments: argparse.Namespace) -> int:
-    show_warnings()
     if inhabitants(arguments):  # the only positional argument is the file
         if arguments.file is not None:
             raise argparse.ArgumentError(None, f"--container and --pid say which pair: leave {arguments.name} out")
@@ -203,7 +202,6 @@ def _counters(arguments: argparse.Namespace) -> int:
 
 
 def _events(arguments: argparse.Namespace) -> int:
-    show_warnings()
     stop = Stop()
     with _opened(arguments) as firewall:
         log = stop.monitor = firewall.log

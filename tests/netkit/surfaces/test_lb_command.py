@@ -96,3 +96,12 @@ def test_what_cannot_be_is_one_line(options: list[str], text: str) -> None:
     with service(4, 1, makes("l3")) as made, running(made, *options) as process:
         assert text in told(process)
         assert process.wait() == 1
+
+
+def test_a_warning_is_one_line_without_a_place_in_python() -> None:
+    with service(4, 1, makes("l3")) as made, made.ends[0].netns.popen(["sleep", "infinity"]) as holder:
+        with running(made, "--backend", "b1", "--mode", "dsr") as process:  # it finds the namespace by the holder
+            said = told(process)
+            holder.kill()
+        peer = made.backends[0].peer.name
+        assert said == f"netkit-bpf: 192.0.2.80 is an address of neither lo nor {peer}: nobody may answer there\n"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 
-from netkit_bpf.command.output import note, say, say_json, show_warnings
+from netkit_bpf.command.output import note, say, say_json
 from netkit_bpf.command.packets.changes import ChangeNotes
 from netkit_bpf.command.packets.printer import ExportPrinter, Printer, stats_line
 from netkit_bpf.command.packets.progress import Progress
@@ -49,7 +49,6 @@ def run(
         make: makes the pair to watch, where the options name none.
         announce: tells of that pair, once its packets are watched.
     """
-    show_warnings()
     if arguments.list:
         return _list(arguments)
     if arguments.read is not None:

@@ -11,7 +11,7 @@ from netkit_bpf.bpf.attached import AttachedProgram
 from netkit_bpf.bpf.holders import LinkHolder, link_holders
 from netkit_bpf.bpf.hook import Anchor, Hook, Link
 from netkit_bpf.bpf.program import Program
-from netkit_bpf.command.output import note, printable, say, say_json, show_warnings
+from netkit_bpf.command.output import note, printable, say, say_json
 from netkit_bpf.command.programs.file import add_load_options, loaded, one_program, pinning_in
 from netkit_bpf.command.programs.leftover import PROGRAMS, remove_empty
 from netkit_bpf.command.selection import add_pair, add_pairs, chosen_pair, open_pairs
@@ -84,7 +84,6 @@ def _add_hook(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> int:
-    show_warnings()
     with loaded(arguments) as obj, pinning_in(arguments.path) as pin:
         programs = [each for each in obj.programs.values() if each.autoload]
         for program in programs:
@@ -95,7 +94,6 @@ def _load(arguments: argparse.Namespace) -> int:
 
 
 def _attach(arguments: argparse.Namespace) -> int:
-    show_warnings()
     with chosen_pair(arguments) as pair, one_program(arguments) as program:
         hook = pair.hook(arguments.side)
         path = _directory(pair, hook) / program.name

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from netkit_bpf.command.output import printable, say, show_warnings
+from netkit_bpf.command.output import printable, say
 from netkit_bpf.command.packets.options import ALL
 from netkit_bpf.command.selection import add_inhabitants, add_option, inhabited_pairs, netns_of, open_pair
 from netkit_bpf.command.signals import Stop, until_closed
@@ -117,7 +117,6 @@ def _capture(arguments: argparse.Namespace) -> None:
     """Write packets until Wireshark ends it, by SIGTERM or by closing the pipe."""
     if arguments.fifo is None:
         raise argparse.ArgumentError(None, "say where to write: --fifo PATH")
-    show_warnings()
     stop = Stop()
     with ExitStack() as cleanup:
         fifo = cleanup.enter_context(open(arguments.fifo, "wb", buffering=0))  # noqa: PTH123 - as it says
