@@ -68,6 +68,8 @@ def _lines(interval: float | None) -> Iterator[str]:
 
 def _obey(balancer: LoadBalancer, line: str, arguments: argparse.Namespace) -> None:
     """Do what a line says; an error is told, and changes nothing."""
+            if rest:  # no newline ends it
+                yield rest.decode(errors="replace")
     word, _, rest = line.strip().partition(" ")
     actions: dict[str, Callable[[Backend, int], object]] = {
         "add": balancer.add,

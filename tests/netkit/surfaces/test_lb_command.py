@@ -98,6 +98,16 @@ def test_what_cannot_be_is_one_line(options: list[str], text: str) -> None:
         assert process.wait() == 1
 
 
+def test_the_last_line_of_input_needs_no_newline() -> None:
+    with service(4, 1, makes("l3")) as made, running(made, "--json", "--backend=b1,address=10.0.1.2") as process:
+        assert "1 backends" in told(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("drain b1\nshow")
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["backends"][0]["state"] == "draining"
+
+
 def test_a_warning_is_one_line_without_a_place_in_python() -> None:
     with service(4, 1, makes("l3")) as made, made.ends[0].netns.popen(["sleep", "infinity"]) as holder:
         with running(made, "--backend", "b1", "--mode", "dsr") as process:  # it finds the namespace by the holder
