@@ -45,7 +45,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="make an event of each packet that no rule matches, as the word log does (default: no, or as it was)",
     )
     load.add_argument(
-        "--established", action="store_true", help="pass what belongs to a connection that the rules let somebody open"
+        "--established",
+        action="store_true",
+        help="pass what belongs to a connection that the rules let somebody open; with --pin that stays until flush",
     )
     load.add_argument(
         "--pin",
@@ -152,12 +154,12 @@ def _show(arguments: argparse.Namespace) -> int:
         if arguments.json:
             sets = {name: list(map(str, networks)) for name, networks in rules.sets.items()}
             place = str(firewall.pinned_at)
-            told = {"default": default, "log_default": log, "rules": _texts(rules), "sets": sets, "pinned_at": place}
-            say_json(json.dumps(told))
+        established = firewall.established
+            of_no_rule = {"default": default, "log_default": log, "established": established}
+            say_json(json.dumps({**of_no_rule, "rules": _texts(rules), "sets": sets, "pinned_at": place}))
         else:
-            say(
-                *str(rules).splitlines(), f"# what no rule matches: {default}{' log' if log else ''}"
-            )  # the lines that explain tells
+            others = f"{default}{' log' if log else ''}{'; established connections pass' if established else ''}"
+            say(*str(rules).splitlines(), f"# what no rule matches: {others}")  # the lines that explain tells
     return 0
 
 

@@ -90,7 +90,7 @@ def test_rules_are_loaded_shown_counted_explained_replaced_and_removed(
     assert found["default"] == "drop"
     assert found["pinned_at"] == place
     assert found["sets"] == {}
-    assert found["log_default"] is False
+    assert (found["log_default"], found["established"]) == (False, False)
 
     assert command("flush") == ""
     assert not Path(place).exists()
@@ -132,6 +132,9 @@ def test_established_connections_pass_if_it_is_said_from_the_beginning(
     assert command("counters").splitlines()[-2].endswith("# of established connections")
     command("load", str(file), "--pin", "--established")
     command("flush")
+    command("load", str(file), "--pin")  # it stays
+    assert command("show").splitlines()[-1] == "# what no rule matches: drop; established connections pass"
+    assert json.loads(command("show", "--json"))["established"] is True
 
 
 @pytest.mark.filterwarnings("default:.*never decides")
