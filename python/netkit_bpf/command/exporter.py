@@ -9,7 +9,7 @@ from typing import Any
 
 from netkit_bpf.command.output import note
 from netkit_bpf.command.selection import add_pairs, open_pairs
-from netkit_bpf.command.signals import interrupt_on_signals
+from netkit_bpf.command.signals import CHECK_EVERY, expect_pair, interrupt_on_signals
 from netkit_bpf.export.prometheus import FlowCollector
 from netkit_bpf.functions.metrics import FlowMetrics
 
@@ -34,7 +34,9 @@ def _export(arguments: argparse.Namespace) -> int:
         cleanup.callback(server.shutdown)
         names = ", ".join(observer.device for observer in metrics.observers)
         note(f"flows of {names}: http://{_text(*server.server_address[:2])}/metrics. Ctrl-C ends.")
-        thread.join()
+        while thread.is_alive():
+            thread.join(CHECK_EVERY)
+            expect_pair(metrics)
     return 0
 
 

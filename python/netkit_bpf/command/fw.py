@@ -15,7 +15,7 @@ from netkit_bpf.command.output import note, say, say_json
 from netkit_bpf.command.packets.printer import json_line, stats_line
 from netkit_bpf.command.packets.source import live
 from netkit_bpf.command.selection import add_pair, chosen_pair, inhabitants
-from netkit_bpf.command.signals import Stop
+from netkit_bpf.command.signals import CHECK_EVERY, Stop, deletion_of
 from netkit_bpf.command.usage import add_limits
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side
@@ -95,9 +95,10 @@ def _load(arguments: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     with chosen_pair(arguments) as pair:
         if not arguments.pin and not arguments.pin_path:
-            with _made(pair, rules, arguments):
+            with _made(pair, rules, arguments), deletion_of(pair, "firewall") as check:
                 note(f"{_number(rules)} in force on {pair.primary.name}. Ctrl-C ends and removes them.")
-                signal.sigwait(ends)
+                while signal.sigtimedwait(ends, CHECK_EVERY) is None:
+                    check()
             return 0
         with _pinned(pair, rules, arguments) as firewall:
             note(f"{_number(rules)} in force on {pair.primary.name}, pinned at {firewall.pinned_at}")
@@ -138,23 +139,25 @@ def _made(pair: NetkitPair, rules: Ruleset, arguments: argparse.Namespace) -> Fi
 
 @contextlib.contextmanager
 def _opened(arguments: argparse.Namespace) -> Iterator[Firewall]:
-    with chosen_pair(arguments) as pair:
-        try:
-            firewall = Firewall.open_pinned(pair, arguments.pin_path)
-        except FileNotFoundError as error:
-            advice = f"no firewall is pinned on {pair.primary.name}: see netkit-bpf fw load --help"
-            raise FileNotFoundError(error.errno, advice) from None
-        with firewall:
-            yield firewall
+    with chosen_pair(arguments) as pair, _opened_on(pair, arguments) as firewall:
+        yield firewall
+
+
+def _opened_on(pair: NetkitPair, arguments: argparse.Namespace) -> Firewall:
+    try:
+        return Firewall.open_pinned(pair, arguments.pin_path)
+    except FileNotFoundError as error:
+        advice = f"no firewall is pinned on {pair.primary.name}: see netkit-bpf fw load --help"
+        raise FileNotFoundError(error.errno, advice) from None
 
 
 def _show(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as firewall:
         rules, default, log = firewall.rules, firewall.default, firewall.log_default
+        established = firewall.established
         if arguments.json:
             sets = {name: list(map(str, networks)) for name, networks in rules.sets.items()}
             place = str(firewall.pinned_at)
-        established = firewall.established
             of_no_rule = {"default": default, "log_default": log, "established": established}
             say_json(json.dumps({**of_no_rule, "rules": _texts(rules), "sets": sets, "pinned_at": place}))
         else:
@@ -205,10 +208,14 @@ def _counters(arguments: argparse.Namespace) -> int:
 
 def _events(arguments: argparse.Namespace) -> int:
     stop = Stop()
-    with _opened(arguments) as firewall:
+    with (
+        chosen_pair(arguments) as pair,
+        _opened_on(pair, arguments) as firewall,
+        deletion_of(pair, "firewall") as check,
+    ):
         log = stop.monitor = firewall.log
         try:
-            for verdicts in live(log, arguments, stop):
+            for verdicts in live(log, arguments, stop, check=check):
                 if arguments.json:
                     say_json(*(json_line(each, "verdict") for each in verdicts))
                 else:

@@ -15,13 +15,12 @@ from typing import Any
 
 from netkit_bpf.command.output import note, say, say_json
 from netkit_bpf.command.selection import add_pair, chosen_pair, open_pair
-from netkit_bpf.command.signals import interrupt_on_signals
+from netkit_bpf.command.signals import CHECK_EVERY, deletion_of, interrupt_on_signals
 from netkit_bpf.command.usage import seconds
 from netkit_bpf.functions.backend import Backend, BackendStats
 from netkit_bpf.functions.balancer import LoadBalancer
 
 _KEYS = ("weight", "address", "port")
-_CHECK_EVERY = 1.0  # seconds: removed backends whose last connection is over are let go of
 _HEAD = f"{'backend':15} {'state':8} {'share':>6} {'open':>8} {'connections':>11} {'packets':>10} {'replies':>10}"
 
 
@@ -31,19 +30,24 @@ def _lb(arguments: argparse.Namespace) -> int:
     for text in arguments.backend:
         backend, weight = _backend(text, arguments)
         backends[backend] = weight
+    pair = chosen_pair(arguments)
     with LoadBalancer(
-        chosen_pair(arguments), arguments.vip, arguments.port, protocol=arguments.protocol,
+        pair, arguments.vip, arguments.port, protocol=arguments.protocol,
         mode=arguments.mode, backends=backends,
-    ) as balancer:  # fmt: skip
+    ) as balancer, deletion_of(pair, "load balancer") as check:  # fmt: skip
         note(f"{balancer!r}. Lines of input: add, drain, remove NAME, show. Ctrl-C ends.")
-        with suppress(KeyboardInterrupt):
+        try:
             for line in _lines(arguments.interval):
+                check()
                 if line:
                     _obey(balancer, line, arguments)
                 else:
-                    with suppress(OSError):  # a pair is being deleted: in a second it is
+                    with suppress(OSError):  # a backend's pair is being deleted: in a second it is
                         balancer.check()
-        _show(balancer, arguments)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            _show(balancer, arguments)
     return 0
 
 
@@ -56,7 +60,7 @@ def _lines(interval: float | None) -> Iterator[str]:
         if interval is not None and time.monotonic() >= shown + interval:
             shown = time.monotonic()
             yield "show"
-        left = _CHECK_EVERY if interval is None else min(shown + interval - time.monotonic(), _CHECK_EVERY)
+        left = CHECK_EVERY if interval is None else min(shown + interval - time.monotonic(), CHECK_EVERY)
         if not select.select(source, [], [], max(left, 0))[0]:
             yield ""
         elif read := os.read(source[0], 4096):
@@ -64,12 +68,12 @@ def _lines(interval: float | None) -> Iterator[str]:
             yield from (line.decode(errors="replace") for line in lines if line)
         else:
             source = []
+            if rest:  # no newline ends it
+                yield rest.decode(errors="replace")
 
 
 def _obey(balancer: LoadBalancer, line: str, arguments: argparse.Namespace) -> None:
     """Do what a line says; an error is told, and changes nothing."""
-            if rest:  # no newline ends it
-                yield rest.decode(errors="replace")
     word, _, rest = line.strip().partition(" ")
     actions: dict[str, Callable[[Backend, int], object]] = {
         "add": balancer.add,

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Signals that end a command."""
+"""What ends a command: signals, and that its pair is gone."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from netkit_bpf.enums import ChangeKind
+
 if TYPE_CHECKING:
     import subprocess
 
+    from netkit_bpf.devices.pair import NetkitPair
+    from netkit_bpf.functions.metrics import FlowMetrics
     from netkit_bpf.functions.monitor import Monitor
     from netkit_bpf.functions.verdict_reader import VerdictReader
+
+CHECK_EVERY = 1.0  # seconds: how soon it is noticed that a pair is gone
 
 
 class Stop:
@@ -67,3 +74,42 @@ def interrupt_on_signals() -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def deletion_of(pair: NetkitPair, what: str) -> Iterator[Callable[[], None]]:
+    """Give a function that raises ENODEV once the pair was deleted, in the name of what is attached to it.
+
+    It does not for a pair that was moved: that keeps its programs. Nor for one that this process may not watch.
+    """
+    try:
+        watch = pair.watch()
+    except PermissionError:
+        yield lambda: None
+        return
+    name = pair.primary.name
+
+    def check() -> None:
+        while (change := watch.read(0)) is not None:
+            if change.kind is ChangeKind.DELETED:
+                advice = "the device or its network namespace was deleted"
+                raise OSError(errno.ENODEV, f"{what} {name}: {os.strerror(errno.ENODEV)} ({advice})")
+
+    with watch:
+        yield check
+
+
+def expect_pair(metrics: FlowMetrics) -> None:
+    """ENODEV once none of the pairs is left whose flows are counted."""
+    gone = None
+    for observer in metrics.observers:
+        try:
+            observer.check()
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            gone = error
+        else:
+            return
+    if gone is not None:
+        raise gone

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from netkit_bpf.command.live.lines import lines_of
 from netkit_bpf.command.output import say, say_json
 from netkit_bpf.command.selection import add_pairs, open_pairs
-from netkit_bpf.command.signals import interrupt_on_signals
+from netkit_bpf.command.signals import expect_pair, interrupt_on_signals
 from netkit_bpf.command.usage import seconds, whole_number
 from netkit_bpf.flows.flow import Flow
 from netkit_bpf.flows.table import FlowTable
@@ -42,6 +42,7 @@ def _top(arguments: argparse.Namespace) -> int:
 def _print(arguments: argparse.Namespace, metrics: FlowMetrics) -> None:
     """One table, or as many as are asked for."""
     for _ in range(arguments.count or 1):
+        expect_pair(metrics)
         moved = metrics.rates(arguments.interval)
         table = metrics.snapshot()
         if arguments.json:
@@ -75,6 +76,7 @@ def _show(arguments: argparse.Namespace, metrics: FlowMetrics) -> None:
         earlier = table = metrics.snapshot()
         moved = table.since(earlier)
         while left is None or left > 0:
+            expect_pair(metrics)
             end = time.monotonic() + arguments.interval
             while (rest := end - time.monotonic()) > 0:
                 width, height = screen.size

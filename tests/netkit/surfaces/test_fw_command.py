@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import subprocess
 import sys
@@ -131,10 +132,10 @@ def test_established_connections_pass_if_it_is_said_from_the_beginning(
     assert counted["no_room"] == {"packets": 0, "bytes": 0, "limited": 0}
     assert command("counters").splitlines()[-2].endswith("# of established connections")
     command("load", str(file), "--pin", "--established")
-    command("flush")
     command("load", str(file), "--pin")  # it stays
     assert command("show").splitlines()[-1] == "# what no rule matches: drop; established connections pass"
     assert json.loads(command("show", "--json"))["established"] is True
+    command("flush")
 
 
 @pytest.mark.filterwarnings("default:.*never decides")
@@ -183,3 +184,17 @@ def test_without_a_pin_the_rules_end_with_the_command_and_a_blackhole_is_shut(wi
         assert process.wait(60) == (-end if end is signal.SIGKILL else 0)
     assert not echoes(wire)
     assert wire.pair.programs("peer").programs == ()
+
+
+def test_events_end_when_the_pair_does(wire: Wire, command: Command, file: Path) -> None:
+    file.write_text("pass primary log icmp6 icmp-type echoreq\n")
+    command("load", str(file), "--pin")
+    argv = [sys.executable, "-m", "netkit_bpf", "fw", "events", "nk0", "--netns", PLACE]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not select.select([process.stdout], [], [], 0)[0]:
+            assert echoes(wire)
+        wire.pair.delete()
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert said.splitlines()[-1].startswith("netkit-bpf: firewall nk0: No such device (the device")

@@ -7,14 +7,14 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from netkit_bpf.command.packets.options import ALL
 from netkit_bpf.command.selection import inhabited_pairs, netns_of, open_pair
-from netkit_bpf.command.signals import Stop
+from netkit_bpf.command.signals import CHECK_EVERY, Stop
 from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import EventBatch
@@ -136,8 +136,13 @@ def live(
     arguments: argparse.Namespace,
     stop: Stop,
     child: subprocess.Popen[bytes] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Iterator[_Batch]:
-    """Give the waiting packets, many at once under load, until a limit, a signal or the end of the command."""
+    """Give the waiting packets, many at once under load, until a limit, a signal or the end of the command.
+
+    While none come it calls `check` every second, which may raise.
+    """
+    patience = _PATIENCE if child is not None else CHECK_EVERY if check is not None else None
     end = None if arguments.duration is None else time.monotonic() + arguments.duration
     left = arguments.count
     while not stop.requested and left != 0:
@@ -145,7 +150,7 @@ def live(
         if rest is not None and rest <= 0:
             return
         over = child is not None and child.poll() is not None
-        wait = rest if child is None else min(_PATIENCE, _PATIENCE if rest is None else rest)
+        wait = min((each for each in (rest, patience) if each is not None), default=None)
         try:
             batch = monitor.read_batch(_MOST_LINES if left is None else min(left, _MOST_LINES), wait)
         except ValueError:
@@ -153,8 +158,10 @@ def live(
         if batch:
             yield batch
             left = None if left is None else left - len(batch)
-        elif child is None or over:
+        elif over or patience is None:
             return
+        elif check is not None:
+            check()
 
 
 def stored(file: CaptureFile, arguments: argparse.Namespace) -> Iterator[EventBatch]:
