@@ -15,7 +15,7 @@ from netkit_bpf.command.output import note, say, say_json
 from netkit_bpf.command.packets.printer import json_line, stats_line
 from netkit_bpf.command.packets.source import live
 from netkit_bpf.command.selection import add_pair, chosen_pair, inhabitants
-from netkit_bpf.command.signals import CHECK_EVERY, Stop, deletion_of
+from netkit_bpf.command.signals import CHECK_EVERY, Stop, deletion_of, interrupt_on_signals
 from netkit_bpf.command.usage import add_limits
 from netkit_bpf.devices.pair import NetkitPair
 from netkit_bpf.enums import Side
@@ -89,19 +89,23 @@ def _load(arguments: argparse.Namespace) -> int:
             raise argparse.ArgumentError(None, f"--container and --pid say which pair: leave {arguments.name} out")
         arguments.file = arguments.name
     rules = _read(arguments.file or "-")
+    if arguments.pin or arguments.pin_path:
+        interrupt_on_signals()  # before they are in force the old ones stay, whatever it waits for
+        with chosen_pair(arguments) as pair, _pinned(pair, rules, arguments) as firewall:
+            note(f"{_number(rules)} in force on {pair.primary.name}, pinned at {firewall.pinned_at}")
+        return 0
     # From here on what ends the command waits until the rules are in force or are not: none stays by half.
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     ends = {each for each in signals if signal.getsignal(each) is not signal.SIG_IGN}  # nohup(1)
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    with chosen_pair(arguments) as pair:
-        if not arguments.pin and not arguments.pin_path:
-            with _made(pair, rules, arguments), deletion_of(pair, "firewall") as check:
-                note(f"{_number(rules)} in force on {pair.primary.name}. Ctrl-C ends and removes them.")
-                while signal.sigtimedwait(ends, CHECK_EVERY) is None:
-                    check()
-            return 0
-        with _pinned(pair, rules, arguments) as firewall:
-            note(f"{_number(rules)} in force on {pair.primary.name}, pinned at {firewall.pinned_at}")
+    with (
+        chosen_pair(arguments) as pair,
+        _made(pair, rules, arguments),
+        deletion_of(pair, "firewall") as check,
+    ):
+        note(f"{_number(rules)} in force on {pair.primary.name}. Ctrl-C ends and removes them.")
+        while signal.sigtimedwait(ends, CHECK_EVERY) is None:
+            check()
     return 0
 
 

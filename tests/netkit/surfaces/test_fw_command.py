@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,10 +41,13 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*words: str, status: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["netkit-bpf", "fw", words[0], "nk0", *words[1:], "-n", PLACE])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             assert main() == status
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         written = capsys.readouterr()
         return written.out or written.err
 
@@ -165,6 +171,32 @@ def test_a_pin_path_is_where_the_rules_are(wire: Wire, command: Command, file: P
     assert command("show", "--pin-path", place).startswith("pass\n")
     command("flush", "--pin-path", place)
     assert not Path(place).exists()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_waiting_for_another_process_is_ended_by_signals(
+    wire: Wire, command: Command, file: Path, end: signal.Signals
+) -> None:
+    file.write_text("pass\n")
+    place = "/sys/fs/bpf/of_mine"
+    command("load", str(file), "--pin-path", place)
+    file.write_text("drop\n")
+    held = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        argv = [sys.executable, "-m", "netkit_bpf", "fw", "load", "nk0", str(file), "--pin-path", place, "-n", PLACE]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+            waits = Path(f"/proc/{process.pid}/wchan")
+            deadline = time.monotonic() + 60
+            while "lock" not in waits.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(end)
+            assert process.wait(60) == 130
+    finally:
+        os.close(held)
+    assert command("show", "--pin-path", place).startswith("pass\n")
+    command("flush", "--pin-path", place)
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
