@@ -19,6 +19,7 @@ from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import EventBatch
 from netkit_bpf.events.files.capture_file import CaptureFile
+from netkit_bpf.events.stats import MonitorStats
 from netkit_bpf.functions.monitor import Monitor
 from netkit_bpf.observer.filter import Filter
 
@@ -28,6 +29,7 @@ _ANY = "any"
 _LINE = 160  # bytes of a packet that a line is made of
 _MIB = 1 << 20
 _MOST_LINES = 1024  # at a time, so that output stays steady
+_ENDLESS = 1 << 62  # packets
 _PATIENCE = 0.1  # seconds until a command that has ended is noticed
 
 
@@ -128,6 +130,9 @@ def _snaplen(arguments: argparse.Namespace) -> int:
 class _Reader(Protocol[_Batch]):
     """A monitor, and what reads as one."""
 
+    @property
+    def stats(self) -> MonitorStats: ...
+
     def read_batch(self, max_events: int, timeout: float | None) -> _Batch: ...
 
 
@@ -144,12 +149,15 @@ def live(
     """
     patience = _PATIENCE if child is not None else CHECK_EVERY if check is not None else None
     end = None if arguments.duration is None else time.monotonic() + arguments.duration
-    left = arguments.count
+    left, over = arguments.count, False
     while not stop.requested and left != 0:
         rest = None if end is None else end - time.monotonic()
         if rest is not None and rest <= 0:
             return
-        over = child is not None and child.poll() is not None
+        if not over and child is not None and child.poll() is not None:
+            over = True  # what waits is the last, however many packets come from now on
+            left = min(monitor.stats.total.pending, _ENDLESS if left is None else left)
+            continue
         wait = min((each for each in (rest, patience) if each is not None), default=None)
         try:
             batch = monitor.read_batch(_MOST_LINES if left is None else min(left, _MOST_LINES), wait)
