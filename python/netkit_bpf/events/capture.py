@@ -68,12 +68,12 @@ def write_rows(rows: CoreEventBatch, target: str | os.PathLike[str] | BinaryIO) 
             file.write(pcapng_rows(rows, first, _MOST))
 
 
-def interfaces_of_pairs(names: Sequence[str], expression: str = "") -> bytes:
+def interfaces_of_pairs(names: Sequence[str], expression: str = "", snaplen: int = 0) -> bytes:
     """Describe the interfaces of a file of rows: the sides of each pair."""
     header = b""
     for name in names:
         for sender, side in ((name, "primary"), (f"{name} (peer)" if name else "", "peer")):
-            header += pcapng_interface(sender, f"{side} of the pair {name}" if name else "", expression, 0)
+            header += pcapng_interface(sender, f"{side} of the pair {name}" if name else "", expression, snaplen)
     return header
 
 
@@ -124,7 +124,7 @@ class Capture:
     ) -> int:
         """Write packets; see `PacketReader.capture` for when it ends."""
         end = end_of(duration)
-        with BlockFile(target) as file:
+        with BlockFile.of(target) as file:
             file.write(self._header)
             try:
                 self._write_packets(file, count, timeout, end)

@@ -40,6 +40,11 @@ class BlockFile(Closing):
             self.name = f"descriptor {name}" if isinstance(name, int) else str(name)
             self._file = below
 
+    @classmethod
+    def of(cls, target: BlockFile | str | os.PathLike[str] | BinaryIO) -> BlockFile:
+        """Return the target if it is such a file already, which was opened before there was anything to write."""
+        return target if isinstance(target, BlockFile) else cls(target)
+
     def write(self, blocks: bytes) -> None:
         """Write whole blocks at once, for programs that read the file meanwhile.
 

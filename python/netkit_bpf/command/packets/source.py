@@ -88,7 +88,7 @@ def _sides(arguments: argparse.Namespace, end: Side) -> Sequence[Side]:
 
 def open_monitor(arguments: argparse.Namespace, chosen: Sequence[NetkitPair], sides: Sequence[Side]) -> Monitor:
     """Attach a monitor that keeps as much of each packet as is asked for."""
-    snaplen = _snaplen(arguments)
+    snaplen = snaplen_of(arguments)
     ring = (16 if snaplen > _LINE else 4) * _MIB
     if arguments.buffer:
         ring = max(1 << (arguments.buffer * 1024 - 1).bit_length(), 4096)
@@ -119,7 +119,8 @@ def names_of(arguments: argparse.Namespace, chosen: Sequence[NetkitPair]) -> str
     return ", ".join(["all pairs, also those that come", *names] if is_any(arguments) else names)
 
 
-def _snaplen(arguments: argparse.Namespace) -> int:
+def snaplen_of(arguments: argparse.Namespace) -> int:
+    """How many bytes of each packet are kept."""
     if arguments.snaplen is not None:
         return int(arguments.snaplen)
     if arguments.file is not None or arguments.hex or arguments.both or arguments.characters:

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from typing import BinaryIO, cast
 
 from netkit_bpf.events.files.rotated_file import RotatedFile
+from netkit_bpf.events.pcapng_file import BlockFile
 
-Target = str | BinaryIO
+Target = BlockFile | BinaryIO
 
 
 def open_target(arguments: argparse.Namespace, cleanup: ExitStack) -> Target | None:
@@ -23,7 +24,7 @@ def open_target(arguments: argparse.Namespace, cleanup: ExitStack) -> Target | N
     if arguments.file == "-":
         return cast("BinaryIO", cleanup.enter_context(_output()))
     if arguments.size is None and arguments.seconds is None:
-        return str(arguments.file)
+        return cleanup.enter_context(BlockFile(arguments.file))
     size = None if arguments.size is None else arguments.size * 10**6
     rotated = RotatedFile(arguments.file, size=size, seconds=arguments.seconds, files=arguments.files)
     return cast("BinaryIO", cleanup.enter_context(rotated))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from typing import BinaryIO, cast
 
 from netkit_bpf.command.output import note, say, say_json
 from netkit_bpf.command.packets.changes import ChangeNotes
@@ -21,6 +22,7 @@ from netkit_bpf.command.packets.source import (
     open_chosen,
     open_file,
     open_monitor,
+    snaplen_of,
     stored,
 )
 from netkit_bpf.command.packets.target import Target, become, open_target
@@ -31,6 +33,7 @@ from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import EventBatch
 from netkit_bpf.events.files.batch_file import BatchFile
 from netkit_bpf.events.files.rotated_file import FilesFullError
+from netkit_bpf.events.pcapng_file import BlockFile
 from netkit_bpf.export.export import Export
 from netkit_bpf.functions.monitor import Monitor
 
@@ -65,16 +68,17 @@ def run(
             monitor = cleanup.enter_context(open_monitor(arguments, chosen, sides))
         changes = None if arguments.quiet else cleanup.enter_context(ChangeNotes(monitor))
         stop.monitor = monitor
-        if announce is not None:
-            announce(arguments, chosen[0])
-        else:
-            note(f"{'capturing on' if arguments.file else 'watching'} {names_of(arguments, chosen)}. Ctrl-C ends.")
-        if changes is not None:
-            changes.start()
+        names = names_of(arguments, chosen)
         if arguments.user:
             become(arguments.user)
         target = open_target(arguments, cleanup)
-        if target is not None and not isinstance(target, str) and arguments.file == "-":
+        if announce is not None:
+            announce(arguments, chosen[0])
+        else:
+            note(f"{'capturing on' if arguments.file else 'watching'} {names}. Ctrl-C ends.")
+        if changes is not None:
+            changes.start()
+        if target is not None and not isinstance(target, BlockFile) and arguments.file == "-":
             stop.output = target.fileno()
         return _watch(arguments, monitor, target, stop, cleanup)
 
@@ -84,25 +88,24 @@ def _watch(
 ) -> int:
     child = stop.child = _start(arguments, cleanup) if arguments.command else None
     export = ExportPrinter(Export(monitor)) if arguments.format == "export" else None
-    written, is_read = 0, True
+    is_read = True
     try:
         if stop.requested:
             pass
         elif target is not None and not arguments.print and child is None:
             progress = Progress(lambda: f"{monitor.stats.total.delivered} packets, {monitor.stats.total.lost} lost")
             with until_closed(monitor), progress:
-                written = monitor.capture(target, count=arguments.count, duration=arguments.duration)
+                monitor.capture(cast("BinaryIO", target), count=arguments.count, duration=arguments.duration)
         else:
-            written = _pass_on(arguments, live(monitor, arguments, stop, child), target, export)
+            _pass_on(arguments, live(monitor, arguments, stop, child), target, export, monitor)
     except FilesFullError as full:
-        written = monitor.stats.total.delivered
         note(str(full))
     except BrokenPipeError:
         is_read = False
         raise
     finally:
         if is_read:
-            _finish(arguments, monitor, written, export)
+            _finish(arguments, monitor, export)
     return 0 if child is None else _end(child, stop)
 
 
@@ -111,19 +114,28 @@ def _pass_on(
     batches: Iterable[EventBatch],
     target: Target | None,
     export: ExportPrinter | None = None,
-) -> int:
-    """Print packets, write them, or both; returns how many there were."""
-    count = 0
+    monitor: Monitor | None = None,
+) -> None:
+    """Print packets, write them, or both; at the end of a file stands what `monitor` counted, if they are its own."""
     with ExitStack() as cleanup:
-        file = None if target is None else cleanup.enter_context(BatchFile(target, expression_of(arguments)))
+        file = None
+        if target is not None:
+            snaplen = 0 if monitor is None else snaplen_of(arguments)
+            file = cleanup.enter_context(BatchFile(target, expression_of(arguments), snaplen))
+            if monitor is not None:
+                cleanup.callback(_write_counts, file, monitor)
         printer = export or (Printer(arguments) if target is None or arguments.print else None)
         for batch in batches:
             if file is not None:
                 file.write(batch)
             if printer is not None:
                 printer.write(batch)
-            count += len(batch)
-    return count
+
+
+def _write_counts(file: BatchFile, monitor: Monitor) -> None:
+    pairs = monitor.stats.pairs
+    if len(pairs) == 1:  # as in Monitor.capture
+        file.write_counts(pairs[0], monitor.filtered)
 
 
 def _read(arguments: argparse.Namespace) -> int:
@@ -162,7 +174,7 @@ def _end(child: subprocess.Popen[bytes], stop: Stop) -> int:
     return status
 
 
-def _finish(arguments: argparse.Namespace, monitor: Monitor, written: int, export: ExportPrinter | None) -> None:
+def _finish(arguments: argparse.Namespace, monitor: Monitor, export: ExportPrinter | None) -> None:
     """Close the monitor, and report what became of the packets."""
     monitor.close()
     stats = monitor.stats
@@ -174,7 +186,12 @@ def _finish(arguments: argparse.Namespace, monitor: Monitor, written: int, expor
     elif arguments.format == "classic":
         note(str(stats))
     else:
-        note(f"{written} packets captured, {sum(monitor.filtered)} not matching the filter, {stats.total.lost} lost")
+        note(_summary(monitor))
+
+
+def _summary(monitor: Monitor) -> str:
+    total = monitor.stats.total
+    return f"{total.delivered} packets captured, {sum(monitor.filtered)} not matching the filter, {total.lost} lost"
 
 
 def _list(arguments: argparse.Namespace) -> int:

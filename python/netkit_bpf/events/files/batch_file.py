@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Sequence
 from typing import BinaryIO
 
-from netkit_bpf._core import pcapng_rows, pcapng_section
+from netkit_bpf._core import pcapng_rows, pcapng_section, pcapng_statistics
 from netkit_bpf.events.batch import EventBatch
 from netkit_bpf.events.capture import interfaces_of_pairs
 from netkit_bpf.events.pcapng_file import BlockFile
+from netkit_bpf.events.stats import PairStats
 from netkit_bpf.internal.resource import Closing
 
 _MOST = 65536  # packets at a time
@@ -19,13 +22,16 @@ class BatchFile(Closing):
     """A pcapng file of the packets of one batch after the other. The interfaces are the sides of each pair.
 
     Args:
-        target: as of `BlockFile`.
+        target: as of `BlockFile.of`.
         expression: the filter; empty for none.
+        snaplen: how many bytes of each packet there are at most; 0 if that is unknown.
     """
 
-    def __init__(self, target: str | os.PathLike[str] | BinaryIO, expression: str = "") -> None:
-        self._file = BlockFile(target)
-        self._expression = expression
+    def __init__(
+        self, target: BlockFile | str | os.PathLike[str] | BinaryIO, expression: str = "", snaplen: int = 0
+    ) -> None:
+        self._file = BlockFile.of(target)
+        self._expression, self._snaplen = expression, snaplen
         self._known: tuple[str, ...] = ()  # pairs that have interfaces
         self._file.write(pcapng_section("netkit-bpf"))
 
@@ -36,11 +42,41 @@ class BatchFile(Closing):
             OSError: the file cannot be written.
         """
         rows = batch._rows
-        if new := rows.names[len(self._known) :]:
-            self._file.write(interfaces_of_pairs(new, self._expression))
-        self._known = rows.names
+        self._describe(rows.names)
         for first in range(0, len(rows), _MOST):
             self._file.write(pcapng_rows(rows, first, _MOST))
+
+    def write_counts(self, pair: PairStats, filtered: Sequence[int]) -> None:
+        """Append what became of the packets of the only pair, unless the file could not be written.
+
+        Args:
+            pair: its counts.
+            filtered: how many packets of each side did not match the filter.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._file.failed:
+            return
+        self._describe((pair.name,))
+        for side, (counts, others) in enumerate(zip((pair.primary, pair.peer), filtered, strict=True)):
+            self._file.write(
+                pcapng_statistics(
+                    side,
+                    pair.start_ns,
+                    time.time_ns(),
+                    counts.seen + others,
+                    counts.seen,
+                    counts.lost,
+                    counts.delivered,
+                )
+            )
+
+    def _describe(self, names: tuple[str, ...]) -> None:
+        """Append the interfaces of those pairs that are new."""
+        if new := names[len(self._known) :]:
+            self._file.write(interfaces_of_pairs(new, self._expression, self._snaplen))
+        self._known = names
 
     @property
     def closed(self) -> bool:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""netkit-bpf capture and monitor, run in the test's process on a veth pair: files, commands that run, signals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from capture_file import CaptureFile
+from elsewhere import needs_tcx
+from netkit_bpf import NetNS, Side
+from netkit_bpf.command import main
+from veth import veth_pair
+
+pytestmark = needs_tcx
+
+RECEIVED, LOST, ACCEPTED, DELIVERED = 4, 5, 6, 8  # options of statistics
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """The command, but for which pairs there are: a veth pair is none. Pings go between its ends all the time."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with NetNS.create("nk-test-capture") as here, NetNS.create() as there, veth_pair(here, there) as pair:
+        pair.primary.add_address("10.42.0.1/24")
+        pair.peer.add_address("10.42.0.2/24")
+        monkeypatch.setattr("netkit_bpf.command.packets.watch.open_chosen", lambda _: ([pair], tuple(Side)))
+
+        def run(*words: str) -> int:
+            monkeypatch.setattr(sys, "argv", ["netkit-bpf", words[0], "--netns", "nk-test-capture", *words[1:]])
+            return main()
+
+        with here.popen(["ping", "-i0.05", "10.42.0.2"], stdout=subprocess.DEVNULL) as pings:
+            yield run
+            pings.kill()
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--print",), ("--", "sleep", "1"), ("--print", "--", "sleep", "1")], ids=" ".join
+)
+def test_a_file_has_the_counts_and_the_snaplen_however_it_is_written(
+    more: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    words = ("-c", "4") if "--" not in more else ()
+    assert (
+        command("capture", "--netns", "nk-test-capture", "-s", "60", "-w", f"{tmp_path}/x", *words, "icmp", *more) == 0
+    )
+    file = CaptureFile(tmp_path / "x")
+    assert [each.snaplen for each in file.interfaces] == [60, 60]
+    for side, counts in file.statistics.items():
+        delivered = sum(packet.interface == side for packet in file.packets)
+        assert counts[LOST] == 0
+        assert counts[RECEIVED] >= counts[ACCEPTED] >= counts[DELIVERED] == delivered > 0
+    assert len(file.statistics) == 2
+
+
+def test_it_ends_with_the_command_though_packets_go_on(
+    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "filter").open("w") as file:
+        file.write("icmp or icmp6 or udp")
+    assert command("monitor", "-i", "nk0", "-F", f"{tmp_path}/filter", "--json", "--", "sleep", "0.3") == 0
+    assert capfd.readouterr().out.count('"event"') > 2
+
+
+def test_a_command_does_not_start_where_the_file_cannot_be_opened(
+    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for more in ((), ("-C", "1"), ("--print",)):
+        words = ("-w", f"{tmp_path}/no/such", *more, "--", "touch", f"{tmp_path}/started")
+        assert command("capture", *words) == 1
+        assert capfd.readouterr() == ("", f"netkit-bpf: {tmp_path}/no/such: No such file or directory\n")
+    assert list(tmp_path.iterdir()) == []
