@@ -41,7 +41,7 @@ class _Version(argparse.Action):
 
 _EXIT_STATUS = (
     "Exit status: 0; 1 for an error; 2 for wrong usage; 130 for Ctrl-C before anything was started. With -- COMMAND it"
-    " is the command's own, or 128 and the number of the signal that ended it."
+    " is the command's own, or 128 and the number of the signal that ended it; 0 where a limit as -c ended it."
 )
 
 

@@ -17,7 +17,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="print packets, or write them to a file, as tcpdump does",
         description="Print the packets on the hooks of existing pairs, or write them to a pcapng file, which Wireshark"
         " and tcpdump open. Without -i, the only pair that is there. EXPRESSION says which packets: see pcap-filter(7)."
-        " With a COMMAND, watch while it runs. Needs root; -r does not.",
+        " With a COMMAND, watch while it runs; a limit as -c ends it, with status 0. Needs root; -r does not.",
     )
     options.add_to(parser)
     parser.set_defaults(takes_words=True)

@@ -71,7 +71,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="print every packet on the hooks of a pair",
         description="Print a line for every packet on the hooks of the pairs that -i names. Without -i, make a"
         " pair with link-local addresses, and remove it on Ctrl-C. EXPRESSION says which packets: see pcap-filter(7)."
-        " With a COMMAND, watch while it runs. Needs root; -r does not.",
+        " With a COMMAND, watch while it runs; a limit as -c ends it, with status 0. Needs root; -r does not.",
     )
     made = parser.add_argument_group("without -i: the pair to make")
     made.add_argument("--name", help="name of the primary (default: nk0)")

@@ -77,3 +77,14 @@ def test_a_command_does_not_start_where_the_file_cannot_be_opened(
         assert command("capture", *words) == 1
         assert capfd.readouterr() == ("", f"netkit-bpf: {tmp_path}/no/such: No such file or directory\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_ends_the_command_and_that_is_a_success(
+    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for limit in (("-c", "2"), ("--duration", "0.3"), ("-G", "1", "-W", "1", "-w", f"{tmp_path}/x")):
+        assert command("capture", *limit, "icmp", "--", "sleep", "1000") == 0
+        said = capfd.readouterr().err.splitlines()
+        assert said[-1] == "netkit-bpf: the command was ended: all that was asked for was captured"
+    assert command("capture", "-c", "1", "tcp", "--", "false") == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "netkit-bpf: the command ended with status 1"

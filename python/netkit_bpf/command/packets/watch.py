@@ -163,11 +163,16 @@ def _start(arguments: argparse.Namespace, cleanup: ExitStack) -> subprocess.Pope
 
 
 def _end(child: subprocess.Popen[bytes], stop: Stop) -> int:
-    """End the command if it has not ended; tells its exit status, and returns it."""
+    """End the command if it has not ended; tells its exit status, and returns it: 0 where a limit ended it."""
+    is_limit = False
     if child.poll() is None:
+        is_limit = not stop.requested
         child.terminate()
         stop.requested = True  # a signal from now on is a second one
     status = child.wait()
+    if is_limit:
+        note("the command was ended: all that was asked for was captured")
+        return 0
     if status < 0:
         status = _GONE - status
     note(f"the command ended with status {status}")
