@@ -25,7 +25,8 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(autouse=True)
 def signal_handlers_stay() -> Iterator[None]:
     """A command that runs in the test's process takes signals, for good."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:

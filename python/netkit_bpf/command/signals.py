@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What ends a command: signals, and that its pair is gone."""
+"""What ends a command, signals and the end of its pair; and what asks it something."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Stop:
     """Ctrl-C, SIGTERM and a closed terminal end the monitor and nothing else, so that what was made is removed.
 
     A second one ends a wait for a reader that takes no more output: the rest is dropped. It also kills the child, which
-    was only asked to end before.
+    was only asked to end before. SIGUSR1 asks for a report, and SIGUSR2 for nothing that is not always so, as of
+    tcpdump(8): packets are written at once.
     """
 
     def __init__(self) -> None:
@@ -36,10 +37,17 @@ class Stop:
         self.monitor: Monitor | VerdictReader | None = None
         self.output: int | None = None  # its descriptor
         self.child: subprocess.Popen[bytes] | None = None
+        self.report: Callable[[], None] | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
             signal.signal(signal.SIGHUP, self)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1 and self.report is not None:
+            self.report()
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,3 +91,20 @@ def test_a_limit_ends_the_command_and_that_is_a_success(
         assert said[-1] == "netkit-bpf: the command was ended: all that was asked for was captured"
     assert command("capture", "-c", "1", "tcp", "--", "false") == 1
     assert capfd.readouterr().err.splitlines()[-1] == "netkit-bpf: the command ended with status 1"
+
+
+@pytest.mark.parametrize("more", [(), ("-w", "/dev/null"), ("--", "sleep", "1")], ids=" ".join)
+def test_usr1_asks_for_the_counts_and_it_goes_on(
+    more: tuple[str, ...], command: Command, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ask() -> None:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+
+    timer = threading.Timer(0.5, ask)
+    timer.start()
+    assert command("capture", *(() if "--" in more else ("--duration", "1")), "icmp", *more) == 0
+    timer.join()
+    said = [line for line in capfd.readouterr().err.splitlines() if " packets captured, " in line]
+    assert len(said) == 2
+    assert int(said[0].split()[1]) < int(said[1].split()[1])

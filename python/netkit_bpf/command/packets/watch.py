@@ -68,6 +68,7 @@ def run(
             monitor = cleanup.enter_context(open_monitor(arguments, chosen, sides))
         changes = None if arguments.quiet else cleanup.enter_context(ChangeNotes(monitor))
         stop.monitor = monitor
+        stop.report = lambda: note(_summary(monitor))
         names = names_of(arguments, chosen)
         if arguments.user:
             become(arguments.user)
