@@ -110,7 +110,7 @@ def test_what_is_no_character_is_refused_where_it_stands(read: Callable[[str], o
         ({"peer_alias": "a\0b"}, "peer_alias must have at most 255 bytes and no NUL"),
         ({"ifindex": 0}, "ifindex must be 1 to 2147483647, not 0"),
         ({"peer_ifindex": 5}, "peer_ifindex: the kernel takes it only together with ifindex"),
-        ({"mac": "02:00:00:00:00:01"}, "an L3 device has no MAC address; use mode='l2'"),
+        ({"mac": "02:00:00:00:00:01"}, "an L3 device has no MAC address: only mode l2 has one"),
         ({"mac": "02:00:00:00:00", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
         ({"mac": "0200:00:00:00:0001", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
         ({"mac": "01:00:5e:00:00:01", "mode": "l2"}, "is a group address or zero"),
@@ -212,8 +212,8 @@ def test_a_name_of_a_device_is_no_number_below_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--count", "x"], "must be a whole number, 1 or more, not 'x'"),
-        (["--count", "0"], "must be a whole number, 1 or more, not '0'"),
+        (["-c", "x"], "must be a whole number, 1 or more, not 'x'"),
+        (["-c", "0"], "must be a whole number, 1 or more, not '0'"),
         (["--duration", "1s"], "must be a number of seconds, more than 0, not '1s'"),
         (["--duration", "inf"], "must be a number of seconds, more than 0, not 'inf'"),
         (["--existing", "--mode", "l2"], "leave them out with --existing"),

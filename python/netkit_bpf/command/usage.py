@@ -17,6 +17,7 @@ class Parser(argparse.ArgumentParser):
     """Prints what is wrong and how to get help, not the whole usage, as argparse does. So do its subparsers."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)  # a script's abbreviation would be another option's one day
         super().__init__(*args, **options)
         self._actions_below: argparse._SubParsersAction[Parser] | None = None
         self._is_json = False  # what it is just parsing
@@ -96,7 +97,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def add_limits(parser: argparse._ActionsContainer) -> None:
+def add_limits(parser: argparse._ActionsContainer, count: Sequence[str] = ("-c", "--count")) -> None:
     """Add the options that end a subcommand which otherwise runs until Ctrl-C."""
-    parser.add_argument("-c", "--count", type=whole_number, metavar="N", help="end after N packets")
+    parser.add_argument(*count, dest="count", type=whole_number, metavar="N", help="end after N packets")
     parser.add_argument("--duration", type=seconds, metavar="S", help="end after S seconds")

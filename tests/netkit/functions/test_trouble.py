@@ -238,7 +238,7 @@ def test_the_command_prints_json_and_counts() -> None:
     import json
 
     with NetNS.create() as netns:
-        argv = [sys.executable, "-m", "netkit_bpf", "monitor", "--mode", "l2", "--json", "--count", "3"]
+        argv = [sys.executable, "-m", "netkit_bpf", "monitor", "--mode", "l2", "--json", "-c", "3"]
         done = netns.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     *events, last = [json.loads(line) for line in done.stdout.splitlines()]

@@ -54,7 +54,7 @@ def ping(here: NetNS, count: int = 2, *more: str) -> None:
 def test_lines_of_many_habits_at_once(here: NetNS) -> None:
     lines = {
         "monitor -i nk0 -n -c 4 icmp": ["primary IP 10.0.0.1 > 10.0.0.2: ICMP echo request, id ", ", seq 1, length 64"],
-        "capture -i any -i nk0 -Q in -tc 2 icmp": ["peer    IP 10.0.0.2 > 10.0.0.1: ICMP echo reply, id "],
+        "capture -i any -Q in -tc 2 icmp": ["peer    IP 10.0.0.2 > 10.0.0.1: ICMP echo reply, id "],
         "capture -nnvvXSs0 -i 1 -c 4 icmp": [
             "primary IP (tos 0x0, ttl 64, id ",
             "proto ICMP (1), length 84)\n    10.0.0.1 > 10.0.0.2: ICMP echo request, id ",

@@ -22,7 +22,7 @@ from netkit_bpf.command import main
         ("monitr", "netkit-bpf: error: argument COMMAND: invalid choice: 'monitr'"),
         ("monitor --mode l2 --existing", "netkit-bpf monitor: error: --mode and --peer-name describe a new pair"),
         ("monitor --duration -1", "netkit-bpf monitor: error: argument --duration: must be a number of seconds"),
-        ("capture -i nk0 -w x -c 0", "netkit-bpf capture: error: argument -c/--count: must be a whole number"),
+        ("capture -i nk0 -w x -c 0", "netkit-bpf capture: error: argument -c: must be a whole number"),
         (
             "monitor --format classic --export",
             "netkit-bpf monitor: error: argument --export: not allowed with argument --format",

@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 from netkit_bpf.command.selection import add_inhabitants, add_option
 from netkit_bpf.command.usage import add_limits, whole_number
 from netkit_bpf.events.tcpdump import Time
 
+ANY = "any"  # of -i
 ALL = 262144  # bytes of a packet: tcpdump's largest snaplen
 TIMES: tuple[Time, ...] = ("clock", "none", "epoch", "delta", "date", "since")  # by how many -t there are
 
 _PAYLOADS = "payloads are not decoded here: -w - | tshark -r -"
 _REFUSED = {  # option: how many values it has, and what does it here
     ("-b",): (0, _PAYLOADS),
+    ("--count",): (0, "-c N ends after N packets; -r FILE | wc -l counts those of a file"),
     ("-d",): (0, "tcpdump -d EXPRESSION prints a filter's code; bpftool prog dump xlated what is attached"),
     ("-E",): (1, _PAYLOADS),
     ("-H",): (0, "there is no 802.11 here; leave it out"),
@@ -78,7 +84,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="come back to the front when another program is put there; without an EXPRESSION",
     )
     which = parser.add_argument_group("which packets")
-    add_limits(which)
+    add_limits(which, count=("-c",))
     which.add_argument("-F", dest="filter_file", metavar="FILE", help="read the expression from a file")
     which.add_argument(
         "-Q",
@@ -157,10 +163,13 @@ def names_a_pair(arguments: argparse.Namespace) -> bool:
 
 def check(arguments: argparse.Namespace, error: Any) -> None:
     """Refuse what contradicts itself; `error` ends the command."""
-    if arguments.read is not None and names_a_pair(arguments):
-        error("-r and a pair: packets come from pairs or from a file")
-    if arguments.read is not None and (arguments.command or arguments.user):
-        error("-r takes neither -Z nor a command: packets come from a file")
+    if arguments.read is not None:
+        _check_reading(arguments, error)
+    if ANY in (arguments.interface or ()):
+        if set(arguments.interface) != {ANY}:
+            error("-i any is all pairs: name no other with it")
+        if arguments.user:
+            error("-Z: pairs that come later are watched with privileges: name those that are there with -i")
     if arguments.format == "export" and (arguments.read is not None or arguments.file is not None):
         error("--export is about lines of a monitor: leave -r and -w out")
     if arguments.filter_file is not None and arguments.expression:
@@ -174,6 +183,39 @@ def check(arguments: argparse.Namespace, error: Any) -> None:
         error("--print and -w -: both would write to standard output")
 
 
+def _check_reading(arguments: argparse.Namespace, error: Any) -> None:
+    if names_a_pair(arguments):
+        error("-r and a pair: packets come from pairs or from a file")
+    if arguments.command or arguments.user:
+        error("-r takes neither -Z nor a command: packets come from a file")
+    for option, name in _OF_PAIRS.items():
+        if getattr(arguments, option):
+            error(f"{name} is about pairs that are watched: leave it out with -r")
+    if _is_one_file(arguments.read, arguments.file):
+        error(f"-w {arguments.file} would overwrite what -r reads")
+
+
+def _is_one_file(read: str, written: str | None) -> bool:
+    if written is None:
+        return False
+    try:
+        source, target = _status(read, sys.stdin), _status(written, sys.stdout)
+    except (OSError, ValueError, AttributeError):  # is made now, or there is no such stream
+        return False
+    return stat.S_ISREG(source.st_mode) and os.path.samestat(source, target)
+
+
+def _status(name: str, standard: TextIO) -> os.stat_result:
+    return os.fstat(standard.fileno()) if name == "-" else Path(name).stat()
+
+
+_OF_PAIRS = {
+    "netns": "--netns",
+    "redirected": "--redirected",
+    "keep_first": "--keep-first",
+    "buffer": "-B",
+    "duration": "--duration",
+}
 _OPTION = {"size": "-C", "seconds": "-G", "files": "-W", "print": "--print"}
 
 

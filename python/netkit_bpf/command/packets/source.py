@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from netkit_bpf.command.packets.options import ALL
+from netkit_bpf.command.packets.options import ALL, ANY
 from netkit_bpf.command.selection import inhabited_pairs, netns_of, open_pair
 from netkit_bpf.command.signals import CHECK_EVERY, Stop
 from netkit_bpf.devices.pair import NetkitPair, pairs
@@ -25,7 +25,6 @@ from netkit_bpf.observer.filter import Filter
 
 _Batch = TypeVar("_Batch", bound=Sized, covariant=True)
 
-_ANY = "any"
 _LINE = 160  # bytes of a packet that a line is made of
 _MIB = 1 << 20
 _MOST_LINES = 1024  # at a time, so that output stays steady
@@ -41,14 +40,14 @@ def expression_of(arguments: argparse.Namespace) -> str:
 
 
 def is_any(arguments: argparse.Namespace) -> bool:
-    """Whether all pairs are chosen, whatever else is named."""
-    return _ANY in (arguments.interface or ())
+    """Whether all pairs are chosen, also those that come."""
+    return ANY in (arguments.interface or ())
 
 
 def open_chosen(arguments: argparse.Namespace) -> tuple[list[NetkitPair], Sequence[Side]]:
     """Open the pairs that are named, and tell which of their sides -Q means. By default it is the only one there is.
 
-    With "any" no name counts: open_monitor() takes all, also those that come.
+    With "any" there is no name: open_monitor() takes all, also those that come.
     """
     names = arguments.interface or []
     inhabited = inhabited_pairs(arguments)
