@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from capture_file import CaptureFile
 from elsewhere import needs_tcx
-from netkit_bpf import NetNS, Side
+from netkit_bpf import NetkitPair, NetNS, NotSupportedError, Side
 from netkit_bpf.command import main
 from veth import veth_pair
 
@@ -108,3 +109,18 @@ def test_usr1_asks_for_the_counts_and_it_goes_on(
     said = [line for line in capfd.readouterr().err.splitlines() if " packets captured, " in line]
     assert len(said) == 2
     assert int(said[0].split()[1]) < int(said[1].split()[1])
+
+
+@pytest.mark.parametrize("subcommand", ["monitor", "capture"])
+def test_any_does_not_wait_for_pairs_that_no_kernel_here_can_make(
+    subcommand: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotSupportedError(errno.EOPNOTSUPP, "netkit devices: needs Linux 6.7", "netkit devices", "6.7", "6.6")
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("netkit_bpf.command.packets.source.pairs", lambda _: [])
+    monkeypatch.setattr(NetkitPair, "create", refuse)
+    monkeypatch.setattr(sys, "argv", ["netkit-bpf", subcommand, "-i", "any", "--duration", "1"])
+    assert main() == 1
+    assert capfd.readouterr() == ("", "netkit-bpf: netkit devices: needs Linux 6.7\n")

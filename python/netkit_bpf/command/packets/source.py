@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from netkit_bpf.command.packets.options import ALL, ANY
 from netkit_bpf.command.selection import inhabited_pairs, netns_of, open_pair
 from netkit_bpf.command.signals import CHECK_EVERY, Stop
+from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.pair import NetkitPair, pairs
 from netkit_bpf.enums import Side
 from netkit_bpf.events.batch import EventBatch
@@ -52,6 +53,8 @@ def open_chosen(arguments: argparse.Namespace) -> tuple[list[NetkitPair], Sequen
     names = arguments.interface or []
     inhabited = inhabited_pairs(arguments)
     if is_any(arguments):
+        if not pairs(netns_of(arguments)):
+            _expect_netkit()
         return inhabited, _sides(arguments, Side.PRIMARY)
     if not names and not inhabited:
         chosen = pairs(netns_of(arguments))
@@ -64,6 +67,12 @@ def open_chosen(arguments: argparse.Namespace) -> tuple[list[NetkitPair], Sequen
     if arguments.direction != "inout" and len(ends) > 1:
         raise ValueError("-Q: name the primaries of all pairs, or the peers of all")
     return chosen + inhabited, _sides(arguments, ends.pop())
+
+
+def _expect_netkit() -> None:
+    """Raise NotSupportedError where no pair will ever come."""
+    with suppress(PermissionError), NetNS.create() as netns, NetkitPair.create("probe", netns=netns):
+        pass
 
 
 def _end_of(name: str, pair: NetkitPair) -> Side:
