@@ -110,7 +110,7 @@ def test_what_is_no_character_is_refused_where_it_stands(read: Callable[[str], o
         ({"peer_alias": "a\0b"}, "peer_alias must have at most 255 bytes and no NUL"),
         ({"ifindex": 0}, "ifindex must be 1 to 2147483647, not 0"),
         ({"peer_ifindex": 5}, "peer_ifindex: the kernel takes it only together with ifindex"),
-        ({"mac": "02:00:00:00:00:01"}, "an L3 device has no MAC address: only mode l2 has one"),
+        ({"mac": "02:00:00:00:00:01"}, "an L3 device has no MAC address; one in l2 mode has"),
         ({"mac": "02:00:00:00:00", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
         ({"mac": "0200:00:00:00:0001", "mode": "l2"}, "must be written as '02:00:00:00:00:01'"),
         ({"mac": "01:00:5e:00:00:01", "mode": "l2"}, "is a group address or zero"),

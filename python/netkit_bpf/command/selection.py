@@ -110,7 +110,9 @@ def open_pairs(arguments: argparse.Namespace) -> list[NetkitPair]:
     chosen = [open_pair(name, arguments) for name in arguments.pairs] + inhabited
     chosen = chosen or pairs(netns_of(arguments))
     if not chosen:
-        raise LookupError("there is no pair here: see netkit-bpf pair show")
+        raise LookupError(
+            "there is no pair here: netkit-bpf pair create makes one, --netns looks in another network namespace"
+        )
     return chosen
 
 

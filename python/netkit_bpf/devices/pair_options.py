@@ -175,7 +175,7 @@ def fill_option(end: CoreDeviceOptions, key: str, value: object, argument: str, 
     elif key == "ifindex":
         end.ifindex = expect_in(value, IFINDEX, argument)
     elif key == "mac" and mode is Mode.L3:
-        raise ValueError(f"{argument}: an L3 device has no MAC address; use mode='l2'")
+        raise ValueError(f"{argument}: an L3 device has no MAC address; one in l2 mode has")
     elif key == "mac" and value == _KERNELS:
         pass
     else:

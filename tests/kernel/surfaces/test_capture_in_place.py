@@ -124,3 +124,19 @@ def test_any_does_not_wait_for_pairs_that_no_kernel_here_can_make(
     monkeypatch.setattr(sys, "argv", ["netkit-bpf", subcommand, "-i", "any", "--duration", "1"])
     assert main() == 1
     assert capfd.readouterr() == ("", "netkit-bpf: netkit devices: needs Linux 6.7\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("-B", "4", "-w", "/dev/null"), "-B: a packet of 262144 bytes (-s) needs 512 KiB, not 4"),
+        (("-B", "1048577"), "-B must be 1048576 KiB at most, not 1048577"),
+        (("inbound",), "-Q in and -Q out choose by a packet's direction: leave inbound and outbound out"),
+    ],
+)
+def test_errors_are_in_the_words_of_the_options(
+    words: tuple[str, ...], text: str, command: Command, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command("capture", *words) == 1
+    assert capfd.readouterr() == ("", f"netkit-bpf: {text}\n")
+    assert command("capture", "-B", "4", "-c", "1") == 0

@@ -139,7 +139,7 @@ def test_what_contradicts_a_container_is_wrong_usage(
     [
         ("--mtu 67", "--mtu must be 68 to 65535, not 67"),
         ("--peer-numtxqueues 0", "--peer-numtxqueues must be 1 to 4096, not 0"),
-        ("--address 02:00:00:00:00:01", "--address: an L3 device has no MAC address; use mode='l2'"),
+        ("--address 02:00:00:00:00:01", "--address: an L3 device has no MAC address; one in l2 mode has"),
         ("--headroom 70000", "headroom must be 0 to 65535, not 70000"),
         ("--peer-name nk0", "peer_name is 'nk0' as well: the two ends need two names"),
     ],
@@ -150,6 +150,20 @@ def test_what_cannot_be_is_refused_before_the_kernel_is_asked(
     monkeypatch.setattr(sys, "argv", ["netkit-bpf", "pair", "create", "nk0", *line.split()])
     assert main() == 1
     assert capsys.readouterr() == ("", f"netkit-bpf: {text}\n")
+
+
+@pytest.mark.parametrize("line", ["prog list", "top", "exporter"])
+@pytest.mark.usefixtures("signals_left_alone")
+def test_where_there_is_no_pair_it_is_said_how_there_will_be_one(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("netkit_bpf.command.selection.pairs", lambda _: [])
+    monkeypatch.setattr(sys, "argv", ["netkit-bpf", *line.split()])
+    assert main() == 1
+    assert capsys.readouterr().err == (
+        "netkit-bpf: there is no pair here: netkit-bpf pair create makes one, "
+        "--netns looks in another network namespace\n"
+    )
 
 
 def test_the_exporter_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import mmap
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ _Batch = TypeVar("_Batch", bound=Sized, covariant=True)
 
 _LINE = 160  # bytes of a packet that a line is made of
 _MIB = 1 << 20
+_LARGEST_RING = 1 << 30  # bytes
 _MOST_LINES = 1024  # at a time, so that output stays steady
 _ENDLESS = 1 << 62  # packets
 _PATIENCE = 0.1  # seconds until a command that has ended is noticed
@@ -38,6 +41,17 @@ def expression_of(arguments: argparse.Namespace) -> str:
     if arguments.filter_file is not None:
         return " ".join(Path(arguments.filter_file).read_text().split())
     return " ".join(arguments.expression)
+
+
+def _filter_of(arguments: argparse.Namespace) -> Filter | None:
+    expression = expression_of(arguments)
+    try:
+        return Filter(expression) if expression else None
+    except ValueError:
+        if re.search(r"\b(in|out)bound\b", expression):
+            problem = "-Q in and -Q out choose by a packet's direction: leave inbound and outbound out"
+            raise ValueError(problem) from None
+        raise
 
 
 def is_any(arguments: argparse.Namespace) -> bool:
@@ -97,13 +111,10 @@ def _sides(arguments: argparse.Namespace, end: Side) -> Sequence[Side]:
 def open_monitor(arguments: argparse.Namespace, chosen: Sequence[NetkitPair], sides: Sequence[Side]) -> Monitor:
     """Attach a monitor that keeps as much of each packet as is asked for."""
     snaplen = snaplen_of(arguments)
-    ring = (16 if snaplen > _LINE else 4) * _MIB
-    if arguments.buffer:
-        ring = max(1 << (arguments.buffer * 1024 - 1).bit_length(), 4096)
-    expression = expression_of(arguments) or None
+    ring = _ring_of(arguments.buffer, snaplen) if arguments.buffer else (16 if snaplen > _LINE else 4) * _MIB
     options: dict[str, Any] = {
         "sides": sides,
-        "filter": expression,
+        "filter": _filter_of(arguments),
         "snaplen": snaplen,
         "ring_size": ring,
         "redirected": arguments.redirected,
@@ -119,6 +130,17 @@ def open_monitor(arguments: argparse.Namespace, chosen: Sequence[NetkitPair], si
                 monitor.add(each)
         undo.pop_all()
     return monitor
+
+
+def _ring_of(kib: int, snaplen: int) -> int:
+    """The size of a ring of so many KiB, which is a power of two and a page at least."""
+    size = max(1 << (kib * 1024 - 1).bit_length(), mmap.PAGESIZE)
+    if size > _LARGEST_RING:
+        raise ValueError(f"-B must be {_LARGEST_RING // 1024} KiB at most, not {kib}")
+    if size <= snaplen + Monitor.RECORD_SIZE:
+        least = (1 << (snaplen + Monitor.RECORD_SIZE).bit_length()) // 1024
+        raise ValueError(f"-B: a packet of {snaplen} bytes (-s) needs {least} KiB, not {kib}")
+    return size
 
 
 def names_of(arguments: argparse.Namespace, chosen: Sequence[NetkitPair]) -> str:
@@ -183,8 +205,7 @@ def live(
 
 def stored(file: CaptureFile, arguments: argparse.Namespace) -> Iterator[EventBatch]:
     """Give the packets of a file that match."""
-    expression = expression_of(arguments)
-    chosen = Filter(expression) if expression else None
+    chosen = _filter_of(arguments)
     wanted = _sides(arguments, Side.PRIMARY)
     left = arguments.count
     for batch in file:
