@@ -69,7 +69,9 @@ def _write(text: str) -> None:
             out.write(f"{text}\n")
     except OSError as error:
         # What is still buffered must not fail again when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.fileno())
+        os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             raise
         raise OutputError(error.errno, f"write to standard output: {error.strerror}") from None

@@ -20,12 +20,14 @@ def add_to(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     """Add the subcommand and its options."""
     parser = actions.add_parser(
         "show",
-        aliases=["list"],
+        aliases=["list", "ls"],
         help="show pairs",
         description="Show a pair, or all pairs with an end in the namespace, and single netkit devices.",
     )
     add_pair(parser, "of the primary or the peer (default: all)", required=False)
-    parser.add_argument("--json", action="store_true", help="one JSON list, with the keys of ip -json -details link")
+    parser.add_argument(
+        "-j", "--json", action="store_true", help="one JSON list, with the keys of ip -json -details link"
+    )
     parser.set_defaults(run=_show)
 
 

@@ -36,6 +36,13 @@ class Parser(argparse.ArgumentParser):
             with contextlib.suppress(argparse.ArgumentError):  # has its own
                 self.add_argument("--json", action="store_true", help='an error as a JSON object, of type "error"')
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; raises what `say` raises, where argparse would take a full disk for a success."""
+        if file is not None:
+            super().print_help(file)
+        else:
+            say_json(self.format_help().removesuffix("\n"))
+
     def error(self, message: str) -> NoReturn:
         """Print the message and end the process with status 2."""
         if self._is_json:

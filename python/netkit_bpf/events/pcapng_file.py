@@ -63,7 +63,8 @@ class BlockFile(Closing):
                     os.ftruncate(self._file.fileno(), start)
             if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
                 raise
-            raise OSError(error.errno, f"write {self.name}: {error.strerror}") from None
+            text = str(error.strerror)  # which has a name where the target is a file of such files
+            raise OSError(error.errno, text if text.startswith("write ") else f"write {self.name}: {text}") from None
 
     @property
     def closed(self) -> bool:

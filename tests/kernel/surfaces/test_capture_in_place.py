@@ -140,3 +140,14 @@ def test_errors_are_in_the_words_of_the_options(
     assert command("capture", *words) == 1
     assert capfd.readouterr() == ("", f"netkit-bpf: {text}\n")
     assert command("capture", "-B", "4", "-c", "1") == 0
+
+
+def test_a_full_disk_does_not_change_what_was_captured(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert command("capture", "icmp") == 1
+        said = capfd.readouterr().err.splitlines()
+    assert int(said[1].removeprefix("netkit-bpf: ").split(" packets captured, ")[0]) > 0
+    assert said[2] == "netkit-bpf: write to standard output: No space left on device"

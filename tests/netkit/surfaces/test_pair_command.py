@@ -139,7 +139,7 @@ def test_what_create_sets_set_changes(command: Command, place: NetNS) -> None:
     command("pair add nk0 --mode l2")
     command(f"pair set nk0 {numbers} {rest} {f'{numbers} {rest}'.replace('--', '--peer-').replace(':07', ':08')}")
     command(f"pair add nk1 --mode l2 {numbers} {rest} --peer-alias changed --peer-address 02:00:00:00:00:08")
-    changed, created = json.loads(command("pair list --json"))
+    changed, created = json.loads(command("pair ls -j"))
     for side, theirs in (("primary", "nk0"), ("peer", "nk0p")):
         assert_agrees(changed[side], ip(place, "link", "show", theirs)[0])
         for each in (changed, created):

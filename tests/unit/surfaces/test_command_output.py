@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from netkit_bpf._core import pcapng_section
 from netkit_bpf.command.output import note, printable, say, say_json
+from netkit_bpf.events.files.rotated_file import RotatedFile
 from netkit_bpf.events.pcapng_file import BlockFile
 from netkit_bpf.internal.writing import write_all
 
@@ -109,12 +111,15 @@ def test_a_full_disk_is_told_with_the_name_of_what_is_full() -> None:
             file.write(b"x")
     with BlockFile("/dev/full") as file, pytest.raises(OSError, match="write /dev/full: No space left on device"):
         file.write(b"x")
+    with RotatedFile("/dev/full") as rotated, BlockFile(rotated) as file:  # type: ignore[arg-type]
+        with pytest.raises(OSError, match=r"write /dev/full: No space left on device$"):
+            file.write(pcapng_section("x"))
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_full_disk_is_told_by_the_command(options: list[str]) -> None:
+@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--json"], ["--help"], ["capture", "--help"]], ids=" ".join)
+def test_a_full_disk_is_told_by_the_command(words: list[str]) -> None:
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "netkit_bpf", "doctor", *options]
+        command = [sys.executable, "-m", "netkit_bpf", *words]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "netkit-bpf: write to standard output: No space left on device\n"
