@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.hpp"
@@ -23,7 +24,7 @@ class Check {
  public:
   Check(Bytes image, const std::string& name) : image_(image), name_(name) {}
 
-  void run() {
+  std::vector<DataSymbol> run() {
     check_header();
     read_sections();
     check_symbols();
@@ -33,6 +34,7 @@ class Check {
         fail("section " + section.name + " is not made of whole instructions");
     }
     check_types();
+    return std::move(variables_);
   }
 
  private:
@@ -117,6 +119,7 @@ class Check {
       if (in == SHN_UNDEF || in == SHN_ABS || in == SHN_COMMON) continue;
       if (in >= sections_.size() || !fits(symbol.st_value, symbol.st_size, sections_[in].header.sh_size))
         fail("symbol " + std::to_string(i) + " does not lie in a section");
+      if (type == STT_OBJECT) variables_.push_back({std::string(*name), sections_[in].name, symbol.st_value});
     }
   }
 
@@ -162,10 +165,11 @@ class Check {
   Elf64_Ehdr header_{};
   std::vector<Section> sections_;
   uint64_t symbols_ = 0;
+  std::vector<DataSymbol> variables_;
 };
 
 }  // namespace
 
-void check_object(Bytes image, const std::string& name) { Check(image, name).run(); }
+std::vector<DataSymbol> check_object(Bytes image, const std::string& name) { return Check(image, name).run(); }
 
 }  // namespace netkit_bpf

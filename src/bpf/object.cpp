@@ -40,7 +40,7 @@ bool is_ring(const bpf_map* map) {
 
 Object::Object(std::span<const uint8_t> image, const std::string& name, const std::string& pin_root)
     : object_(nullptr, bpf_object__close), name_(name) {
-  check_object(image, name);
+  const std::vector<DataSymbol> symbols = check_object(image, name);
   const LibbpfLog log;
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name.c_str());
   if (!pin_root.empty()) options.pin_root_path = pin_root.c_str();
@@ -48,7 +48,7 @@ Object::Object(std::span<const uint8_t> image, const std::string& name, const st
   if (!object_) throw_open_error(errno, log.text(), name);
   messages_ = log.text();
   maps_ = describe_maps();
-  variables_ = std::make_unique<Variables>(object_.get());
+  variables_ = std::make_unique<Variables>(object_.get(), symbols);
 }
 
 std::vector<MapSpec> Object::describe_maps() const {

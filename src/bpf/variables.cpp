@@ -11,8 +11,10 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "base/error.hpp"
 
@@ -85,43 +87,89 @@ bool has_special_fields(const btf* types, uint32_t id, int depth = 0) {
   }
 }
 
+// The value type of a map that is a section describes it; null for other maps, and for sections that BTF does not name.
+const btf_type* described_section(const btf* types, const bpf_map* map) {
+  const uint32_t id = bpf_map__btf_value_type_id(map);
+  const btf_type* type = bpf_map__is_internal(map) && id != 0 ? btf__type_by_id(types, id) : nullptr;
+  return type != nullptr && btf_is_datasec(type) ? type : nullptr;
+}
+
+// Whether a map is a section. libbpf calls it by the object's name and the section's, or by the latter alone.
+bool is_section(const btf* types, const bpf_map* map, const std::string& name) {
+  if (!bpf_map__is_internal(map)) return false;
+  if (const btf_type* section = described_section(types, map); section != nullptr)
+    return name == btf__str_by_offset(types, section->name_off);
+  const std::string_view called = bpf_map__name(map);
+  return called == name || (called.ends_with(name) && called.find('.') == called.size() - name.size());
+}
+
+// Where a variable is that BTF puts at an offset of a section; nothing if its symbols cannot tell.
+std::optional<DataSymbol> place_of(const std::vector<DataSymbol>& symbols, const std::string& name,
+                                   const std::string& section, uint64_t offset) {
+  std::optional<DataSymbol> elsewhere;
+  for (const DataSymbol& symbol : symbols) {
+    if (symbol.name != name) continue;
+    if (symbol.section == section) return DataSymbol{name, section, offset};
+    if (elsewhere) return std::nullopt;
+    elsewhere = symbol;
+  }
+  return elsewhere ? elsewhere : DataSymbol{name, section, offset};  // that of a function's has another name there
+}
+
 // libbpf makes a section mappable only if a variable in it is global. In a section with only static variables, a value
 // could be written only with the whole section, which would undo what the program counts meanwhile.
 void make_mappable(const btf* types, bpf_map* map) {
-  const btf_type* section = btf__type_by_id(types, bpf_map__btf_value_type_id(map));
-  for (uint16_t i = 0; i < btf_vlen(section); ++i)
+  const btf_type* section = described_section(types, map);
+  for (uint16_t i = 0; section != nullptr && i < btf_vlen(section); ++i)
     if (has_special_fields(types, btf_var_secinfos(section)[i].type)) return;
   bpf_map__set_map_flags(map, bpf_map__map_flags(map) | BPF_F_MMAPABLE);  // cannot fail before the map is made
 }
 
 }  // namespace
 
-Variables::Variables(const bpf_object* object) {
+Variables::Variables(const bpf_object* object, const std::vector<DataSymbol>& symbols) {
   const btf* types = bpf_object__btf(object);
   if (types == nullptr) return;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
-    // The value type of such a map describes its section.
-    const btf_type* section =
-        bpf_map__is_internal(map) ? btf__type_by_id(types, bpf_map__btf_value_type_id(map)) : nullptr;
+    const btf_type* section = described_section(types, map);
     size_t size = 0;
-    if (section == nullptr || !btf_is_datasec(section) || bpf_map__initial_value(map, &size) == nullptr) continue;
+    if (section == nullptr || bpf_map__initial_value(map, &size) == nullptr) continue;
     const std::string name = btf__str_by_offset(types, section->name_off);
     if (name == ".kconfig") continue;  // filled by libbpf
-    const bool is_constant = (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0;
-    make_mappable(types, map);
-    sections_.push_back({name, map, size, is_constant, {}});
+    add_section(types, map, name, size);
     for (uint16_t i = 0; i < btf_vlen(section); ++i) {
       const btf_var_secinfo& entry = btf_var_secinfos(section)[i];
       const btf_type* variable = btf__type_by_id(types, entry.type);
-      if (!btf_is_var(variable) || !fits(entry.offset, entry.size, size)) continue;
-      all_.push_back({.name = btf__str_by_offset(types, variable->name_off),
-                      .section = name,
-                      .type = variable->type,
-                      .offset = entry.offset,
-                      .size = entry.size,
-                      .is_constant = is_constant});
+      if (!btf_is_var(variable)) continue;
+      const std::string called = btf__str_by_offset(types, variable->name_off);
+      if (const auto place = place_of(symbols, called, name, entry.offset))
+        add(object, {.name = called,
+                     .section = place->section,
+                     .type = variable->type,
+                     .offset = static_cast<uint32_t>(place->offset),
+                     .size = entry.size});
     }
+  }
+}
+
+void Variables::add_section(const btf* types, bpf_map* map, std::string name, size_t size) {
+  if (std::ranges::find(sections_, name, &Section::name) != sections_.end()) return;
+  make_mappable(types, map);
+  sections_.push_back({std::move(name), map, size, (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0, {}});
+}
+
+void Variables::add(const bpf_object* object, Variable variable) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    size_t size = 0;
+    if (!is_section(bpf_object__btf(object), map, variable.section) || bpf_map__initial_value(map, &size) == nullptr ||
+        !fits(variable.offset, variable.size, size))
+      continue;
+    add_section(bpf_object__btf(object), map, variable.section, size);
+    variable.is_constant = section_of(variable).is_constant;
+    all_.push_back(std::move(variable));
+    return;
   }
 }
 

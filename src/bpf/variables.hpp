@@ -11,6 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "base/mapping.hpp"
+#include "bpf/elf_check.hpp"
 
 namespace netkit_bpf {
 
@@ -26,8 +27,8 @@ struct Variable {
 // The variables that the object's BTF describes. For one thread at a time.
 class Variables {
  public:
-  // The object belongs to the caller and outlives this.
-  explicit Variables(const bpf_object* object);
+  // The object belongs to the caller and outlives this. A variable lies where its symbol says, not where BTF does.
+  Variables(const bpf_object* object, const std::vector<DataSymbol>& symbols);
 
   [[nodiscard]] const std::vector<Variable>& all() const noexcept { return all_; }
   // The first of this name. Throws Error (ENOENT).
@@ -55,6 +56,9 @@ class Variables {
   };
   enum class State { open, loaded, abandoned };
 
+  void add_section(const btf* types, bpf_map* map, std::string name, size_t size);
+  // If there is such a section, and room in it.
+  void add(const bpf_object* object, Variable variable);
   [[nodiscard]] const Section& section_of(const Variable& variable) const;
   // Its values; null if the map cannot be mapped.
   [[nodiscard]] uint8_t* memory(const Section& section) const;

@@ -13,7 +13,7 @@ from netkit_bpf._core import Map as CoreMap
 from netkit_bpf.bpf.map_base import MapBase
 from netkit_bpf.bpf.map_definition import Typed, define
 from netkit_bpf.bpf.map_elements import MapInfo, MapItems, MapValues
-from netkit_bpf.bpf.map_types import NO_ITEMS, Flags, Kind
+from netkit_bpf.bpf.map_types import ARRAYS, NO_ITEMS, Flags, Kind
 from netkit_bpf.bpf.pin_path import pin_path
 from netkit_bpf.bpf.program import Program
 from netkit_bpf.btf.codec import Integer
@@ -171,7 +171,11 @@ class Map(MapBase, MutableMapping[Any, Any]):
         return self.max_entries if self._kind in _FULL_ARRAYS else len(core.read_all()[0]) // self.key_size
 
     def __bool__(self) -> bool:
-        return self._kind in NO_ITEMS or self._open().next_key(b"") is not None
+        if self._kind in NO_ITEMS:
+            return True
+        if self._kind in ARRAYS and self._kind not in _FULL_ARRAYS:  # each index is a key, whether it has an element
+            return len(self) > 0
+        return self._open().next_key(b"") is not None
 
     def values(self) -> ValuesView[Any]:
         """All values, copied when they are iterated over."""
@@ -213,9 +217,11 @@ class Map(MapBase, MutableMapping[Any, Any]):
         """Take an element out; KeyError if there is none."""
         self._check_deletable()
         core = self._keyed()
-        while (key := core.next_key(b"")) is not None:
+        key = core.next_key(b"")
+        while key is not None:
             if (value := core.take(key)) is not None:
                 return self._elements.key(key), self._to_value(value)
+            key = core.next_key(key)
         raise KeyError(f"map '{self.name}' is empty")
 
     def pop(self, *arguments: Any) -> Any:

@@ -56,6 +56,10 @@ class Resource(metaclass=_Made):
         path, line = made_at
         return f"{noun}, made at {path.removeprefix(f'{Path.cwd()}/')}:{line}" if noun else ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refuse copies and pickles: two would be closed for one."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled")
+
     def __del__(self) -> None:
         try:
             held = self._warns and self._what_is_held()

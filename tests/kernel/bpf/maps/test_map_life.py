@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -229,3 +231,20 @@ def test_a_map_lives_on_without_its_objects_name() -> None:
     with flows:
         flows[ADDRESS] = FLOW
         assert flows[ADDRESS].high == 4
+
+
+@pytest.mark.parametrize("kind", ["devmap", "prog_array", "cpumap"])
+def test_an_array_without_elements_is_empty(kind: str) -> None:
+    """Each index is a key to the kernel, which goes on from the last to the first."""
+    with Map.create(kind, key_size=4, value_size=4, max_entries=4) as made:
+        assert (bool(made), len(made)) == (False, 0)
+        with pytest.raises(KeyError, match="is empty"):
+            made.popitem()
+
+
+def test_what_is_closed_once_is_not_copied() -> None:
+    with Map.create("array", key_size=4, value_size=4, max_entries=1) as made:
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="a Map cannot be copied or pickled"):
+                attempt(made)
+        assert made[0] == bytes(4)

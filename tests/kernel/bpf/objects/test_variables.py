@@ -271,6 +271,34 @@ SEC("netkit/peer") int count(struct __sk_buff *skb)
         assert values(obj, "number", "another") == (41, 0)
 
 
+def test_a_variable_is_where_it_lies_and_not_where_its_description_says(capfd: pytest.CaptureFixture[str]) -> None:
+    """Clang names sections before it chooses them: a constant for merging, and a union without a value."""
+    source = (
+        HEADER
+        + """
+static const __u64 limits[2] = { 107, 108 };
+const volatile int a = 1, b = 2, c = 3, d = 4;
+union address { __u8 bytes[4]; struct in6_addr ip; } last = { 0 };
+int first = 7, second = 8, third = 9, fourth = 10;
+SEC("netkit/peer") int adds(struct __sk_buff *skb)
+{
+	return limits[skb->len & 1] + a + b + c + d + first + second + third + fourth + last.bytes[0];
+}
+"""
+    )
+    obj = BPFObject.open(build(source, "-Wno-missing-braces"))
+    variables = obj.variables
+    assert variables["limits"].value == (107, 108)
+    variables["limits"].value = (1000, 1000)
+    assert values(obj, "a", "b", "c", "d") == (1, 2, 3, 4)
+    with obj:
+        assert obj.programs["adds"].test_run(PACKET).retval == 1000 + 10 + 34
+        variables["last"].value = {"bytes": bytes([5] * 4)}
+        assert values(obj, "first", "second", "third", "fourth") == (7, 8, 9, 10)
+        assert obj.programs["adds"].test_run(PACKET).retval == 1000 + 10 + 34 + 5
+    capfd.readouterr()  # libbpf says that the kernel does not take this BTF
+
+
 def test_a_variable_takes_the_room_of_its_first_value() -> None:
     source = (
         HEADER
