@@ -70,12 +70,11 @@ Fd open(const std::string& path, const std::string& kind) {
 
 std::string advice(int error, const std::string& path) {
   if (!is_on_bpf_file_system(path)) return "it is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf";
+  if (path.find('.', path.rfind('/') + 1) != std::string::npos) return "a name on a BPF file system has no dots";
   switch (error) {
     case EPERM:
     case EACCES:
       return "needs CAP_BPF, and rights on the path";
-    case EINVAL:
-      return "a name on a BPF file system has no dots";
     case ENOENT:
       return "no such directory, or nothing is pinned there";
     default:

@@ -135,16 +135,16 @@ Variables::Variables(const bpf_object* object, const std::vector<DataSymbol>& sy
     const btf_type* section = described_section(types, map);
     size_t size = 0;
     if (section == nullptr || bpf_map__initial_value(map, &size) == nullptr) continue;
-    const std::string name = btf__str_by_offset(types, section->name_off);
-    if (name == ".kconfig") continue;  // filled by libbpf
-    add_section(types, map, name, size);
+    const std::string section_name = btf__str_by_offset(types, section->name_off);
+    if (section_name == ".kconfig") continue;  // filled by libbpf
+    add_section(types, map, section_name, size);
     for (uint16_t i = 0; i < btf_vlen(section); ++i) {
       const btf_var_secinfo& entry = btf_var_secinfos(section)[i];
       const btf_type* variable = btf__type_by_id(types, entry.type);
       if (!btf_is_var(variable)) continue;
-      const std::string called = btf__str_by_offset(types, variable->name_off);
-      if (const auto place = place_of(symbols, called, name, entry.offset))
-        add(object, {.name = called,
+      const std::string name = btf__str_by_offset(types, variable->name_off);
+      if (const auto place = place_of(symbols, name, section_name, entry.offset))
+        add(object, {.name = name,
                      .section = place->section,
                      .type = variable->type,
                      .offset = static_cast<uint32_t>(place->offset),

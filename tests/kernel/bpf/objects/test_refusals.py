@@ -92,6 +92,8 @@ def test_each_way_not_to_be_pinned_by_name_has_its_own_text(
             Map.open_pinned(plain_directory / "none")
         with pytest.raises(OSError, match="it is not on a BPF file system"):
             Map.create("hash", key_size=4, value_size=8, max_entries=4).pin(plain_directory / "none")
+        with pytest.raises(OSError, match="a name on a BPF file system has no dots"):
+            Map.create("hash", key_size=4, value_size=8, max_entries=4).pin(bpffs / "flows.v2")
         other.unpin()
 
 
