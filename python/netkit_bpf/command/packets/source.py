@@ -190,6 +190,7 @@ def live(
             left = min(monitor.stats.total.pending, _ENDLESS if left is None else left)
             continue
         wait = min((each for each in (rest, patience) if each is not None), default=None)
+        asked = time.monotonic()
         try:
             batch = monitor.read_batch(_MOST_LINES if left is None else min(left, _MOST_LINES), wait)
         except ValueError:
@@ -201,6 +202,8 @@ def live(
             return
         elif check is not None:
             check()
+        elif wait is not None and time.monotonic() < asked + wait / 2:
+            time.sleep(wait)  # nothing can come any more, but the command goes on
 
 
 def stored(file: CaptureFile, arguments: argparse.Namespace) -> Iterator[EventBatch]:
