@@ -274,6 +274,19 @@ def test_what_a_killed_process_left_is_swept_by_the_next(tracefs: Path) -> None:
     assert instances(tracefs, process.pid) == []
 
 
+@pytest.mark.parametrize("name", ["debug", "999999999-pidns1-0", "999999999-0", "999999999-pidns{here}-0-mine"])
+def test_instances_of_others_are_left_alone(tracefs: Path, name: str) -> None:
+    """A person's, and that of a process in another PID namespace, whose id means nothing here."""
+    here = Path("/proc/self/ns/pid").stat().st_ino
+    other = tracefs / "instances" / f"netkit-bpf-{name.format(here=here)}"
+    other.mkdir()
+    try:
+        nk.trace_log().close()
+        assert other.exists()
+    finally:
+        other.rmdir()
+
+
 def test_without_tracefs_the_error_says_how_to_mount_it() -> None:
     child = "import netkit_bpf as nk\ntry: nk.trace_log()\nexcept FileNotFoundError as error: print(error)"
     script = 'umount -a -t tracefs 2>/dev/null; exec "$0" -c "$1"'

@@ -101,7 +101,8 @@ def trace_log(*, prefix: str = "") -> TraceLog:
     The kernel does not record which program printed a line: the log has the lines of all programs on the machine. Start
     your format strings with a word of their own, and select it with `prefix`. Other readers of the trace pipe lose
     nothing: the log is a tracefs instance with only this event. `close` removes it; the next log removes the instances
-    of killed processes.
+    of processes that were killed in this PID namespace. One that a killed container left stays until it is removed from
+    the directory `instances` of tracefs.
 
     Args:
         prefix: only lines that begin so.

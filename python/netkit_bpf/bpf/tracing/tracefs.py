@@ -18,7 +18,9 @@ from netkit_bpf.internal.proc import mounts
 if TYPE_CHECKING:
     import select
 
-_NAME = "netkit-bpf"  # instances are called this, with the process id and a number
+# Instances belong to the whole kernel: each is named after the process, the PID namespace where that is its id, and a
+# number. Only a name of exactly this form is ours. It is compiled on first use.
+_NAME = r"netkit-bpf-(\d{1,10})-pidns(\d{1,20})-\d+"
 _EVENT = "events/bpf_trace/bpf_trace_printk/enable"
 # Options that another user of tracefs may have set for all instances, and that would change the lines.
 _OPTIONS = ("context-info", "irq-info", "record-cmd", "overwrite")
@@ -63,11 +65,11 @@ class Instance:
         with _operation("open the trace log"):
             _sweep(instances)
             for number in _counter:
-                self._directory = instances / f"{_NAME}-{self._process}-{number}"
+                self._directory = instances / f"netkit-bpf-{self._process}-pidns{_pid_namespace()}-{number}"
                 try:
                     self._directory.mkdir()
                     break
-                except FileExistsError:  # a process in another PID namespace has the same id
+                except FileExistsError:  # left by an earlier process of the same id
                     self._directory = None
         assert self._directory is not None
         _configure(self._directory)
@@ -141,10 +143,27 @@ def _tracefs() -> Path:
 
 
 def _sweep(instances: Path) -> None:
-    """Remove what killed processes left."""
-    for left in instances.glob(f"{_NAME}-*"):
-        if not Path("/proc", left.name.removeprefix(f"{_NAME}-").partition("-")[0]).exists():
+    """Remove what processes of this PID namespace left that certainly have ended; of others that is unknown."""
+    here = _pid_namespace()
+    for left in instances.iterdir():
+        found = re.fullmatch(_NAME, left.name)
+        if found and int(found[2]) == here and _has_ended(int(found[1])):
             _remove(left)
+
+
+def _pid_namespace() -> int:
+    # The thread's: the process has none once its first thread has ended.
+    return Path("/proc/thread-self/ns/pid").stat().st_ino
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's; no id at all
+        pass
+    return False
 
 
 def _configure(instance: Path) -> None:
