@@ -76,9 +76,28 @@ def test_the_users_folder_is_usual_where_there_is_one(command: Command, own_fold
         assert started.stdout == command(option, "--extcap-interface", "x")
     command("--uninstall", "user")
     assert list(own_folder.iterdir()) == []
-    (own_folder / "netkit-bpf").write_text("somebody else's")
-    for word in ("--install", "--uninstall"):
-        assert "not this command's" in command(word, "user", status=1)
+
+
+@pytest.mark.parametrize("word", ["--install", "--uninstall"])
+def test_what_it_did_not_write_is_left_alone(command: Command, own_folder: Path, tmp_path: Path, word: str) -> None:
+    own_folder.mkdir()
+    script, elsewhere = own_folder / "netkit-bpf", tmp_path / "elsewhere"
+    wrapper = '#!/bin/sh\nexec sudo -n /opt/venv/bin/netkit-bpf extcap "$@"\n'
+    script.write_text(wrapper)
+    assert "not this command's" in command(word, "user", status=1)
+    assert script.read_text() == wrapper
+    script.unlink()
+    script.symlink_to(elsewhere)  # dangling
+    assert "not this command's" in command(word, "user", status=1)
+    assert not elsewhere.exists()
+    script.unlink()
+    command("--install")
+    script.rename(elsewhere)
+    script.symlink_to(elsewhere)
+    assert "not this command's" in command(word, "user", status=1)
+    script.unlink()
+    script.mkdir()
+    assert "not this command's" in command(word, "user", status=1)
 
 
 def test_where_wireshark_has_no_users_folder_that_is_said(

@@ -18,11 +18,12 @@ WHOSE = ("user", "system")
 _NAME = "netkit-bpf"
 _PLACES = {"user": r"Personal Extcap path", "system": r"(?:Global )?Extcap path"}  # with 4.0's name of it
 # Wireshark asks each interface for the same at every start, and Python takes longer to start than to answer.
-_SCRIPT = """#!/bin/sh
+_HEAD = """#!/bin/sh
 # Pairs of netkit devices in Wireshark: netkit-bpf extcap
-case " $* " in
-{answers}esac
-exec {started} "$@"
+"""
+_SCRIPT = f"""{_HEAD}case " $* " in
+{{answers}}esac
+exec {{started}} "$@"
 """
 _ASKED = ("tshark", "wireshark")
 
@@ -35,7 +36,7 @@ def install(whose: str, answers: Mapping[str, Sequence[str]]) -> None:
         answers: the lines that it prints itself, by the option that asks for them.
     """
     path = _folder(whose) / _NAME
-    if path.exists() and not _is_ours(path):
+    if os.path.lexists(path) and not _is_ours(path):
         raise FileExistsError(f"{path} is there already, and is not this command's")
     path.parent.mkdir(parents=True, exist_ok=True)
     started = shlex.join([sys.executable, "-m", "netkit_bpf", "extcap"])
@@ -47,7 +48,7 @@ def install(whose: str, answers: Mapping[str, Sequence[str]]) -> None:
 def uninstall(whose: str) -> None:
     """Remove the script that `install` wrote."""
     path = _folder(whose) / _NAME
-    if not path.exists():
+    if not os.path.lexists(path):
         raise FileNotFoundError(f"there is no {path}: nothing to remove")
     if not _is_ours(path):
         raise FileExistsError(f"{path} is not this command's: it stays")
@@ -61,7 +62,8 @@ def _answer(answer: tuple[str, Sequence[str]]) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    return b"netkit-bpf extcap" in path.read_bytes()
+    """Whether `install` wrote it: nobody's own script begins so, nor is a link one, wherever it leads."""
+    return path.is_file() and not path.is_symlink() and path.read_bytes().startswith(_HEAD.encode())
 
 
 def _folder(whose: str) -> Path:
