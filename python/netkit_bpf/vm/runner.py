@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -20,6 +23,7 @@ from netkit_bpf.vm.words import DEFAULT, DIED, NO_BOOT, SHARE_IN_GUEST, SPLAT, T
 ATTEMPTS = 3
 # Consoles of failed runs that are kept in the cache.
 CONSOLES = 20
+CONSOLE = r".+-\d+\.log(\.boot\d)?"
 PASSED = ["HOME", "TERM", "LANG", "CI"]
 PATH_FLOOR = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
@@ -143,9 +147,8 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
     cache = kernels.cache_directory()
     console = (order.console or cache / "consoles" / f"{kernel.release}-{os.getpid()}.log").resolve()
     console.parent.mkdir(parents=True, exist_ok=True)
-    kept = sorted((cache / "consoles").glob("*"), key=lambda path: path.stat().st_mtime)
-    for old in kept[:-CONSOLES]:
-        old.unlink(missing_ok=True)
+    claim(console)
+    sweep(cache / "consoles")
     root = view.make()
     scratch = view.SCRATCH / "share"
     scratch.mkdir()
@@ -184,12 +187,13 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
             outcome = Machine(setup, emit).run()
         if outcome.started or outcome.deserted:
             break
-        failed = console.rename(console.with_name(f"{console.name}.boot{attempt}"))
+        failed = shutil.copyfile(console, console.with_name(f"{console.name}.boot{attempt}"))  # this one is locked
         say(f"boot {attempt} of {ATTEMPTS} of {kernel.release} never reached the command; its console: {failed}")
         for line in [*tail(failed), *tail(log)]:
             say(f"  {line}")
         setup.kvm = False  # emulation is slow but sure
     else:
+        console.unlink()
         return NO_BOOT
     code = judge(outcome, console, order)
     if code:
@@ -197,6 +201,25 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
     elif not order.console:
         console.unlink()
     return code
+
+
+def claim(console: Path) -> None:
+    """Lock a console until this process ends: other runs leave it alone."""
+    with contextlib.suppress(OSError):  # its file system has no locks
+        fcntl.flock(os.open(console, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), fcntl.LOCK_SH)
+
+
+def sweep(consoles: Path) -> None:
+    """Remove all but the newest consoles of runs that have ended; what else lies there is not ours."""
+    found = []
+    for path in consoles.glob("*.log*"):
+        with contextlib.suppress(OSError):  # removed by another run just now
+            if re.fullmatch(CONSOLE, path.name) and path.is_file():
+                found.append((path.stat().st_mtime, path))
+    for _, path in sorted(found)[:-CONSOLES]:
+        with contextlib.suppress(OSError), path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def tail(path: Path) -> list[str]:
