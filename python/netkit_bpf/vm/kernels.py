@@ -104,7 +104,8 @@ def kept(name: str, make: Callable[[Path], Path]) -> Kernel:
 
 
 def _opened(entry: Path) -> Kernel:
-    return Kernel(entry.name, (entry / "release").read_text().strip(), entry / "vmlinuz", entry / "modules")
+    there = entry.resolve()  # the guest, which finds the modules by this path, would follow links from its own root
+    return Kernel(entry.name, (there / "release").read_text().strip(), there / "vmlinuz", there / "modules")
 
 
 def _at(path: Path) -> Kernel:

@@ -56,6 +56,22 @@ def test_a_kernel_at_a_path_has_the_modules_beside_it(tmp_path: Path, name: str)
     assert (kernel.image, kernel.modules) == (tmp_path / "vmlinuz", tmp_path / "modules")
 
 
+def test_a_cache_that_is_reached_by_a_link_is_the_same_in_the_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest sees this machine's root elsewhere at first, where an absolute link leads nowhere."""
+    entry = tmp_path / "elsewhere" / "entry"
+    entry.mkdir(parents=True)
+    for name in ("release", "indexed"):
+        (entry / name).write_text("7.2.0-mine\n")
+    (tmp_path / "netkit-bpf" / "kernels").mkdir(parents=True)
+    (tmp_path / "netkit-bpf" / "kernels" / "7.2").symlink_to(entry)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernel = vm.get("7.2")
+    assert (kernel.name, kernel.image, kernel.modules) == ("7.2", entry / "vmlinuz", entry / "modules")
+    assert vm.cached() == [kernel]
+
+
 def test_a_module_that_a_kernel_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "modules.builtin").write_text("kernel/net/ipv6/ipv6.ko\n")
     (tmp_path / "nf-nat.ko.xz").touch()
