@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 import urllib.error
@@ -31,7 +32,7 @@ import built  # noqa: E402
 
 from netkit_bpf import vm  # noqa: E402
 from netkit_bpf.vm.machine import Outcome  # noqa: E402
-from netkit_bpf.vm.runner import Order, judge  # noqa: E402
+from netkit_bpf.vm.runner import Order, guests_own, judge  # noqa: E402
 from netkit_bpf.vm.view import SCRATCH  # noqa: E402
 
 KERNEL = "7.2"
@@ -110,6 +111,31 @@ def test_output_status_and_shares_come_through_unchanged(tmp_path: Path) -> None
     words = "import pathlib, sys; from netkit_bpf.vm import view; view.make(); p = pathlib.Path(sys.argv[1])"
     can = subprocess.run([sys.executable, "-c", f"{words}; sys.exit(view.for_its_owner(p) == p)", share], check=False)
     assert (share / "release").stat().st_uid == (0 if can.returncode else 1000)
+
+
+@boots
+def test_a_share_may_be_where_the_guests_files_are_new() -> None:
+    with tempfile.TemporaryDirectory(dir="/run") as share:
+        done = run("--share", share, "--", "sh", "-c", f"echo written >{share}/new")
+        assert done.returncode == 0, done.stderr.decode()
+        assert Path(share, "new").read_text() == "written\n"
+
+
+@pytest.mark.parametrize(
+    ("share", "own"),
+    [
+        ("/dev/shm", "/dev"),
+        ("/sys", "/sys"),
+        ("/proc/self", "/proc"),
+        ("/run", "/run/vm"),
+        ("/", "/dev"),
+        ("/tmp", None),
+        ("/run/lock", None),
+        ("/device", None),
+    ],
+)
+def test_a_share_does_not_go_where_the_guest_has_something_of_its_own(share: str, own: str | None) -> None:
+    assert guests_own(Path(share)) == own
 
 
 @boots

@@ -24,6 +24,7 @@ ATTEMPTS = 3
 # Consoles of failed runs that are kept in the cache.
 CONSOLES = 20
 CONSOLE = r".+-\d+\.log(\.boot\d)?"
+GUESTS_OWN = ["/dev", "/proc", "/sys", "/run/vm"]
 PASSED = ["HOME", "TERM", "LANG", "CI"]
 PATH_FLOOR = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
@@ -141,6 +142,9 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
     if share and not share.is_dir():
         say(f"--share {share}: no such directory")
         return NO_BOOT
+    if share and (own := guests_own(share)):
+        say(f"--share {share}: the guest has its own {own}: share another directory")
+        return NO_BOOT
     if order.console and order.console.exists() and not order.console.is_file():
         say(f"--console {order.console}: not a regular file")
         return NO_BOOT
@@ -201,6 +205,11 @@ def boot(kernel: kernels.Kernel, order: Order) -> int:
     elif not order.console:
         console.unlink()
     return code
+
+
+def guests_own(share: Path) -> str | None:
+    """What a share would be hidden by in the guest, or would hide there; None if it fits in."""
+    return next((own for own in GUESTS_OWN if Path(own) in (share, *share.parents) or share in Path(own).parents), None)
 
 
 def claim(console: Path) -> None:
