@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import re
 from collections.abc import Iterable
@@ -74,8 +75,8 @@ def why_no_netns() -> str | None:
     """Why no namespace can be made here; None if one can."""
     try:
         nk.NetNS.create().delete()
-    except PermissionError as error:
-        return f"{error.strerror}"
+    except OSError as error:
+        return _told(error)
     return None
 
 
@@ -89,8 +90,13 @@ def why_no_netkit() -> str | None:
             return None
     except nk.NotSupportedError as error:
         return OfThisKernel(error.strerror)
-    except PermissionError as error:
-        return f"{error.strerror}"
+    except OSError as error:
+        return _told(error)
+
+
+def _told(error: OSError) -> str:
+    limit = " (the limit in /proc/sys/user/max_net_namespaces is reached)" if error.errno == errno.ENOSPC else ""
+    return f"{error.strerror}{limit}"
 
 
 @functools.cache
@@ -98,8 +104,8 @@ def why_no_bpf() -> str | None:
     """Why no BPF program can be loaded here; None if one can."""
     try:
         probe_load()
-    except PermissionError as error:
-        return f"{error.strerror}"
+    except OSError as error:
+        return _told(error)
     return None
 
 

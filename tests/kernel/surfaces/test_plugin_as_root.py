@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -115,6 +116,16 @@ def test_a_kernel_without_netkit_is_a_skip_that_says_what_is_needed(pytester: py
         done.stdout.fnmatch_lines([f"SKIPPED*netkit devices: {needed}"])
     else:
         done.assert_outcomes(passed=2)
+
+
+def test_where_no_namespace_may_be_made_the_limit_is_the_reason(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n\ndef test_one(netns): ...\n@pytest.mark.netkit\ndef test_two(): ...")
+    script = 'echo 0 >/proc/sys/user/max_net_namespaces; exec "$@"'
+    line = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", script, "sh"]
+    done = pytester.run(*line, sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider")
+    done.assert_outcomes(skipped=2)
+    limit = "the limit in /proc/sys/user/max_net_namespaces is reached"
+    done.stdout.fnmatch_lines([f"SKIPPED*create network namespace: No space left on device ({limit})"])
 
 
 PROGRAMS = """
