@@ -93,6 +93,17 @@ class Booted:
     def close(self, *, keep: bool) -> None:
         """Let the guest end, at once if it does not by itself or has nothing left to do well."""
         try:
+            self._end(keep=keep)
+        except PermissionError:  # it is sudo's: closed pipes end it, or else the end of this process, which it watches
+            pass
+        finally:
+            for stream in (self.requests, self.answers, self.stderr):
+                with contextlib.suppress(OSError):
+                    stream.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _end(self, *, keep: bool) -> None:
+        try:
             if not keep:
                 self._process.terminate()
             self._process.communicate(timeout=END_LIMIT)
@@ -103,10 +114,6 @@ class Booted:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for stream in (self.requests, self.answers, self.stderr):
-            with contextlib.suppress(OSError):
-                stream.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 class Guest:

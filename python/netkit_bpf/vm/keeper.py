@@ -79,20 +79,34 @@ class Keeper:
         with locked(self._path.parent):
             self._listener.close()
             (self._path / "socket").unlink(missing_ok=True)
-            self._guest.terminate()
             try:
-                status = self._guest.wait(_END_LIMIT)
-            except subprocess.TimeoutExpired:  # stopped, or it waits for a disk
-                self._guest.kill()
-                status = self._guest.wait()
-            shutil.rmtree(self._path, ignore_errors=True)
-            with contextlib.suppress(OSError):  # others are kept
-                self._path.parent.rmdir()
+                status = self._end()
+            finally:
+                shutil.rmtree(self._path, ignore_errors=True)
+                with contextlib.suppress(OSError):  # others are kept
+                    self._path.parent.rmdir()
         for caller in (self._caller, self._waiting):
             if caller:
                 with contextlib.suppress(OSError):
                     caller.sendall(json.dumps({"vm": "gone", "status": status}).encode() + b"\n")
                 caller.close()
+
+    def _end(self) -> int | None:
+        """End the guest and return how it ended; None if that is to come."""
+        try:
+            self._guest.terminate()
+            try:
+                return self._guest.wait(_END_LIMIT)
+            except subprocess.TimeoutExpired:  # stopped, or it waits for a disk
+                self._guest.kill()
+                return self._guest.wait()
+        except PermissionError:  # it is sudo's: closed pipes end it, or else the end of this process, which it watches
+            for pipe in (self._guest.stdin, self._guest.stdout):
+                if pipe:
+                    pipe.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._guest.wait(_END_LIMIT)
+            return None
 
     def _accept(self) -> bool:
         caller, _ = self._listener.accept()
