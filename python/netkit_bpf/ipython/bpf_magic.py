@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
-import shlex
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from netkit_bpf import CompileError, Device, Direction, Filter, Hook, NetkitPair, Side, VerifierError
 from netkit_bpf.ipython.bpf_cell import BPFCell
+from netkit_bpf.ipython.first_line import arguments_of, unquoted, words
 
 _PLACE = re.compile(r"(.+):(primary|peer|ingress|egress)")
 
@@ -49,10 +51,12 @@ class BPFMagic(Magics):
         With several programs in the cell, SEC("netkit/peer") says which is for the peer's hook, SEC("netkit/primary"),
         SEC("tc/ingress") and SEC("tc/egress") likewise. `NAME.close()` detaches and unloads them.
         """
-        arguments = parse_argstring(self.bpf, line)
+        arguments = arguments_of(self.bpf, line)
         name, names = arguments.name, self.shell.user_ns  # type: ignore[union-attr]
-        if not name.isidentifier():
+        if not name.isidentifier() or keyword.iskeyword(name):
             raise UsageError(f"%%bpf {name}: the name must be one of a Python variable")
+        if hasattr(builtins, name):
+            raise UsageError(f"%%bpf {name}: {name} is a name of Python itself; take another name")
         old = names.get(name)
         if old is not None and not isinstance(old, BPFCell):
             raise UsageError(
@@ -60,21 +64,17 @@ class BPFMagic(Magics):
             )
         if arguments.filter is not None and not arguments.attach:
             raise UsageError(f"%%bpf {name}: --filter is for hooks; name one with --attach")
-        places = {_unquoted(place): _hook(_unquoted(place), names) for place in arguments.attach}
+        places = {unquoted(place): _hook(unquoted(place), names) for place in arguments.attach}
+        cflags = words(arguments.cflags)
         try:
             # The first line of the cell is the magic's: lines are numbered as the notebook does.
-            chosen = None if arguments.filter is None else Filter(_unquoted(arguments.filter))
-            made = BPFCell(name, "\n" + cell, shlex.split(_unquoted(arguments.cflags)), places, chosen)
+            chosen = None if arguments.filter is None else Filter(unquoted(arguments.filter))
+            made = BPFCell(name, "\n" + cell, cflags, places, chosen)
             made.attach(old)
         except (CompileError, VerifierError, OSError, ValueError, LookupError) as error:
             _speak_for_itself(error, running=old is not None and bool(old.held()))
             raise error.with_traceback(None) from None  # its frames hold what failed to load
         names[name] = made
-
-
-def _unquoted(word: str) -> str:
-    """The word as a shell takes it: IPython's parser leaves quotes where they are."""
-    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"" else word
 
 
 def _hook(place: str, names: dict[str, Any]) -> Hook:

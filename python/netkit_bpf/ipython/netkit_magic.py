@@ -3,14 +3,30 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import subprocess
 import sys
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from netkit_bpf import EventBatch, Monitor, NetkitPair, pairs
+from netkit_bpf.ipython.first_line import arguments_of, unquoted
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if (seconds := float(text)) >= 0:  # NaN is not
+            return seconds
+    raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more, not {text!r}")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a number of packets, 1 or more, not {text!r}")
+    return int(text)
 
 
 @magics_class
@@ -21,8 +37,8 @@ class NetkitMagic(Magics):
     @argument("action", choices=["pairs", "monitor", "doctor"], help="what to do")
     @argument("device", nargs="?", help="of monitor: a pair's name, or a variable that holds a NetkitPair")
     @argument("--filter", default=None, help="of monitor: a pcap-filter(7) expression, in quotes")
-    @argument("--seconds", type=float, default=5.0, help="of monitor: for how long, 5 if not given")
-    @argument("--count", "-c", type=int, default=None, help="of monitor: end after so many packets")
+    @argument("--seconds", type=_seconds, default=5.0, help="of monitor: for how long, 5 if not given")
+    @argument("--count", "-c", type=_count, default=None, help="of monitor: end after so many packets")
     @line_magic
     def netkit(self, line: str) -> list[NetkitPair] | EventBatch | None:
         """Look around: `%netkit pairs`, `%netkit monitor nk0 --filter "icmp6"`, `%netkit doctor`.
@@ -30,7 +46,7 @@ class NetkitMagic(Magics):
         `pairs` gives the pairs of this network namespace. `monitor` watches one and gives an `EventBatch` of what it
         saw; interrupting the kernel ends it. `doctor` prints what this machine has and lacks.
         """
-        arguments = parse_argstring(self.netkit, line)
+        arguments = arguments_of(self.netkit, line)
         if arguments.action != "monitor" and arguments.device is not None:
             raise UsageError(f"%netkit {arguments.action} takes nothing else")
         if arguments.action == "pairs":
@@ -44,7 +60,7 @@ class NetkitMagic(Magics):
         if arguments.device is None:
             raise UsageError("%netkit monitor takes a pair: %netkit monitor nk0")
         held = self.shell.user_ns.get(arguments.device)  # type: ignore[union-attr]
-        chosen = arguments.filter and arguments.filter.strip("'\"")
+        chosen = arguments.filter and unquoted(arguments.filter)
         try:
             pair = held if isinstance(held, NetkitPair) else NetkitPair.open(arguments.device)
             monitor = Monitor(pair, filter=chosen)

@@ -91,6 +91,10 @@ def test_the_verifiers_words_are_shown_without_pythons_frames(shell: Shell) -> N
         ("judge --attach lo:peer", "UsageError: --attach lo:peer: lo is a plain device, not a netkit device"),
         ("5judge", "UsageError: %%bpf 5judge: the name must be one of a Python variable"),
         ("taken", "UsageError: %%bpf taken: taken is a int already; take another name, or del taken"),
+        ("class", "UsageError: %%bpf class: the name must be one of a Python variable"),
+        ("print", "UsageError: %%bpf print: print is a name of Python itself; take another name"),
+        ("judge --cflags '-O1", "UsageError: a quote is not closed: judge --cflags '-O1"),
+        ("judge --cflags '-DX=\"a'", "UsageError: a quote is not closed: '-DX=\"a'"),
         ("", "UsageError: the following arguments are required: name"),
     ],
 )
@@ -206,7 +210,8 @@ def test_doctor_speaks_in_a_cell(shell: Shell) -> None:
 
 
 def test_what_netkit_does_not_know_is_refused_in_one_line(shell: Shell) -> None:
-    for wrong in ("monitor", "monitor nothing", "pairs nk0", "dance"):
+    of_time = ("monitor nk0 --seconds -1", "monitor nk0 --seconds nan", "monitor nk0 -c 0")
+    for wrong in ("monitor", "monitor nothing", "pairs nk0", "dance", "monitor 'nk0", *of_time):
         shown = shell.run(f"%netkit {wrong}")
         assert shown.startswith("UsageError: "), shown
         assert len(shown.splitlines()) == 1
