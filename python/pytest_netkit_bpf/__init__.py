@@ -11,7 +11,9 @@ later: this file and fixtures.py use nothing newer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -51,6 +53,7 @@ __all__ = [
     "netns_factory",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_fixture_setup",
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
     "session_netkit_lab_factory",
@@ -108,6 +111,14 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_netkit_bpf.relay import Relay
 
         config.pluginmanager.register(Relay(config), "netkit-relay")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(fixturedef: Any) -> Generator[None, Any, None]:
+    """What a fixture of a wider scope makes is not left behind by the test that is the first to ask for it."""
+    leaks = sys.modules.get("pytest_netkit_bpf.leaks")
+    with nullcontext() if leaks is None or fixturedef.scope == "function" else leaks.lasting():
+        yield
 
 
 @pytest.hookimpl(hookwrapper=True)  # the newer wrapper=True would break every run of a pytest before 8

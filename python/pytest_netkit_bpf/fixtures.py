@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,15 +23,14 @@ def netkit_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail if the test leaves a namespace, a device, a BPF object or a thread of this package behind.
 
     All other fixtures of this plugin include it; tests without them can request it. A test that has failed already is
-    not checked: its traceback keeps its objects alive.
+    not checked: its traceback keeps its objects alive. What fixtures of a wider scope make when they are set up is not
+    the test's, nor are the labs of the factories of a wider scope; what a test adds to them, as a node, is.
     """
-    from pytest_netkit_bpf.leaks import Resources
+    from pytest_netkit_bpf import leaks
 
-    before = Resources.own()
-    yield
-    if getattr(request.node, "_netkit_failed", False):
-        return
-    left = before.wait_until_back(1.0, look=Resources.own)
+    with leaks.checked() as what_is_left:
+        yield
+        left = [] if getattr(request.node, "_netkit_failed", False) else what_is_left()
     if left:
         pytest.fail(f"left behind by {request.node.name}: {', '.join(left)}", pytrace=False)
 
@@ -121,12 +120,17 @@ def session_netkit_lab_factory(request: pytest.FixtureRequest) -> Iterator[Calla
 
 def _labs(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
     from netkit_bpf import Lab
-    from pytest_netkit_bpf import requirements
+    from pytest_netkit_bpf import leaks, requirements
 
     if reason := requirements.why_no_netkit():
         requirements.missing(request.config, reason)
     with ExitStack() as stack:
-        yield lambda nodes=3, **options: stack.enter_context(Lab(nodes, **{"mode": _mode(request), **options}))
+
+        def create(nodes: Any = 3, **options: Any) -> Lab:
+            with nullcontext() if request.scope == "function" else leaks.lasting():
+                return stack.enter_context(Lab(nodes, **{"mode": _mode(request), **options}))
+
+        yield create
 
 
 @pytest.fixture

@@ -22,6 +22,30 @@ from pytest_netkit_bpf import roots
 _ALLOCATORS = "jemalloc_bg_thd"
 
 
+# Of each check that goes on, innermost last, as pytester runs tests in a test: what it does not count.
+_checks: list[list[Resources]] = []
+
+
+@contextlib.contextmanager
+def checked() -> Iterator[Callable[[], list[str]]]:
+    """Check a test: the function that is yielded waits a while, and says what the test left behind."""
+    known = [Resources.own()]
+    _checks.append(known)
+    try:
+        yield lambda: Resources.of_all(known).wait_until_back(1.0, look=Resources.own)
+    finally:
+        _checks.pop()
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """What is made inside is for other tests too: the test that is the first to ask for it does not leave it behind."""
+    before = Resources.own() if _checks else None
+    yield
+    if before is not None:
+        _checks[-1].append(Resources.own().beyond(before))
+
+
 class Resources(NamedTuple):
     """Sets of names; empty where this process has no access.
 
@@ -85,12 +109,21 @@ class Resources(NamedTuple):
             objects=frozenset(_objects()),
         )
 
+    @classmethod
+    def of_all(cls, parts: Iterable[Resources]) -> Resources:
+        """Those of all parts."""
+        return cls(*(frozenset().union(*names) for names in zip(*parts, strict=True)))
+
+    def beyond(self, before: Resources) -> Resources:
+        """Those that were not in `before`."""
+        return Resources(*(now - then for now, then in zip(self, before, strict=True)))
+
     def more_than(self, before: Resources) -> list[str]:
         """What is here now and was not in `before`.
 
         If objects are reported, the descriptors and threads that they hold are not.
         """
-        more = Resources(*(now - then for now, then in zip(self, before, strict=True)))
+        more = self.beyond(before)
         if more.objects:
             more = more._replace(fds=frozenset(), threads=frozenset())
         return sorted(name for names in more for name in names)

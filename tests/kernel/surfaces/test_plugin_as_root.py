@@ -107,6 +107,36 @@ def test_what_was_there_before_the_test_is_no_leak(pytester: pytest.Pytester, ke
     pytester.runpytest("--netkit=require", plugins=[keeper]).assert_outcomes(passed=1)
 
 
+def test_a_fixture_of_a_wider_scope_is_not_left_behind_by_the_test_that_asks_for_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from netkit_bpf import NetNS
+
+        @pytest.fixture(scope="session")
+        def below():
+            with NetNS.create() as made:
+                yield made
+
+        @pytest.fixture(scope="module")
+        def shared(below):
+            with NetNS.create() as made:
+                yield made
+
+        def test_first(netns, request):
+            request.getfixturevalue("shared")
+
+        def test_second(netns, request):
+            request.getfixturevalue("shared")
+            request.config.left = NetNS.create()
+        """
+    )
+    done = pytester.runpytest_subprocess("--netkit=require")
+    done.assert_outcomes(passed=2, errors=1)
+    done.stdout.fnmatch_lines(["left behind by test_second: NetNS net:*, made at *:19"])
+    done.stdout.no_fnmatch_line("*left behind by test_first*")
+
+
 def test_a_kernel_without_netkit_is_a_skip_that_says_what_is_needed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_pair(netkit_pair): ...\ndef test_lab(netkit_lab): ...")
     done = pytester.runpytest("-rs")

@@ -143,6 +143,17 @@ def test_tests_of_a_module_or_a_run_share_labs(pytester: pytest.Pytester) -> Non
     assert [mode for _, mode in (one, other)] == ["l2", "l3"]
 
 
+def test_a_shared_lab_that_a_test_makes_is_not_left_behind_by_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(netkit_leak_check, request, module_netkit_lab_factory):
+            module_netkit_lab_factory(2)
+            request.getfixturevalue("session_netkit_lab_factory")(1)
+        """
+    )
+    pytester.runpytest_subprocess("--netkit=require").assert_outcomes(passed=1)
+
+
 @pytest.mark.netkit_lab(["client", "server"], shape="line", mtu=9000)
 def test_a_marker_says_what_the_lab_is(netkit_lab: Lab) -> None:
     assert [node.name for node in netkit_lab] == ["client", "server"]
