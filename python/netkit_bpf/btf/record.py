@@ -32,7 +32,7 @@ class Record:
 
 
 class WholeRecord(Record):
-    """A record that keeps the bytes it was decoded from, because its fields do not determine all of them.
+    """A record that keeps the bytes it was decoded from, because its fields share them or do not determine all of them.
 
     It is written back unchanged. Replacing a field changes only the bytes of that field, so the other members of a
     union change with it.

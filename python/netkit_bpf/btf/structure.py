@@ -26,9 +26,14 @@ class Member(NamedTuple):
     bits: int = 0
 
     @property
+    def place(self) -> range:
+        """The bits that hold it."""
+        return range(self.offset, self.offset + (self.bits or self.codec.size * 8))
+
+    @property
     def span(self) -> range:
         """The bytes that hold it."""
-        return range(self.offset // 8, (self.offset + (self.bits or self.codec.size * 8) + 7) // 8)
+        return range(self.offset // 8, (self.place.stop + 7) // 8)
 
 
 class Structure(Codec):
@@ -49,14 +54,12 @@ class Structure(Codec):
         self.fields = _field_names([member.name for member in members])
         self._index = {member.name: index for index, member in enumerate(members)}
         self._index.update({field: index for index, field in enumerate(self.fields)})
-        ends = [0, *(member.span.stop for member in members)]
-        overlaps = any(
-            not member.bits and member.span.start < end
-            for member, end in zip(members, itertools.accumulate(ends, max), strict=False)
+        ends = [0, *(member.place.stop for member in members)]
+        # As in a union: a member changes with another, and not every byte need belong to one.
+        self._keeps_bytes = any(
+            member.place.start < end for member, end in zip(members, itertools.accumulate(ends, max), strict=False)
         )
-        self._shares_bytes = overlaps or any(member.bits for member in members)
-        # The members of a union may not cover all of its bytes.
-        self._keeps_bytes = overlaps and not all(member.codec.is_exact for member in members)
+        self._shares_bytes = self._keeps_bytes or any(member.bits for member in members)
         del self.convert  # made on first use: never for unnamed members
 
     @functools.cached_property
@@ -184,19 +187,22 @@ class Structure(Codec):
         self._put_members(buffer, offset, given, path)
 
     def _put_members(self, buffer: bytearray, offset: int, given: Sequence[tuple[int, Any]], path: str) -> None:
-        owners: list[str | None] = [None] * self.size
+        taken = bytearray(self.size)  # the bits that a member was put into
         for index, each in given:
             member = self.members[index]
-            before = bytes(buffer[offset : offset + self.size]) if self._shares_bytes else b""
+            start, stop = member.span.start, member.span.stop
+            before = _number(buffer[offset + start : offset + stop]) if self._keeps_bytes else 0
             _put(member, buffer, offset, each, f"{path}.{member.name}")
-            if not self._shares_bytes or member.bits:
+            if not self._keeps_bytes:
                 continue
-            for byte in member.span:
-                if owners[byte] is not None and before[byte] != buffer[offset + byte]:
-                    raise ValueError(
-                        f"{path}.{member.name} and .{owners[byte]} share their bytes and differ: give one, in a dict"
-                    )
-                owners[byte] = member.name
+            others = _number(taken[start:stop])
+            if changed := (before ^ _number(buffer[offset + start : offset + stop])) & others:
+                at = changed.bit_length() - 1
+                bit = start * 8 + at if sys.byteorder == "little" else stop * 8 - at - 1
+                other = next(self.members[index].name for index, _ in given if bit in self.members[index].place)
+                raise ValueError(f"{path}.{member.name} and .{other} share their bytes and differ: give one, in a dict")
+            shift, mask = _place(member)
+            taken[start:stop] = (others | mask << shift).to_bytes(stop - start, sys.byteorder)
 
     def _by_name(self, value: Mapping[Any, Any], path: str) -> list[tuple[int, Any]]:
         for name in value:
@@ -222,7 +228,7 @@ def _getter(member: Member) -> Convert:
     is_number = type(member.codec) is Integer  # an enumeration's and a bool's conversions take numbers
 
     def get(raw: bytes) -> Any:
-        number = ((int.from_bytes(raw[start:stop], sys.byteorder) >> shift & mask) ^ sign) - sign
+        number = ((_number(raw[start:stop]) >> shift & mask) ^ sign) - sign
         return number if is_number or convert is None else convert(number)
 
     return get
@@ -237,16 +243,21 @@ def _put(member: Member, buffer: bytearray, offset: int, value: Any, path: str) 
     assert isinstance(member.codec, Integer)
     shift, mask = _place(member)
     number = member.codec._number(value, path, member.bits) & mask
-    around = int.from_bytes(buffer[start:stop], sys.byteorder) & ~(mask << shift)
+    around = _number(buffer[start:stop]) & ~(mask << shift)
     buffer[start:stop] = (around | number << shift).to_bytes(stop - start, sys.byteorder)
 
 
 def _place(member: Member) -> tuple[int, int]:
-    """The shift of a bit field from the least significant bit of the bytes that hold it, and its mask."""
+    """The shift of a member from the least significant bit of the bytes that hold it, and its mask."""
+    bits = len(member.place)
     behind = member.offset - member.span.start * 8
     if sys.byteorder == "big":
-        behind = len(member.span) * 8 - behind - member.bits
-    return behind, (1 << member.bits) - 1
+        behind = len(member.span) * 8 - behind - bits
+    return behind, (1 << bits) - 1
+
+
+def _number(data: bytes | bytearray) -> int:
+    return int.from_bytes(data, sys.byteorder)
 
 
 def _least_end(member: Member, is_tail: bool) -> int:

@@ -36,6 +36,8 @@ union label { char text[8]; __u8 bytes[8]; };
 struct labelled { __u32 id; union { char text[8]; __u64 number; }; };
 struct padded { __u8 a; __u32 b; };
 union holds { struct padded padded; __u64 whole; };
+union flags { struct { __u8 a : 4, b : 4; }; __u8 raw; };
+union raw_first { __u8 raw; struct { __u8 a : 4, b : 4; }; };
 union truth { _Bool flag; __u8 number; };
 struct chars { char low : 3; signed char middle : 4; unsigned char high : 7; char plain; };
 struct many { int m[2][3]; struct point p[2][4]; __u8 macs[2][6]; char names[3][16]; int *where[2]; enum color c; };
@@ -44,7 +46,8 @@ struct record { __u32 id; enum color color; struct point where; char name[8]; };
 struct text *text; struct raw *raw; struct words *words; struct points *points; struct rows *rows;
 struct within *within;
 struct either *either; struct marked marked; union label label; struct labelled labelled; union holds holds;
-union truth truth; struct chars chars; struct many many; struct record record;
+union truth truth; union flags flags; union raw_first raw_first; struct chars chars;
+struct many many; struct record record;
 """
 
 
@@ -122,6 +125,21 @@ def test_a_replaced_member_of_a_union_changes_the_others_with_it(types: Types) -
     assert value._replace(text="xy").number == 0x7978
     with pytest.raises(ValueError, match="has no field 'nix'"):
         value._replace(nix=1)
+
+
+@pytest.mark.parametrize("name", ["union flags", "union raw_first"])
+def test_bit_fields_share_their_bits_with_other_members(types: Types, name: str) -> None:
+    codec = types.find(name)
+    value = codec.decode(codec.encode({"a": 1, "b": 2}, "value"))
+    assert (value.a, value.b) == (1, 2)
+    assert codec.decode(codec.encode(tuple(value), "value")) == value
+    changed = value._replace(a=5)
+    assert (changed.a, changed.b) == (5, 2)
+    assert codec.decode(codec.encode(changed, "value")) == changed
+    assert codec.encode(value._replace(raw=0x77), "value") == b"\x77"
+    for given in ({**value._asdict(), "b": 5}, {"b": 1, "raw": 0xFF}, {"raw": 0xFF, "b": 1}):
+        with pytest.raises(ValueError, match=r"(raw and \.b|b and \.raw) share their bytes and differ"):
+            codec.encode(given, "value")
 
 
 def test_a_value_of_another_union_is_taken_by_its_fields(types: Types) -> None:
