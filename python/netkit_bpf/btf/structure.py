@@ -41,7 +41,8 @@ class Structure(Codec):
 
     Takes a tuple, a dict (missing members are zero), or bytes. Members that share bytes must agree: give only one
     member of a union, in a dict. A value that was read is written back unchanged. Names that are Python keywords get an
-    underscore at the end, and underscores at the start of names are removed.
+    underscore at the end, and underscores at the start of names are removed; where that is another member's name, the
+    number of the member follows. Dicts may have the names of C, too.
 
     `tails` are the indices of the members that can extend beyond the end of the structure: the flexible array at its
     end, or each such array of a union there.
@@ -52,8 +53,8 @@ class Structure(Codec):
         self.members = tuple(members)
         self.tails = tuple(tails)
         self.fields = _field_names([member.name for member in members])
-        self._index = {member.name: index for index, member in enumerate(members)}
-        self._index.update({field: index for index, field in enumerate(self.fields)})
+        self._index = {field: index for index, field in enumerate(self.fields)}
+        self._index.update({member.name: index for index, member in enumerate(members)})
         ends = [0, *(member.place.stop for member in members)]
         # As in a union: a member changes with another, and not every byte need belong to one.
         self._keeps_bytes = any(
@@ -284,7 +285,7 @@ def _field_names(names: Sequence[str]) -> tuple[str, ...]:
             field = f"field_{index}"
         if keyword.iskeyword(field):
             field += "_"
-        while field in fields:
+        while field in fields or (field != name and field in names):
             field += f"_{index}"
         fields[field] = None
     return tuple(fields)

@@ -39,6 +39,7 @@ struct variable { __u16 count; char text[]; };
 struct records { __u32 count; struct point points[]; };
 struct empty {};
 struct words { int class; int _hidden; int __pad; int count; int index; };
+struct paddings { int _pad, pad; unsigned int class_ : 3, class : 5; };
 struct node { struct node *next; const volatile __u32 *const restrict value; void (*call)(int); };
 struct of_bits { __u8 first; struct bits each[2]; __u16 last; };
 struct everything {
@@ -48,9 +49,10 @@ struct everything {
 };
 
 struct everything everything; struct holes holes; struct bits bits; struct nested nested; struct variable *variable;
-struct records *records; struct empty empty; struct words words; struct node node; struct of_bits of_bits;
-enum keyword keyword; pair_t pair; nameless_t nameless; enum color color; const volatile __u16 constant;
-__int128 wide_; unsigned __int128 uwide; union address address; char text[4]; char letter; _Bool flags[3];
+struct records *records; struct empty empty; struct words words; struct paddings paddings; struct node node;
+struct of_bits of_bits; enum keyword keyword; pair_t pair; nameless_t nameless; enum color color;
+const volatile __u16 constant; __int128 wide_; unsigned __int128 uwide; union address address; char text[4];
+char letter; _Bool flags[3];
 """
 
 
@@ -274,6 +276,19 @@ def test_names_that_python_does_not_take_are_changed(types: Types) -> None:
     codec = types.find("struct words")
     value = codec.decode(struct.pack("=5i", 1, 2, 3, 4, 5))
     assert value._asdict() == {"class_": 1, "hidden": 2, "pad": 3, "count": 4, "index": 5}
+
+
+def test_a_name_of_c_means_its_own_member(types: Types) -> None:
+    codec = types.find("struct paddings")
+    given = {"_pad": 1, "pad": 2, "class_": 3, "class": 4}
+    for name in given:
+        one = codec.decode(codec.encode({name: 7}, "p"))
+        assert [each for each, number in zip(given, one, strict=True) if number] == [name]
+    data = codec.encode(given, "p")
+    value = codec.decode(data)
+    assert value._asdict() == {"pad_0": 1, "pad": 2, "class_": 3, "class__3": 4}
+    assert codec.encode(value._asdict(), "p") == data
+    assert from_array(codec, to_array(codec, data), "p") == data
 
 
 def test_pointers_are_integers(types: Types) -> None:
