@@ -276,7 +276,8 @@ class Map(MapBase, MutableMapping[Any, Any]):
     def lookup_batch(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Read all elements into two numpy arrays, keys and values; values of a per-CPU map have an axis for the CPUs.
 
-        Structures become structured arrays with the field names of C.
+        Structures become structured arrays with the field names of C. Their padding is written back as it was read; in
+        copies of them, and in other arrays, it is taken as zero.
         """
         core = self._keyed()
         keys, values = core.read_all()

@@ -40,16 +40,38 @@ def to_array(codec: Codec, data: bytes) -> NDArray[Any]:
 
 
 def from_array(codec: Codec, values: Any, path: str) -> bytes:
-    """The bytes of values that are an array or a sequence; errors name the element."""
+    """The bytes of values that are an array or a sequence; errors name the element.
+
+    Padding is zero, except in what `to_array` returned: there it is what was read.
+    """
     if "numpy" in sys.modules:  # otherwise nothing is an array
         import numpy as np
 
         if isinstance(values, np.ndarray):
             if not has_bits(codec) and values.dtype == dtype_of(codec):
-                return values.tobytes()
+                return values.tobytes() if codec.is_exact or _shows_bytes(values) else _filled(values).tobytes()
             if values.dtype.names is None:
                 values = values.tolist()
     return b"".join(codec.encode(value, f"{path}[{index}]") for index, value in enumerate(values))
+
+
+def _shows_bytes(values: NDArray[Any]) -> bool:
+    """Whether it is what `to_array` returned, or a view of that: what lies between its fields was read, too."""
+    import numpy as np
+
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, bytes)
+
+
+def _filled(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy with zeros between the fields, where numpy leaves what was in memory."""
+    import numpy as np
+
+    copied = np.zeros(values.shape, values.dtype)
+    copied[...] = values  # field by field
+    return copied
 
 
 def has_bits(codec: Codec) -> bool:

@@ -349,6 +349,25 @@ def test_numpy_has_the_same_fields_at_the_same_places(types: Types) -> None:
     assert from_array(codec, [codec.decode(data[: codec.size])], "values") == data[: codec.size]
 
 
+def test_memory_between_the_fields_of_an_array_stays_here(types: Types) -> None:
+    codec = types.find("struct holes")
+    clean = codec.encode((1, 2, 3, 4, 5), "value")
+    array = np.frombuffer(bytearray(b"\xff" * 2 * codec.size), dtype_of(codec))
+    array["a"], array["b"], array["c"], array["d"], array["e"] = 1, 2, 3, 4, 5
+    assert array.tobytes() != clean * 2
+    assert from_array(codec, array, "keys") == clean * 2
+    assert from_array(codec, np.sort(array)[::-1], "keys") == clean * 2
+
+
+def test_what_was_read_into_an_array_is_written_as_it_was(types: Types) -> None:
+    codec = types.find("struct holes")
+    data = bytes(range(2 * codec.size))
+    array = to_array(codec, data)
+    assert from_array(codec, array, "keys") == data
+    assert from_array(codec, array[1:], "keys") == data[codec.size :]
+    assert from_array(codec, array.copy(), "keys") == b"".join(codec.encode(tuple(each), "k") for each in array)
+
+
 def test_numpy_gets_bit_fields_as_integers(types: Types) -> None:
     codec = types.find("struct of_bits")
     bits: dict[str, Any] = {"low": 5, "middle": 100, "sign": -16, "wide": 2**40 - 2, "color": -3, "flag": True}

@@ -183,6 +183,11 @@ def test_a_key_that_was_read_finds_its_element(loaded: BPFObject) -> None:
     assert key == (b"one",)
     [gap] = loaded.maps["gaps"]
     assert gap == (1, 2)
+    keys, values = loaded.maps["gaps"].lookup_batch()
+    loaded.maps["gaps"].update_batch(keys, values)
+    assert list(loaded.maps["gaps"]) == [gap]
+    assert loaded.maps["gaps"].delete_batch(keys) == 1
+    loaded.maps["gaps"][gap] = 8
     del loaded.maps["gaps"][gap]
     assert not loaded.maps["gaps"]
 
