@@ -60,11 +60,13 @@ class Elements:
     def key(self, raw: bytes) -> Any:
         """The key that the bytes stand for, made so that it finds its element again."""
         key = self._key.decode(raw)
-        if self._key.is_exact or self._key.encode(key, self._key_path) == raw:
+        if self._key.is_exact:
             return key
         # Bytes that no field shows, padding or the rest behind the end of a text, still belong to the key.
         if isinstance(self._key, Structure):
             return self._key.whole(key, raw)
+        if self._key.encode(key, self._key_path) == raw:
+            return key
         return raw.rstrip(b"\0") if isinstance(self._key, CharArray) else raw
 
     def keys(self, raw: bytes) -> list[Any]:

@@ -35,11 +35,22 @@ class WholeRecord(Record):
     """A record that keeps the bytes it was decoded from, because its fields share them or do not determine all of them.
 
     It is written back unchanged. Replacing a field changes only the bytes of that field, so the other members of a
-    union change with it.
+    union change with it. Two of them are equal if their bytes are, too: as keys of a map they are different elements.
     """
 
     _bytes: bytes | None = None
     _codec: Any = None  # of the bytes; None after unpickling
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, WholeRecord) and self._bytes and other._bytes:
+            return self._bytes == other._bytes and super().__eq__(other)
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> Any:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return super().__hash__()  # that of a tuple, which it may be equal to
 
     def __reduce__(self) -> Any:
         return _rebuild_whole, (type(self).__name__, self._fields, tuple(self), self._bytes)  # type: ignore[arg-type]

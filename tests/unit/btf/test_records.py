@@ -116,6 +116,18 @@ def test_what_was_read_of_a_union_is_written_back_as_it_was(types: Types, name: 
     assert codec.encode(copy.deepcopy(value), "value") == data
 
 
+def test_records_that_keep_other_bytes_are_not_equal(types: Types) -> None:
+    codec = types.find("struct padded")
+    assert isinstance(codec, Structure)
+    clean = codec.encode((1, 2), "value")
+    dirty = clean[:1] + b"\xff" + clean[2:]
+    one, same, other = (codec.whole(codec.decode(data), data) for data in (clean, clean, dirty))
+    assert (one == same, one == other, one == (1, 2), other == (1, 2)) == (True, False, True, True)
+    assert (one != same, one != other, one != (1, 2)) == (False, True, False)
+    assert len({one, same, other, pickle.loads(pickle.dumps(other))}) == 2
+    assert {one: 7}[1, 2] == 7
+
+
 def test_a_replaced_member_of_a_union_changes_the_others_with_it(types: Types) -> None:
     codec = types.find("struct labelled")
     value = codec.decode(struct.pack("=I4x8s", 7, b"a\0bcdefg"))

@@ -192,6 +192,16 @@ def test_a_key_that_was_read_finds_its_element(loaded: BPFObject) -> None:
     assert not loaded.maps["gaps"]
 
 
+def test_keys_that_differ_only_in_their_padding_are_two(loaded: BPFObject) -> None:
+    loaded.programs["dirty"].test_run(bytes(60))
+    gaps = loaded.maps["gaps"]
+    gaps[1, 2] = 8
+    assert sorted(gaps.values()) == [7, 8]
+    assert sorted(gaps.copy().values()) == sorted(dict(gaps).values()) == [7, 8]
+    assert len(set(gaps)) == len(gaps) == 2
+    assert gaps == gaps.copy()
+
+
 def test_a_map_is_closed_once_and_not_entered_again() -> None:
     made = Map.create("array", key_size=4, value_size=4, max_entries=1, name="once")
     made.close()
