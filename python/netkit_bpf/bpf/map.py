@@ -362,7 +362,7 @@ class Map(MapBase, MutableMapping[Any, Any]):
         """The map and the bytes of a key; None for an index beyond the end of an array."""
         core = self._keyed()
         raw = self._elements.raw_key(key)
-        index = self._elements.index(key)
+        index = self._elements.index(raw)
         return core, None if index is not None and index >= self.max_entries else raw
 
     def _to_value(self, raw: bytes) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import ItemsView, Iterable, Iterator, ValuesView
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -52,10 +53,9 @@ class Elements:
             self._key = Integer("__u32", 4, signed=False)
         self._slot = -(-info.value_size // _SLOT) * _SLOT
 
-    def index(self, key: Any) -> int | None:
-        """The key as an array's index, where it is one."""
-        is_index = self.kind in ARRAYS and isinstance(self._key, Integer)
-        return int(key) if is_index else None
+    def index(self, raw: bytes) -> int | None:
+        """The bytes of a key as the kernel's index into an array, where the map is one."""
+        return int.from_bytes(raw, sys.byteorder) if self.kind in ARRAYS else None
 
     def key(self, raw: bytes) -> Any:
         """The key that the bytes stand for, made so that it finds its element again."""

@@ -35,6 +35,11 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, st
 struct gap { __u8 a; __u32 b; };
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, struct gap); __type(value, __u32); }
 	gaps SEC(".maps");
+enum kind { RX, TX, LOST };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 3); __type(key, enum kind); __type(value, __u64); }
+	kinds SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, int); __type(value, __u64); }
+	numbered SEC(".maps");
 SEC("netkit/peer") int dirty(struct __sk_buff *skb)
 {
 	struct chars chars;
@@ -200,6 +205,21 @@ def test_keys_that_differ_only_in_their_padding_are_two(loaded: BPFObject) -> No
     assert sorted(gaps.copy().values()) == sorted(dict(gaps).values()) == [7, 8]
     assert len(set(gaps)) == len(gaps) == 2
     assert gaps == gaps.copy()
+
+
+def test_an_array_takes_names_and_refuses_what_is_no_index(loaded: BPFObject) -> None:
+    kinds, numbered = loaded.maps["kinds"], loaded.maps["numbered"]
+    kinds["TX"] = 5
+    assert (kinds["TX"], kinds[1], "RX" in kinds) == (5, 5, True)
+    assert [key.name for key in kinds] == ["RX", "TX", "LOST"]
+    with pytest.raises(ValueError, match="map 'kinds' key must be one of RX, TX, LOST, not 'PINK'"):
+        kinds["PINK"]
+    for key in (-1, 2):
+        assert key not in numbered
+        with pytest.raises(KeyError):
+            numbered[key]
+        with pytest.raises(KeyError, match=rf"{key}: map 'numbered' has the keys 0 to 1"):
+            numbered[key] = 1
 
 
 def test_a_map_is_closed_once_and_not_entered_again() -> None:
