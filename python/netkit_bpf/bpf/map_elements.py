@@ -128,6 +128,7 @@ class Elements:
     def raw_values(self, values: Any, room: int) -> bytes:
         """The bytes of many values, in an array or a sequence."""
         if self.kind in PER_CPU:
+            arrays.refuse_masked(values, self._value_path)
             return b"".join(self.raw_value(value, room) for value in values)
         return arrays.from_array(self._value, values, self._value_path)
 

@@ -44,6 +44,7 @@ def from_array(codec: Codec, values: Any, path: str) -> bytes:
 
     Padding is zero, except in what `to_array` returned: there it is what was read.
     """
+    refuse_masked(values, path)
     if "numpy" in sys.modules:  # otherwise nothing is an array
         import numpy as np
 
@@ -53,6 +54,15 @@ def from_array(codec: Codec, values: Any, path: str) -> bytes:
             if values.dtype.names is None:
                 values = values.tolist()
     return b"".join(codec.encode(value, f"{path}[{index}]") for index, value in enumerate(values))
+
+
+def refuse_masked(values: Any, path: str) -> None:
+    """ValueError if something is masked in an array: it has no value."""
+    if "numpy" in sys.modules:  # otherwise nothing is an array
+        import numpy as np
+
+        if isinstance(values, np.ma.MaskedArray) and b"\1" in np.ma.getmask(values).tobytes():
+            raise ValueError(f"{path} is masked in places: fill these, as filled() does")
 
 
 def _shows_bytes(values: NDArray[Any]) -> bool:

@@ -394,6 +394,17 @@ def test_arrays_of_another_type_are_checked_one_by_one() -> None:
     assert to_array(Raw(3), b"abcdef").tolist() == [b"abc", b"def"]
 
 
+def test_masked_values_are_refused(types: Types) -> None:
+    for name, value in (("__u16", 3), ("struct point", (1, 2))):
+        codec = types.find(name)
+        array = np.ma.array([value] * 3, dtype=dtype_of(codec))
+        assert from_array(codec, array, "v") == codec.encode(value, "v") * 3
+        array[1] = np.ma.masked
+        with pytest.raises(ValueError, match=r"^v is masked in places: fill these, as filled\(\) does$"):
+            from_array(codec, array, "v")
+        assert len(from_array(codec, array.filled(), "v")) == 3 * codec.size
+
+
 def test_a_type_that_makes_no_sense_is_refused() -> None:
     integer: RawType = (1, "int", 4, 0, 1, 32, 0, ())
     point: RawType = (4, "point", 8, 0, 0, 0, 0, (("x", 1, 0, 0, 0), ("y", 1, 32, 0, 0)))

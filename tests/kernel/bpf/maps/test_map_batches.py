@@ -42,6 +42,14 @@ def test_batches_carry_arrays_in_and_out(maps: dict[str, Map]) -> None:
     assert large.lookup_batch()[0].tolist() == []
 
 
+def test_masked_values_of_a_map_of_each_cpu_are_refused(maps: dict[str, Map]) -> None:
+    keys, values = maps["seen"].lookup_batch()
+    masked = np.ma.array(values, mask=np.arange(values.size).reshape(values.shape) == 1)
+    with pytest.raises(ValueError, match="map 'seen' value is masked in places"):
+        maps["seen"].update_batch(keys, masked)
+    maps["seen"].update_batch(keys, masked.filled(3))
+
+
 def test_batches_of_lists_need_no_numpy() -> None:
     """Its import takes longer than all else."""
     program = (
