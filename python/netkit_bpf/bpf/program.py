@@ -211,6 +211,7 @@ class Program(Loadable[CoreProgram]):
         expect_in(repeat, _REPEAT, "repeat")
         if not isinstance(packet, (bytes, bytearray, memoryview)):
             raise TypeError(f"packet must be bytes, not {type(packet).__name__}")
+        packet = bytes(packet)  # the length of a memoryview counts its items
         if len(packet) > _LARGEST_PACKET:
             raise ValueError(f"packet must be at most {_LARGEST_PACKET} bytes, not {len(packet)}")
         if len(packet) < _ETHERNET_HEADER and self._kind in (_SCHED_CLS, _SCHED_ACT):
@@ -220,7 +221,7 @@ class Program(Loadable[CoreProgram]):
             if self._kind not in (_SCHED_CLS, _SCHED_ACT):
                 raise TypeError(f"program '{self._name}' ({self._section}) sees no packet context")
             given = _sk_buff().encode(tuple(expect(context, PacketContext, "context")), "context")
-        retval, data, duration, after = self._open().test_run(bytes(packet), repeat, given)
+        retval, data, duration, after = self._open().test_run(packet, repeat, given)
         known = Verdict if self._kind == _SCHED_CLS else ()
         verdict = next((each for each in known if each.number == retval), None)
         seen = PacketContext(*_sk_buff().decode(after)) if after else None

@@ -35,9 +35,10 @@ class Address(Codec):
                 raise TypeError(f"{path} must be an {self.kind.__name__}, not {type(value).__name__}")
             return self._without_scope(value, path)
         if isinstance(value, BYTES):
-            if len(value) != self.size:
-                raise ValueError(f"{path} must be {self.size} bytes, not {len(value)}")
-            return bytes(value)
+            data = bytes(value)  # the length of a memoryview counts its items
+            if len(data) != self.size:
+                raise ValueError(f"{path} must be {self.size} bytes, not {len(data)}")
+            return data
         try:
             if isinstance(value, str):
                 return self._without_scope(self.kind(value), path)

@@ -73,9 +73,9 @@ def test_a_verdict_has_its_name(obj: BPFObject, returned: int, verdict: Verdict 
 
 
 def test_the_packet_comes_back_as_the_program_left_it(obj: BPFObject) -> None:
-    for packet in (IPV6, bytearray(IPV6), memoryview(IPV6)):
+    for packet in (IPV6, bytearray(IPV6), memoryview(IPV6), memoryview(IPV6 + bytes(2)).cast("Q")):
         run = obj.programs["rewrite"].test_run(packet)
-        assert run.data == b"\xee" + IPV6[1:] + bytes(100)
+        assert run.data == b"\xee" + bytes(packet)[1:] + bytes(100)
     # Each run goes on with what the one before left.
     assert len(obj.programs["rewrite"].test_run(IPV6, repeat=100).data) == len(IPV6) + 10_000
 

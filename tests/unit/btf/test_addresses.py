@@ -83,6 +83,7 @@ def test_arrays_of_bytes_take_addresses_that_fit(types: Types) -> None:
         ("flow6", {"src": "10.0.0.1"}, ValueError, r"value\.src: .*10\.0\.0\.1"),
         ("flow4", {"src": "10.0.0.256"}, ValueError, r"value\.src: .*256"),
         ("flow4", {"src": -1}, OverflowError, r"value\.src must be 0 to 4294967295, not -1"),
+        ("flow4", {"src": memoryview(bytes(16)).cast("I")}, ValueError, r"value\.src must be 4 bytes, not 16"),
         ("flow4", {"src": b"abc"}, ValueError, r"value\.src must be 4 bytes, not 3"),
         ("flow4", {"src": 1.5}, TypeError, r"value\.src must be an IPv4Address, not float"),
         ("flow4", {"src": ip_network("10.0.0.0/8")}, TypeError, r"value\.src must be an IPv4Address, not IPv4Network"),
