@@ -5,8 +5,11 @@ The rule errs on the side of leaving things. A pair is an orphan if
 
 - both of its ends have the alias that its maker gave them. A pair with another alias belongs to somebody;
 - its maker and all processes that were forked from it have ended (owner.py): a daemon's child goes on with what its
-parent made; - no program is attached to its hooks: otherwise it is being watched or filtered, or a link is pinned; - no
-process lives in a network namespace of its ends, except the caller's own: otherwise a container uses it.
+  parent made;
+- no program is attached to its netkit hooks nor to the tcx hooks of its ends: otherwise it is being watched or
+  filtered, or a link is pinned;
+- no end is a port of a bridge, a bond or the like: otherwise somebody put it into a network;
+- no process lives in a network namespace of its ends, except the caller's own: otherwise a container uses it.
 
 A named namespace is an orphan if its maker, which the alias of its loopback device names, has ended likewise, no other
 process lives in it or holds it open, and it has no device that others would lose: a physical one, or one whose other
@@ -16,7 +19,9 @@ end is elsewhere.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +31,16 @@ from netkit_bpf.bpf.hook import Hook
 from netkit_bpf.devices.device import Device, find_device, other_end
 from netkit_bpf.devices.netns import NetNS
 from netkit_bpf.devices.owner import NO_CLAIM, Owner
-from netkit_bpf.enums import Side
+from netkit_bpf.enums import Direction, Side
+from netkit_bpf.errors import NotSupportedError
 
 _LOOPBACK = 1  # LOOPBACK_IFINDEX
+# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h: the system's Python may not know all of them
+_NETLINK_ROUTE, _REQUEST, _NEWLINK, _GETLINK, _MASTER = 0, 1, 16, 18, 10
+_DATAGRAM = 1 << 16
+_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
+_DEVICE = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 
 
 class Orphan(NamedTuple):
@@ -91,23 +103,56 @@ def _use_of(info: DeviceInfo, netns: NetNS, owner: Owner, inhabited: Inhabited) 
         return "a process that was forked from it may go on with it"
     if inhabited.has(netns):
         return "a process lives in its network namespace"
-    if info.link == 0:
-        return ""  # a single device, which has no hooks
-    near = Device._of(info, netns)
+    ends = [Device._of(info, netns)]
     try:
-        far = other_end(info, netns)
-        if far is None:
-            return "its other end is in a network namespace that has no name and no process here"
-        if far.alias != info.alias:
-            return "its other end has another alias"
-        if inhabited.has(far.netns):
-            return "a process lives in the network namespace of its other end"
-        primary = near if info.primary else far
-        if any(Hook(primary, side).programs for side in Side):
+        if info.link:  # not a single device
+            far = other_end(info, netns)
+            if far is None:
+                return "its other end is in a network namespace that has no name and no process here"
+            if far.alias != info.alias:
+                return "its other end has another alias"
+            if inhabited.has(far.netns):
+                return "a process lives in the network namespace of its other end"
+            ends.append(far)
+        primary = ends[0 if info.primary else -1]
+        if (info.link and any(Hook(primary, side).programs for side in Side)) or any(map(_has_tcx_program, ends)):
             return "a program is attached to it"
+        if any(map(_is_port, ends)):
+            return "it is a port of a bridge or of another device"
     except OSError as error:
         return f"it cannot be examined: {error.strerror}"  # gone meanwhile, or access denied
     return ""
+
+
+def _has_tcx_program(device: Device) -> bool:
+    try:
+        return any(device.hook(direction).programs for direction in Direction)
+    except NotSupportedError:  # the kernel was built without them
+        return False
+
+
+def _is_port(device: Device) -> bool:
+    """Whether it is one of a bridge, a bond or the like: rtnetlink(7), RTM_GETLINK."""
+    import socket  # only now: it takes long
+
+    with NetNS.current() as here:  # even to enter that one takes CAP_SYS_ADMIN
+        make = socket.socket if device.netns == here else device.netns.socket
+    with make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as asking:
+        asking.connect((0, 0))  # so that only the kernel can write to it
+        asking.send(
+            _MESSAGE.pack(_MESSAGE.size + _DEVICE.size, _GETLINK, _REQUEST, 0, 0)
+            + _DEVICE.pack(socket.AF_UNSPEC, 0, device.ifindex, 0, 0)
+        )
+        answer = asking.recv(_DATAGRAM)
+    if _MESSAGE.unpack_from(answer)[1] != _NEWLINK:
+        raise OSError(errno.ENODEV, "it was deleted meanwhile")
+    at = _MESSAGE.size + _DEVICE.size
+    while at + _ATTRIBUTE.size <= len(answer):
+        length, kind = _ATTRIBUTE.unpack_from(answer, at)
+        if kind == _MASTER:
+            return True
+        at += max(length + 3 & ~3, _ATTRIBUTE.size)
+    return False
 
 
 def devices_of(owner: Owner, netns: NetNS) -> Iterator[str]:

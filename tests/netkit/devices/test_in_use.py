@@ -11,9 +11,11 @@ import pytest
 
 import netkit_bpf as nk
 from daemon import Daemon
+from elsewhere import need_device_kind, only_where
 from forked import Forked
 from interrupting import TIMES, interrupt
-from netkit_bpf import NetkitPair, NetNS
+from netkit_bpf import Device, Direction, NetkitDevice, NetkitPair, NetNS
+from netkit_bpf.internal import kernel_release
 from programs import ONE, load
 from pytest_netkit_bpf.leaks import Resources
 
@@ -65,6 +67,45 @@ def test_a_pair_whose_other_end_is_out_of_reach_stays(netns: NetNS) -> None:
 def test_a_pair_with_a_program_stays(netns: NetNS) -> None:
     left_by_a_killed_process(netns)
     with load(ONE) as obj, NetkitPair.open("nk0", netns).attach(obj.programs["one"], "peer"):
+        assert reaped(netns) == []
+    assert reaped(netns) == ["nk0"]
+
+
+@pytest.mark.parametrize("end", ["primary", "peer"])
+@pytest.mark.parametrize("direction", Direction)
+def test_a_pair_with_a_program_on_a_tcx_hook_of_an_end_stays(
+    netns: NetNS, there: NetNS, end: str, direction: Direction
+) -> None:
+    left_by_a_killed_process(netns, there)
+    device: Device = getattr(NetkitPair.open("nk0", netns), end)
+    with load(ONE) as obj, device.attach(obj.programs["one"], direction):
+        assert reaped(netns) == reaped(there) == []
+        with pytest.raises(FileExistsError, match="which has ended, but a program is attached to it"):
+            NetkitPair.create("nk0", netns=netns, replace=True)
+    assert reaped(netns) == ["nk0"]
+
+
+@pytest.mark.parametrize("end", ["nk0", "nk0p"])
+def test_a_pair_with_a_port_of_a_bridge_stays(netns: NetNS, there: NetNS, end: str) -> None:
+    need_device_kind("bridge")
+    with Forked(lambda: NetkitPair.create("nk0", mode="l2", netns=netns, peer_netns=there)):
+        pass
+    side = netns if end == "nk0" else there
+    side.run(["ip", "link", "add", "br0", "type", "bridge"], check=True)
+    side.run(["ip", "link", "set", end, "master", "br0"], check=True)
+    assert reaped(netns) == reaped(there) == []
+    with pytest.raises(FileExistsError, match="which has ended, but it is a port of a bridge or of another device"):
+        NetkitPair.create("nk0", netns=netns, replace=True)
+    side.run(["ip", "link", "set", end, "nomaster"], check=True)
+    assert reaped(netns) == ["nk0"]
+    side.run(["ip", "link", "delete", "br0"], check=True)
+
+
+def test_a_single_device_with_a_program_stays(netns: NetNS) -> None:
+    only_where(kernel_release.is_at_least("7.1"), "Linux 7.1 or later")
+    with Forked(lambda: NetkitDevice.create("nk0", netns=netns)):
+        pass
+    with load(ONE) as obj, Device.open("nk0", netns).attach(obj.programs["one"], "ingress"):
         assert reaped(netns) == []
     assert reaped(netns) == ["nk0"]
 
