@@ -5,13 +5,15 @@ Numbers are given out in turn, so this happens only if a process asks for that n
 another namespace keeps its own (net/core/dev.c: dev_index_reserve, __dev_change_net_namespace). The kernel has no
 permanent identifier of a device. So the properties that never change are compared: the kind, the attributes that are
 fixed when a netkit device is made, and the other end of a pair. The number of the other end changes only if that end is
-moved; then the alias must be the same. Two pairs that were made alike and got the same numbers cannot be told apart.
-Nor can a number be protected from reuse between this check and the request that follows.
+moved; then the alias must be the same. Of two pairs that were made alike and got the same numbers, the aliases say
+whether different processes of this package made them; otherwise they cannot be told apart. Nor can a number be
+protected from reuse between this check and the request that follows.
 """
 
 from __future__ import annotations
 
 from netkit_bpf._core import DeviceInfo
+from netkit_bpf.devices.owner import Owner
 
 _PAIRED = {"netkit", "veth"}  # other kinds can change IFLA_LINK: ip-tunnel(8)
 
@@ -29,10 +31,17 @@ class Identity:
         queues = info.number("num_tx_queues"), info.number("num_rx_queues")
         # Headroom and tailroom are left out: a bridge or a tunnel on top raises them (netkit_set_headroom).
         fixed = (info.kind, info.primary, info.mode, info.scrub, info.peer_scrub, queues)
-        if self._fixed not in (None, fixed) or (info.kind in _PAIRED and self._has_another_end(info)):
+        if self._fixed not in (None, fixed) or self._has_another_maker(info):
+            return False
+        if info.kind in _PAIRED and self._has_another_end(info):
             return False
         self._fixed, self._other_end, self._alias = fixed, (info.link, info.link_netnsid), info.alias
         return True
+
+    def _has_another_maker(self, info: DeviceInfo) -> bool:
+        if self._alias == info.alias:
+            return False
+        return Owner.of(self._alias) is not None and Owner.of(info.alias) is not None
 
     def _has_another_end(self, info: DeviceInfo) -> bool:
         known = self._other_end

@@ -10,6 +10,7 @@ import pytest
 
 from elsewhere import need_device_kind
 from netkit_bpf import Device, NetkitPair, NetNS
+from netkit_bpf.devices.owner import Owner
 from veth import has_tcx, veth_pair
 
 
@@ -60,6 +61,28 @@ def test_neither_changed_nor_deleted_is_what_has_a_devices_number(pair: NetkitPa
     assert (there.ifindex, there.mtu, there.is_up) == (device.ifindex, 1500, False)
     assert names(pair.peer.netns) == set()
     there.netns.run(["ip", "link", "delete", "ve0"], check=True)
+
+
+def test_a_pair_that_another_process_made_alike_with_the_same_numbers_is_left_alone(netns: NetNS) -> None:
+    def make(owner: Owner) -> None:
+        line = "link add ve0 index 500 type veth peer name ve1 index 501\n"
+        aliases = "".join(f"link set {end} alias '{owner.alias}'\n" for end in ("ve0", "ve1"))
+        netns.run(["ip", "-batch", "-"], input=line + aliases, text=True, check=True)
+
+    make(Owner.current())
+    pair = NetkitPair(Device.open("ve0", netns), Device.open("ve1", netns), owned=True)
+    netns.run(["ip", "link", "delete", "ve0"], check=True)
+    make(Owner.current()._replace(pid=1))
+    with pytest.raises(OSError, match="ve0: it was deleted, and its number 500 belongs to another device now, ve0"):
+        assert pair.primary.name
+    pair.delete()
+    assert names(netns) == {"ve0", "ve1"}
+
+
+def test_a_pair_is_itself_however_its_alias_changes(pair: NetkitPair) -> None:
+    for alias in (Owner.current().alias, "uplink", Owner.current()._replace(pid=1).alias, ""):
+        pair.primary.set_alias(alias)
+        assert pair.primary.alias == alias
 
 
 def test_a_pair_is_itself_however_its_ends_are_renamed_and_moved(pair: NetkitPair) -> None:
