@@ -307,16 +307,23 @@ class NetNS(Resource):
         Raises:
             PermissionError: CAP_SYS_ADMIN is missing to remove the name; then nothing is released.
         """
+        self._delete()
+
+    def _delete(self) -> bool:
+        """As `delete`; whether that removed its name."""
+        removed = False
         space = self._space
         if space is None:
-            return
+            return removed
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 space.remove_name(os.fsencode(self._name))
+                removed = True
             made, self._made = self._made, None
             if made is not None:
                 made.keep()
         self._drop(only_ours=self._name is None and not self._owned)
+        return removed
 
     def _drop(self, *, only_ours: bool) -> None:
         self._let_go = only_ours

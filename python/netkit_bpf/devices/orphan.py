@@ -12,8 +12,8 @@ The rule errs on the side of leaving things. A pair is an orphan if
 - no process lives in a network namespace of its ends, except the caller's own: otherwise a container uses it.
 
 A named namespace is an orphan if its maker, which the alias of its loopback device names, has ended likewise, no other
-process lives in it or holds it open, and it has no device that others would lose: a physical one, or one whose other
-end is elsewhere.
+process lives in it or holds it open, it has no other name, which somebody gave it, and it has no device that others
+would lose: a physical one, or one whose other end is elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import contextlib
 import errno
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -172,7 +173,10 @@ def namespaces_of(owner: Owner, but: NetNS) -> Iterator[str]:
 
 def orphaned_namespaces(but: NetNS, inhabited: Inhabited) -> Iterator[Orphan]:
     """The orphans among the named namespaces."""
+    names = Counter(map(_inode, _names()))
     for netns in named_namespaces(but):
+        if names[netns.inode] > 1:
+            continue
         try:
             owner = Owner.of(find_device(_LOOPBACK, netns).alias)
             if owner and owner.is_gone() and not inhabited.has(netns) and not _is_used(netns, inhabited):
@@ -183,14 +187,18 @@ def orphaned_namespaces(but: NetNS, inhabited: Inhabited) -> Iterator[Orphan]:
 
 def named_namespaces(but: NetNS) -> Iterator[NetNS]:
     """All namespaces under /run/netns that can be opened."""
-    directory = Path("/run/netns")
-    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+    for path in _names():
         try:
             found = NetNS.open(path.name)
         except (OSError, ValueError):
             continue  # deleted meanwhile, or an empty file
         if found != but:
             yield found
+
+
+def _names() -> list[Path]:
+    directory = Path("/run/netns")
+    return sorted(directory.iterdir()) if directory.is_dir() else []
 
 
 def out_of_reach() -> list[str]:

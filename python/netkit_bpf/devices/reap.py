@@ -26,7 +26,8 @@ def orphans(netns: NetNS | None = None) -> list[Orphan]:
     has certainly ended, and nothing is left that may use it: no process that was forked from its maker, no program on
     its hooks or on the tcx hooks of an end, no bridge or other device that an end is a port of, and no process in the
     namespace of an end, except the caller's own. A named namespace is an orphan under
-    the same rules, if no process lives in it or holds it open, and no device in it belongs to somebody else. A device
+    the same rules, if no process lives in it or holds it open, it has no second name, and no device in it belongs to
+    somebody else. A device
     that this package did not make is not an orphan, nor one that was given another alias, nor one whose maker ran in
     another PID, time or mount namespace or without root's rights: whether such a process has ended is unknown here.
 
@@ -68,8 +69,7 @@ def reap(netns: NetNS | None = None) -> list[Orphan]:
 def _remove(orphan: Orphan) -> bool:
     """Remove it; False if it was gone already."""
     if orphan.ifindex is None:
-        orphan.netns.delete()
-        return True
+        return orphan.netns._delete()
     return device_delete(orphan.netns._netlink(), (orphan.ifindex, orphan.name))
 
 

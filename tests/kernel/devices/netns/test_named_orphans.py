@@ -93,6 +93,35 @@ def test_a_namespace_that_another_process_holds_open_stays(orphan: str) -> None:
     assert [each.name for each in nk.reap()] == [orphan]
 
 
+@pytest.mark.parametrize("command", [["ip", "netns", "attach"], ["ln", "-s"]], ids=["attached", "linked"])
+def test_a_namespace_to_which_somebody_gave_another_name_stays(orphan: str, command: list[str]) -> None:
+    second = "nk-test-second"
+    if command[0] == "ln":
+        subprocess.run([*command, orphan, f"/run/netns/{second}"], check=True)
+    else:
+        with subprocess.Popen(["nsenter", f"--net=/run/netns/{orphan}", "sleep", "60"]) as process:
+            while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+                pass
+            subprocess.run([*command, second, str(process.pid)], check=True)
+            process.kill()
+    assert nk.reap() == []
+    assert is_there()
+    assert is_there(second)
+    if command[0] == "ln":
+        Path("/run/netns", second).unlink()
+    else:
+        ip("netns", "delete", second)
+    assert [each.name for each in nk.reap()] == [orphan]
+
+
+def test_what_was_removed_meanwhile_was_not_reaped(orphan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = nk.orphans()
+    ip("netns", "delete", orphan)
+    monkeypatch.setattr("netkit_bpf.devices.reap.orphans", lambda netns: found)
+    assert [each.name for each in found] == [orphan]
+    assert nk.reap() == []
+
+
 def test_a_namespace_with_an_end_of_somebody_elses_pair_stays(orphan: str) -> None:
     with NetNS.create() as netns:
         netns.run(["ip", "link", "add", "ve0", "type", "veth", "peer", "name", "ve1", "netns", orphan], check=True)
