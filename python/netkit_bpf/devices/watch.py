@@ -7,11 +7,13 @@ import contextlib
 from typing import NamedTuple
 
 from netkit_bpf._core import Change, PairWatch
-from netkit_bpf.devices.device import Device
+from netkit_bpf.devices.device import Device, find_device, other_end
 from netkit_bpf.devices.netns import NetNS, find_netns
 from netkit_bpf.enums import ChangeKind, Side
 from netkit_bpf.internal.arguments import expect
 from netkit_bpf.internal.event_stream import EventStream
+
+_TRIES = 3
 
 
 class DeviceChange(NamedTuple):
@@ -41,9 +43,11 @@ class Watch(EventStream[DeviceChange]):
     """Reports changes of the ends of a pair from its construction on, made by any process: `DeviceChange`s.
 
     Made by `NetkitPair.watch`. `read`, `events` and `async for` are those of a `Monitor`; they also end once both
-    ends are deleted. A moved end is followed if its new namespace can be found. The watch does not keep the namespaces
-    of the ends alive. Any thread may read, and each change goes to one reader. Any thread or signal handler may close
-    it, which wakes the readers. A forked child cannot use it.
+    ends are deleted. A moved end is followed if its new namespace can be found. One that moved on before that was read
+    is told once, with the place where it is then, if the other end is watched and did not move meanwhile; it is
+    followed unless its number is another one there. The watch does not keep the namespaces of the ends alive. Any
+    thread may read, and each change goes to one reader. Any thread or signal handler may close it, which wakes the
+    readers. A forked child cannot use it.
     """
 
     _called = "the watch"
@@ -53,6 +57,7 @@ class Watch(EventStream[DeviceChange]):
         expect(primary, Device, "primary", "NetkitPair.watch() makes a watch")
         ends = (None if end is None else (end.netns._open(), end._ref()) for end in (primary, peer))
         self._core: PairWatch | None = PairWatch(*ends)
+        self._places = [None if end is None else (end.netns._identity, end.ifindex) for end in (primary, peer)]
 
     def _take(self, end: float) -> DeviceChange | None:  # noqa: ARG002 - it never searches for long
         core = self._open()
@@ -78,15 +83,33 @@ class Watch(EventStream[DeviceChange]):
         return core
 
     def _event(self, core: PairWatch, change: Change) -> DeviceChange:
-        netns = None if change.nsid is None else self._follow(core, change.side, change.nsid)
-        return DeviceChange(
-            Side.from_number(change.side), ChangeKind.from_number(change.kind), change.name, change.ifindex, netns
-        )
-
-    def _follow(self, core: PairWatch, side: int, nsid: int) -> NetNS | None:
+        side, ifindex = Side.from_number(change.side), change.ifindex
+        if change.nsid is None:
+            return DeviceChange(side, ChangeKind.from_number(change.kind), change.name, ifindex)
+        netns = None
         with contextlib.suppress(OSError):  # gone meanwhile, or access denied
-            netns = find_netns(lambda space: core.is_destination(side, nsid, space))
-            if netns is not None:
-                core.follow(side, netns._open())
-            return netns
+            netns, ifindex = self._find(core, change, change.nsid)
+        self._places[change.side] = None if netns is None else (netns._identity, ifindex)
+        if netns is not None and ifindex == change.ifindex:
+            with contextlib.suppress(OSError):  # likewise
+                core.follow(change.side, netns._open())
+        return DeviceChange(side, ChangeKind.from_number(change.kind), change.name, ifindex, netns)
+
+    def _find(self, core: PairWatch, change: Change, nsid: int) -> tuple[NetNS | None, int]:
+        """Where an end is that was moved, and its number there."""
+        end = self._seen_from_the_other_end(change.side)
+        if end is not None:
+            return end.netns, end.ifindex
+        return find_netns(lambda space: core.is_destination(change.side, nsid, space)), change.ifindex
+
+    def _seen_from_the_other_end(self, side: int) -> Device | None:
+        """The end by what its other end says: it may have moved on since, even back. None if that one is not known."""
+        place = self._places[1 - side]
+        if place is None:
+            return None
+        identity, ifindex = place
+        for _ in range(_TRIES):
+            with contextlib.suppress(OSError):  # moved on meanwhile; or that one was moved too, or access denied
+                netns = find_netns(lambda space: space.identity() == identity)
+                return None if netns is None else other_end(find_device(ifindex, netns), netns)
         return None

@@ -94,6 +94,39 @@ def test_a_moved_end_is_followed(pair: NetkitPair, spaces: tuple[NetNS, NetNS]) 
             assert told(watch.read(PATIENCE)) == ("primary", "up", "back")
 
 
+@pytest.mark.parametrize("end", ["primary", "peer"])
+def test_an_end_that_moved_back_before_that_was_read_is_followed(
+    pair: NetkitPair, spaces: tuple[NetNS, NetNS], end: str
+) -> None:
+    device: Device = getattr(pair, end)
+    home, name = device.netns, device.name
+    with NetNS.create() as third, pair.watch() as watch:
+        device.move(third)
+        device.move(home)
+        assert told(watch.read(PATIENCE)) == (end, "down", name)  # as the kernel sets it before it moves it
+        moved = watch.read(PATIENCE)
+        assert told(moved) == (end, "moved", name)
+        assert moved is not None
+        assert (moved.netns, moved.ifindex) == (home, device.ifindex)
+        device.up()
+        assert told(watch.read(PATIENCE)) == (end, "up", name)
+        device.down()
+        device.rename("other")
+        pair.delete()
+        assert of_kind(watch.events(timeout=PATIENCE), "renamed") == [f"[{end}] other renamed"]
+
+
+def test_ends_that_moved_on_are_found_where_they_are(pair: NetkitPair, spaces: tuple[NetNS, NetNS]) -> None:
+    with NetNS.create() as third, NetNS.create() as fourth, pair.watch() as watch:
+        for device in (pair.primary, pair.peer):
+            device.move(third)
+            device.move(fourth)
+            moved = [change for change in iter(lambda: watch.read(timeout=0), None) if change.kind == "moved"]
+            assert [(change.netns, change.ifindex) for change in moved] == [(fourth, device.ifindex)]
+        pair.primary.up()
+        assert told(watch.read(PATIENCE)) == ("primary", "up", "ve0")
+
+
 def test_an_end_moved_out_of_sight_is_told_without_its_namespace(pair: NetkitPair, tmp_path: Path) -> None:
     hidden = tmp_path / "netns"  # neither under /run/netns nor any process's
     hidden.touch()
