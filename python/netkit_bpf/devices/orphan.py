@@ -5,7 +5,8 @@ The rule errs on the side of leaving things. A pair is an orphan if
 
 - both of its ends have the alias that its maker gave them. A pair with another alias belongs to somebody;
 - its maker and all processes that were forked from it have ended (owner.py): a daemon's child goes on with what its
-  parent made;
+  parent made. One that executed another program, as `subprocess` does, does not count: execve(2) ends its share in the
+  claim;
 - no program is attached to its netkit hooks nor to the tcx hooks of its ends: otherwise it is being watched or
   filtered, or a link is pinned;
 - no end is a port of a bridge, a bond or the like: otherwise somebody put it into a network;

@@ -25,9 +25,9 @@ def orphans(netns: NetNS | None = None) -> list[Orphan]:
     A device is an orphan if both ends of its pair have the alias that this package gave them, the process that made it
     has certainly ended, and nothing is left that may use it: no process that was forked from its maker, no program on
     its hooks or on the tcx hooks of an end, no bridge or other device that an end is a port of, and no process in the
-    namespace of an end, except the caller's own. A named namespace is an orphan under
-    the same rules, if no process lives in it or holds it open, it has no second name, and no device in it belongs to
-    somebody else. A device
+    namespace of an end, except the caller's own. A fork that executes another program (`subprocess`) does not count
+    from then on, but for the namespace in which it lives. A named namespace is an orphan under the same rules, if no
+    process lives in it or holds it open, it has no second name, and no device in it belongs to somebody else. A device
     that this package did not make is not an orphan, nor one that was given another alias, nor one whose maker ran in
     another PID, time or mount namespace or without root's rights: whether such a process has ended is unknown here.
 
