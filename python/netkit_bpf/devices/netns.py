@@ -226,10 +226,14 @@ class NetNS(Resource):
         from netkit_bpf.internal.child import FailedProgramError
 
         __tracebackhide__ = True  # in pytest and IPython: what failed is the program
-        if capture_output:
-            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if input is not None:
+            if options.get("stdin") is not None:
+                raise ValueError("stdin and input may not both be used")
             options["stdin"] = subprocess.PIPE
+        if capture_output:
+            if options.get("stdout") is not None or options.get("stderr") is not None:
+                raise ValueError("stdout and stderr may not be used with capture_output")
+            options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with self._popen(argv, hosts, **options) as process:
             try:
                 stdout, stderr = process.communicate(input, timeout=timeout)

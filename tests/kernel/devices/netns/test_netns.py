@@ -168,6 +168,11 @@ def test_programs_are_run_inside_as_subprocess_runs_them() -> None:
             netns.run(["false"], check=True)
         with pytest.raises(subprocess.TimeoutExpired):  # which kills it: nothing is left
             netns.run(["sleep", "60"], timeout=0.1)
+        for options in ({"input": b"", "stdin": 0}, {"capture_output": True, "stderr": 2}):
+            with pytest.raises(ValueError, match="may not"):
+                subprocess.run(["true"], check=False, **options)
+            with pytest.raises(ValueError, match="may not"):
+                netns.run(["true"], **options)
         with pytest.raises(FileNotFoundError):
             netns.run(["/nowhere/nothing"])
         with netns.popen(["readlink", "/proc/self/ns/net"], stdout=subprocess.PIPE, text=True) as process:
