@@ -332,7 +332,14 @@ class Device:
         >>> pair.peer.add_route("default", via="fd00::1")  # doctest: +SKIP
         """
         netlink, device = self._verified()
-        route_add(netlink, device, *_packed(parse_route(dst, via)))
+        try:
+            route_add(netlink, device, *_packed(parse_route(dst, via)))
+        except OSError as error:
+            if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH) or self.is_up:
+                raise
+            # The kernel looks for the gateway first, and its network went when the device was set down.
+            operation = str(error.strerror).partition(": ")[0]
+            raise OSError(errno.ENETDOWN, f"{operation}: Network is down (the device is down)") from None
 
     def remove_route(self, dst: str | Network, *, via: str | Address | None = None) -> None:
         """Remove a route over this device; ProcessLookupError (ESRCH) if there is none."""

@@ -145,6 +145,7 @@ class Lab(Closing):
 
         Raises:
             ValueError: the name is taken or not valid, or there is no such neighbour; then nothing is changed.
+            OSError: ENETDOWN, the way from a node to the new one begins with a device that is down; likewise.
 
         >>> lab.add("n4").run(["ping", "-c1", "n1"], check=True)  # doctest: +SKIP
         """

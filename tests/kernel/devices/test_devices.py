@@ -204,9 +204,13 @@ def test_an_impossible_route_is_refused_with_its_reason(pair: NetkitPair) -> Non
         device.add_route("default", via="10.0.0.2")
     with pytest.raises(ProcessLookupError, match=r"remove route fd02::/64 over ve0: .*no such route over this device"):
         device.remove_route("fd02::/64")
+    device.add_address("10.0.0.1/24")
+    device.add_address("fd00::1/64")
     device.down()
-    with pytest.raises(OSError, match=r"add route fd03::/64 over ve0: .*the device is down"):
-        device.add_route("fd03::/64")
+    for dst, via in (("fd03::/64", None), ("fd03::/64", "fd00::2"), ("10.1.0.0/16", "10.0.0.2")):
+        with pytest.raises(OSError, match=rf"add route {dst} .*over ve0: .*the device is down") as caught:
+            device.add_route(dst, via=via)
+        assert caught.value.errno == errno.ENETDOWN
 
 
 def test_statistics_count_what_was_sent(pair: NetkitPair, spaces: tuple[NetNS, NetNS]) -> None:

@@ -137,6 +137,11 @@ def test_what_cannot_be_added_changes_nothing(netkit_lab_factory: Callable[..., 
         line.add("n3", ["n2", "n1"])
     assert before.wait_until_back() == []
     assert [name for _, name in line.n2.call(socket.if_nameindex)] == ["lo", "n1"]
+    line.n1.device("n2").down()
+    with pytest.raises(OSError, match="over n2: Network is down"):
+        line.add("n4", ["n2"])
+    assert [node.name for node in line] == ["n1", "n2"]
+    line.n1.device("n2").up()
     line.add("n4", ["n2"])
     assert hops(line, "n1", "n4") == [1, 1]
     with pytest.raises(ValueError, match="'a' is the last node of the lab"):
