@@ -44,6 +44,7 @@ class Keeper:
         self._idle = idle
         self._path = path
         self._unwritten = BEGIN  # for the guest, which is ahead: the command starts before somebody wants it
+        self._unsaid = b""  # of the guest, to the caller, who may be stopped: nothing more is read from the guest then
         self._caller: socket.socket | None = None
         self._waiting: socket.socket | None = None  # for the round before to end
         self._tail = b""  # of what the caller said, and in between rounds of what the guest said
@@ -55,13 +56,18 @@ class Keeper:
         """Serve until the end."""
         while True:
             limit = None if self._caller else max(0.0, self._deadline - time.monotonic())
-            reading: list[Any] = [self._listener, self._output, *([self._caller] if self._caller else [])]
-            readable, writable, _ = select.select(reading, [self._input] if self._unwritten else [], [], limit)
+            reading: list[Any] = [self._listener, *([self._caller] if self._caller else [])]
+            reading += [] if self._unsaid else [self._output]
+            writing: list[Any] = [self._input] if self._unwritten else []
+            writing += [self._caller] if self._unsaid else []
+            readable, writable, _ = select.select(reading, writing, [], limit)
             if not (readable or writable):
                 return
             try:
-                if writable:
+                if self._input in writable:
                     self._unwritten = self._unwritten[os.write(self._input, self._unwritten) :]
+                if self._caller and self._caller in writable:
+                    self._unsaid = self._unsaid[self._caller.send(self._unsaid) :]
                 if self._output in readable and not self._hear_guest():
                     return
                 if self._caller in readable and not self._hear_caller():
@@ -85,10 +91,11 @@ class Keeper:
                 shutil.rmtree(self._path, ignore_errors=True)
                 with contextlib.suppress(OSError):  # others are kept
                     self._path.parent.rmdir()
-        for caller in (self._caller, self._waiting):
+        for caller, unsaid in ((self._caller, self._unsaid), (self._waiting, b"")):
             if caller:
                 with contextlib.suppress(OSError):
-                    caller.sendall(json.dumps({"vm": "gone", "status": status}).encode() + b"\n")
+                    caller.settimeout(HELLO_LIMIT)
+                    caller.sendall(unsaid + json.dumps({"vm": "gone", "status": status}).encode() + b"\n")
                 caller.close()
 
     def _end(self) -> int | None:
@@ -137,14 +144,15 @@ class Keeper:
     def _begin(self) -> None:
         if self._waiting:
             self._caller, self._waiting, self._tail = self._waiting, None, b""
-            self._caller.sendall(b'{"vm": "begins"}\n')
+            self._caller.setblocking(False)
+            self._unsaid = b'{"vm": "begins"}\n'
 
     def _hear_guest(self) -> bool:
         data = os.read(self._output, 1 << 16)
         if not data:
             return False
         if self._caller:
-            self._caller.sendall(data)
+            self._unsaid = data
             return True
         *lines, self._tail = (self._tail + data).split(b"\n")
         if self._is_ending and any(line.startswith(ENDED) for line in lines):
@@ -164,7 +172,7 @@ class Keeper:
             self._tail = (self._tail + data)[-len(END) - 2 :]
             return True
         self._caller.close()
-        self._caller = None
+        self._caller, self._unsaid = None, b""
         if self._tail != b"\n" + END + b"\n":
             return False
         self._tail, self._is_ending = b"", True

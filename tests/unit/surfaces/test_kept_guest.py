@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,7 @@ def guests(project: pytest.Pytester) -> list[int]:
 
 def command(*options: str) -> list[str]:
     words = [sys.executable, "-m", "netkit_bpf", "vm", "kept", *options]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
 def begin(project: pytest.Pytester) -> subprocess.Popen[bytes]:
@@ -134,6 +135,26 @@ def test_two_runs_at_once_do_not_share_it(project: pytest.Pytester) -> None:
     assert len(set(guests(project))) == 2
     project.runpytest_subprocess().assert_outcomes(passed=1)
     assert guests(project)[2] == guests(project)[0]
+
+
+def test_a_run_that_does_not_read_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pytest that was stopped by Ctrl-Z, for one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(kept, "line", lambda *_: ["sh", "-c", "read -r line; exec yes"])
+    first = kept.begin(["it"], kernel="7.2", what="for a test")
+    assert first
+    try:
+        time.sleep(0.5)  # its guest says more than there is room for
+        assert command() == ["Linux 7.2 for a test: in use"]
+        assert kept.begin(["it"], kernel="7.2", what="for a test") is None
+        assert first.answers.read(1 << 20) == b"y\n" * (1 << 19)
+    finally:
+        first.close(keep=False)
+    end = time.monotonic() + 20
+    while [*tmp_path.iterdir()]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_killed_run_takes_its_guest_along_and_the_next_one_boots(project: pytest.Pytester) -> None:
