@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from netkit_bpf.btf.addresses import IPV4_BYTES, Address
-from netkit_bpf.btf.codec import Array, Bool, ByteArray, Char, CharArray, Codec, Float, Integer
-from netkit_bpf.btf.structure import Member, Structure
+from netkit_bpf.btf.codec import LARGEST_NUMBER, Array, Bool, ByteArray, Char, CharArray, Codec, Float, Integer
+from netkit_bpf.btf.structure import Member, Structure, getter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def dtype_of(codec: Codec) -> np.dtype[Any]:
     """The dtype of the type: fields have their names in C. Bit fields become separate integers.
 
-    An IPv4 address is its number, an IPv6 address its bytes.
+    An IPv4 address is its number, an IPv6 address its bytes, and so is a number of more than 64 bits.
     """
     import numpy as np
 
@@ -30,6 +30,8 @@ def to_array(codec: Codec, data: bytes) -> NDArray[Any]:
     """An array of all values in the bytes: a view of them, unless there are bit fields in the type."""
     import numpy as np
 
+    if not codec.size:
+        return np.zeros(0, dtype_of(codec))
     if not has_bits(codec):
         return np.frombuffer(data, dtype_of(codec))
     raw = np.frombuffer(data, np.uint8).reshape(-1, codec.size)
@@ -95,7 +97,7 @@ def _spec(codec: Codec, packed: bool) -> Any:
     """What numpy.dtype() takes. Packed, fields follow one another; else they lie where C has them."""
     if isinstance(codec, Bool):
         return "?"
-    if isinstance(codec, Integer) and codec.size <= 8:
+    if isinstance(codec, Integer) and codec.size <= LARGEST_NUMBER:
         return f"{'>' if codec.order == 'big' else '<'}{'i' if codec.signed else 'u'}{codec.size}"
     if isinstance(codec, Address):
         return ">u4" if codec.size == IPV4_BYTES else ("u1", (codec.size,))
@@ -109,12 +111,21 @@ def _spec(codec: Codec, packed: bool) -> Any:
         return (_spec(codec.element, packed), (codec.count,))
     if isinstance(codec, Structure):
         names = [member.name for member in codec.members]
-        formats = [_spec(member.codec, packed) for member in codec.members]
+        formats = [_spec(_number_of(member), packed) for member in codec.members]
         if packed:
             return {"names": names, "formats": formats}
         offsets = [member.span.start for member in codec.members]
         return {"names": names, "formats": formats, "offsets": offsets, "itemsize": codec.size}
     return f"V{codec.size}"
+
+
+def _number_of(member: Member) -> Codec:
+    """The type of the member; of a small bit field, one of a size that numpy knows."""
+    codec = member.codec
+    if not 0 < member.bits <= LARGEST_NUMBER * 8 or codec.size <= LARGEST_NUMBER:
+        return codec
+    assert isinstance(codec, Integer)
+    return Integer(codec.name, LARGEST_NUMBER, signed=codec.signed)
 
 
 def _fill(array: NDArray[Any], raw: NDArray[Any], codec: Structure | Array) -> None:
@@ -126,7 +137,13 @@ def _fill(array: NDArray[Any], raw: NDArray[Any], codec: Structure | Array) -> N
         return
     for member in codec.members:
         part = raw[..., member.span.start : member.span.stop]
-        if member.bits:
+        if not member.codec.size:
+            continue
+        if member.bits > LARGEST_NUMBER * 8:
+            get, rows = getter(member), raw.reshape(-1, codec.size)
+            numbers = b"".join(member.codec.encode(get(row.tobytes()), member.name) for row in rows)
+            array[member.name] = to_array(member.codec, numbers).reshape(array[member.name].shape)
+        elif member.bits:
             array[member.name] = _bits(part, member)
         elif isinstance(member.codec, (Structure, Array)) and has_bits(member.codec):
             _fill(array[member.name], part, member.codec)

@@ -21,6 +21,7 @@ from netkit_bpf.btf.record import enumeration_class
 Convert = Callable[[Any], Any]
 Order = Literal["little", "big"]
 
+LARGEST_NUMBER = 8  # bytes; numpy has no larger integers
 BYTES = (bytes, bytearray, memoryview)
 
 
@@ -72,7 +73,9 @@ class Raw(Codec):
 
 
 class Integer(Codec):
-    """An integer or a pointer of 1, 2, 4, 8 or 16 bytes, in either byte order."""
+    """An integer or a pointer of 1, 2, 4, 8 or 16 bytes, in either byte order. One of 16 bytes also takes its bytes, as
+    numpy has it.
+    """
 
     _FORMATS: ClassVar = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -89,6 +92,8 @@ class Integer(Codec):
 
     def _number(self, value: Any, path: str, bits: int) -> int:
         """The value as an integer of so many bits, checked."""
+        if self.size > LARGEST_NUMBER and isinstance(_void(value), BYTES):
+            value = int.from_bytes(_sized(self, value, path), self.order, signed=self.signed)
         try:
             number = operator.index(value)
         except TypeError:
@@ -264,12 +269,23 @@ class Opaque(Codec):
 
 def copy(codec: Codec, buffer: bytearray, offset: int, value: Any, path: str) -> None:
     """Write bytes into the buffer; ValueError unless their number is the size of the type."""
+    buffer[offset : offset + codec.size] = _sized(codec, value, path)
+
+
+def _sized(codec: Codec, value: Any, path: str) -> bytes:
+    """The value, if it is bytes, as many as the type has."""
+    value = _void(value)
     if not isinstance(value, BYTES):
         raise TypeError(f"{path} must be bytes, not {type(value).__name__}")
     data = bytes(value)
     if len(data) != codec.size:
         raise ValueError(f"{path} must be {codec.size} bytes, not {len(data)}")
-    buffer[offset : offset + codec.size] = data
+    return data
+
+
+def _void(value: Any) -> Any:
+    """The bytes of what numpy has where it knows no type; anything else as it is."""
+    return value.tobytes() if getattr(getattr(value, "dtype", None), "kind", "") == "V" else value
 
 
 def _text(value: Any, path: str) -> bytes:

@@ -154,7 +154,7 @@ class Structure(Codec):
     def _one_by_one(self) -> Convert:
         """The function that makes the tuple where members share bytes."""
         make = self.tuple_type._make
-        getters = [_getter(member) for member in self.members]
+        getters = [getter(member) for member in self.members]
         if not self._keeps_bytes:
             return lambda raw: make([get(raw) for get in getters])
 
@@ -215,7 +215,8 @@ class Structure(Codec):
         return ", ".join(member.name for member in self.members)
 
 
-def _getter(member: Member) -> Convert:
+def getter(member: Member) -> Convert:
+    """The function that reads the member from the bytes of its structure."""
     start, stop, convert = member.span.start, member.span.stop, member.codec.convert
     if not member.bits:
         unpack = struct.Struct("=" + member.codec.format).unpack_from

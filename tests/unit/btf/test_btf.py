@@ -40,6 +40,9 @@ struct records { __u32 count; struct point points[]; };
 struct empty {};
 struct words { int class; int _hidden; int __pad; int count; int index; };
 struct paddings { int _pad, pad; unsigned int class_ : 3, class : 5; };
+struct wide { __u32 k : 3; unsigned __int128 whole; __int128 list[2]; };
+struct wide_bits { __int128 small : 5, large : 100; unsigned __int128 long_ : 70, last : 64; };
+struct nothing { __u8 a; struct empty none; struct { struct empty none; } within; int zero[0]; __u32 bit : 1; };
 struct node { struct node *next; const volatile __u32 *const restrict value; void (*call)(int); };
 struct of_bits { __u8 first; struct bits each[2]; __u16 last; };
 struct everything {
@@ -53,6 +56,7 @@ struct records *records; struct empty empty; struct words words; struct paddings
 struct of_bits of_bits; enum keyword keyword; pair_t pair; nameless_t nameless; enum color color;
 const volatile __u16 constant; __int128 wide_; unsigned __int128 uwide; union address address; char text[4];
 char letter; _Bool flags[3];
+struct wide wide; struct wide_bits wide_bits; struct nothing nothing;
 """
 
 
@@ -383,6 +387,38 @@ def test_numpy_gets_bit_fields_as_integers(types: Types) -> None:
     assert from_array(codec, array, "values") == data
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("struct wide", (5, 2**128 - 1, (-1, 2**100))),
+        ("struct wide_bits", (-16, -(2**99), 2**70 - 1, 2**64 - 1)),
+        ("struct wide_bits", (15, 2**98 + 1, 2**69 + 1, 7)),
+        ("unsigned __int128", 2**100 + 1),
+        ("__int128", -(2**100)),
+        ("struct nothing", (1, (), ((),), (), 1)),
+    ],
+)
+def test_numpy_takes_back_what_it_has_no_numbers_for(types: Types, name: str, value: Any) -> None:
+    codec = types.find(name)
+    data = codec.encode(value, "v") * 2
+    array = to_array(codec, data)
+    assert from_array(codec, array, "v") == from_array(codec, list(array), "v") == data
+    assert from_array(codec, np.array(array.tolist(), array.dtype), "v") == data
+
+
+def test_bytes_for_a_large_integer_are_as_many(types: Types) -> None:
+    with pytest.raises(ValueError, match="v must be 16 bytes, not 8"):
+        types.find("__int128").encode(np.void(bytes(8)), "v")
+    bits = dtype_of(types.find("struct wide_bits"))
+    assert [bits[name].str for name in ("small", "large", "long_", "last")] == ["<i8", "|V16", "|V16", "<u8"]
+    with pytest.raises(OverflowError, match=f"v.long_ must be 0 to {2**70 - 1}"):
+        types.find("struct wide_bits").encode({"long_": bytes(8) + b"\xff" * 8}, "v")
+
+
+def test_values_of_no_bytes_make_an_empty_array(types: Types) -> None:
+    assert to_array(types.find("struct empty"), b"").shape == (0,)
+
+
 def test_arrays_of_another_type_are_checked_one_by_one() -> None:
     codec = Integer("__u16", 2, signed=False)
     assert from_array(codec, np.array([1, 2], np.int64), "keys") == struct.pack("=HH", 1, 2)
@@ -391,7 +427,9 @@ def test_arrays_of_another_type_are_checked_one_by_one() -> None:
     with pytest.raises(TypeError, match=r"^keys\[0\] must be an integer, not float$"):
         from_array(codec, np.array([1.5]), "keys")
     assert from_array(Float("float", 4), np.array([1.5]), "keys") == struct.pack("=f", 1.5)
-    assert to_array(Raw(3), b"abcdef").tolist() == [b"abc", b"def"]
+    raw = to_array(Raw(3), b"abcdef")
+    assert raw.tolist() == [b"abc", b"def"]
+    assert from_array(Raw(3), list(raw), "keys") == b"abcdef"
 
 
 def test_masked_values_are_refused(types: Types) -> None:
