@@ -111,9 +111,13 @@ class Integer(Codec):
 
 
 class Enumeration(Integer):
-    """An enumeration: a member of an IntEnum where the number has a name, else the number. Also takes names."""
+    """An enumeration: a member of an IntEnum where the number has a name, else the number. Also takes names.
 
-    def __init__(self, name: str, size: int, members: Mapping[str, int], *, signed: bool) -> None:
+    `either` says that it is not known to be signed or not: it takes -1 and the largest unsigned number for the same.
+    """
+
+    def __init__(self, name: str, size: int, members: Mapping[str, int], *, signed: bool, either: bool = False) -> None:
+        self.either = either
         self.members = dict(members)
         known: dict[int, Any] = {}
         with contextlib.suppress(TypeError, ValueError, AttributeError):  # names that an IntEnum cannot have
@@ -125,6 +129,12 @@ class Enumeration(Integer):
             if value not in self.members:
                 raise ValueError(f"{path} must be one of {', '.join(self.members)}, not {value!r}")
             value = self.members[value]
+        if self.either and hasattr(value, "__index__"):
+            number, half = operator.index(value), 1 << bits - 1
+            if self.signed and half <= number < 2 * half:
+                value = number - 2 * half
+            elif not self.signed and -half <= number < 0:
+                value = number + 2 * half
         return super()._number(value, path, bits)
 
 

@@ -31,6 +31,7 @@ _FLOAT, _TYPE_TAG, _ENUM64 = 16, 18, 19
 _MODIFIERS = (_VOLATILE, _CONST, _RESTRICT, _TYPE_TAG)
 _SIGNED, _CHAR, _BOOL = 1, 2, 4  # BTF_INT_SIGNED and its like
 _POINTER = 8
+_LARGE_ENUM = 8
 _LARGEST_ERRNO = 4095
 _LARGEST_U32 = (1 << 32) - 1
 _LARGEST_U64 = (1 << 64) - 1
@@ -219,13 +220,17 @@ def _build_enumeration(kind: _Type, alias: str, depth: int) -> Codec:  # noqa: A
     name = f"enum {kind.name}" if kind.name else alias or "enum"
     values = {member[0]: member[4] for member in kind.members}
     signed = bool(kind.encoding)
+    if kind.kind == _ENUM and kind.size == _LARGE_ENUM:
+        # clang before 15 cuts the values of a large enumeration to 32 bits: they would name other numbers.
+        return Integer(name, kind.size, signed=signed)
     if kind.kind == _ENUM and not signed:
         # clang before 15 never marks an enumeration as signed. It is taken as signed if its large values, read as
-        # signed, are all small negative numbers.
+        # signed, are all small negative numbers; numbers are taken either way.
         large = [value for value in values.values() if value >> 31]
         signed = bool(large) and min(large) > _LARGEST_U32 - _LARGEST_ERRNO
         if signed:
             values = {word: value - (value >> 31 << 32) for word, value in values.items()}
-    elif not signed:
+        return Enumeration(name, kind.size, values, signed=signed, either=bool(large))
+    if not signed:
         values = {word: value & _LARGEST_U64 for word, value in values.items()}
     return Enumeration(name, kind.size, values, signed=signed)

@@ -215,6 +215,31 @@ def test_enumerations_of_all_widths(
         assert (decoded.name, int(decoded)) == (name, value)
 
 
+@pytest.mark.parametrize(("value", "least", "most"), [(0xFFFFFFFD, -(2**31), 2**31 - 1), (0x80000000, 0, 2**32 - 1)])
+def test_an_enumeration_of_unknown_sign_takes_numbers_either_way(value: int, least: int, most: int) -> None:
+    members: tuple[RawMember, ...] = (("A", 0, 0, 0, 1), ("B", 0, 0, 0, value))
+    codec = Types(Table({1: (6, "e", 4, 0, 0, 0, 0, members)})).codec(1)
+    for number in (value, value - 2**32, np.uint32(value)):
+        encoded = codec.encode(number, "e")
+        assert (encoded, codec.decode(encoded).name) == (struct.pack("=I", value), "B")
+    for wrong in (2**32, -(2**31) - 1):
+        with pytest.raises(OverflowError, match=f"^e must be {least} to {most}, not {wrong}$"):
+            codec.encode(wrong, "e")
+    with pytest.raises(TypeError, match="e must be an integer, not float"):
+        codec.encode(1.5, "e")
+
+
+def test_a_large_enumeration_whose_values_were_cut_has_no_names() -> None:
+    """As clang before 15 writes it: 0x100000001 would be the same as 1."""
+    members: tuple[RawMember, ...] = (("NONE", 0, 0, 0, 0), ("HIGH", 0, 0, 0, 1))
+    codec = Types(Table({1: (6, "e", 8, 0, 0, 0, 0, members)})).codec(1)
+    for number in (1, 2**32 + 1, 2**64 - 1):
+        decoded = codec.decode(codec.encode(number, "e"))
+        assert (decoded, type(decoded), codec.name) == (number, int, "enum e")
+    with pytest.raises(TypeError, match="e must be an integer, not str"):
+        codec.encode("HIGH", "e")
+
+
 class Table:
     """Types made by hand: what this clang does not make."""
 
