@@ -103,7 +103,7 @@ def test_what_was_used_is_closed_as_soon_as_what_was_not(pair: NetkitPair) -> No
 
     def read_packets() -> None:
         monitor = Monitor(pair)
-        assert list(monitor.events(timeout=0)) == []
+        list(monitor.events(timeout=0))  # a device that is new may send something by itself
         nk.Export(monitor).accounts()
 
     def take_flows() -> None:
