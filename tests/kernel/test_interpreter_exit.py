@@ -185,8 +185,9 @@ CALLS: dict[str, tuple[str, str]] = {
     "a claim": ("", "_core.claim_make(); _core.claim_is_free('x')"),
     "a watch": (f"{VETH}\nve.up()", "with pair.watch() as watch: ve.down(); ve.up(); list(watch.events(timeout=0.01))"),
     "a watch of what is moved": (
-        f"{VETH}\nmoving = pair.watch()\nfrom netkit_bpf.devices.device import other_end",
-        "ve.move(there); moving.read(0.1); other_end(ve._read(), there); ve.move(ns); moving.read(0.1)",
+        f"{VETH}\nmoving = pair.watch()\nfrom netkit_bpf.devices.device import other_end\n"
+        "from netkit_bpf.devices.watch import Watch\nalone = Watch(ve, None)",
+        "ve.move(there); moving.read(0.1); alone.read(0.1); other_end(ve._read(), there); ve.move(ns); moving.read()",
     ),
     "a wait for a device": (f"{VETH}\nve.up()", "ve.wait_ready(0.01)"),
     "elements of a map": (
