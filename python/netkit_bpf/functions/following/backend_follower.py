@@ -41,6 +41,7 @@ class BackendFollower:
     def __init__(self, netns: NetNS, look: Look, lock: ProcessLock) -> None:
         self._process = os.getpid()
         self._links = LinkSocket(netns)
+        weakref.finalize(self, self._links.stop)  # the thread does not keep the follower
         arguments = (self._links, weakref.WeakMethod(look), lock)
         self._thread = threading.Thread(target=_follow, args=arguments, name="netkit-follower", daemon=True)
         try:

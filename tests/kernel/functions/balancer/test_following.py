@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -20,6 +20,7 @@ from netkit_bpf.functions.balancer_programs import publish
 from netkit_bpf.functions.following import link_socket
 from netkit_bpf.functions.following.backend_follower import BackendFollower
 from netkit_bpf.functions.following.link_socket import LinkNews, LinkSocket
+from netkit_bpf.internal.process_lock import ProcessLock
 from service import PORT, Open, Service
 from traffic import TIMEOUT
 
@@ -218,6 +219,18 @@ def test_a_deletion_while_it_is_made_is_not_lost(made: Service, monkeypatch: pyt
         monkeypatch.setattr(LoadBalancer, "_follow_clients", delete)
     with LoadBalancer(made.pair, made.vip, PORT, backends=made.backends) as balancer:
         wait_for_backends(balancer, 2)
+
+
+def test_a_follower_that_is_dropped_ends_as_after_an_interrupt(made: Service) -> None:
+    class Looks:
+        def look(self, _changed: Set[int] | None) -> None: ...
+
+    looks = Looks()
+    follower = BackendFollower(made.pair.primary.netns, looks.look, ProcessLock())
+    thread = follower._thread
+    del follower
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
 
 
 def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not_got(made: Service) -> None:
