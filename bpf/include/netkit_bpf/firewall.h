@@ -113,7 +113,7 @@ struct nk_fw_count {
 
 #define NK_FW_TOGETHER 64	/* a power of two */
 
-/* The kernel makes and reads a map of few elements far more quickly than one of many. */
+/* The kernel makes, reads and frees the elements of a per-CPU map one by one (bpf_array_alloc_percpu()). */
 struct nk_fw_counts {
 	struct nk_fw_count count[NK_FW_TOGETHER];
 };
