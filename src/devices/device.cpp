@@ -82,6 +82,7 @@ DeviceInfo parse(const nlmsghdr* header) {
   device.addrgenmode = inet6.u8(IFLA_INET6_ADDR_GEN_MODE);
   device.link = static_cast<int>(found.u32(IFLA_LINK).value_or(0));
   if (const auto netnsid = found.u32(IFLA_LINK_NETNSID)) device.link_netnsid = static_cast<int>(*netnsid);
+  device.master = static_cast<int>(found.u32(IFLA_MASTER).value_or(0));
   device.statistics = parse_statistics(found.bytes(IFLA_STATS64));
   const Attributes link_info(found[IFLA_LINKINFO], IFLA_INFO_MAX);
   device.kind = link_info.text(IFLA_INFO_KIND);

@@ -31,6 +31,7 @@ struct DeviceInfo {
   std::optional<uint8_t> addrgenmode;  // AddrGenMode; empty without IPv6
   int link = 0;                        // the other end's ifindex
   std::optional<int> link_netnsid;     // the other end's namespace, where it is another one
+  int master = 0;                      // the ifindex of the bridge or the like that it is a port of
   std::vector<uint64_t> statistics;    // struct rtnl_link_stats64, as many of them as this kernel has
   NetkitAttributes netkit;
 };

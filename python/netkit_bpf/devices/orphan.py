@@ -20,9 +20,7 @@ would lose: a physical one, or one whose other end is elsewhere.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +35,6 @@ from netkit_bpf.enums import Direction, Side
 from netkit_bpf.errors import NotSupportedError
 
 _LOOPBACK = 1  # LOOPBACK_IFINDEX
-# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h: the system's Python may not know all of them
-_NETLINK_ROUTE, _REQUEST, _NEWLINK, _GETLINK, _MASTER = 0, 1, 16, 18, 10
-_DATAGRAM = 1 << 16
-_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
-_DEVICE = struct.Struct("=BxHiII")  # struct ifinfomsg
-_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
 
 
 class Orphan(NamedTuple):
@@ -119,7 +111,7 @@ def _use_of(info: DeviceInfo, netns: NetNS, owner: Owner, inhabited: Inhabited) 
         primary = ends[0 if info.primary else -1]
         if (info.link and any(Hook(primary, side).programs for side in Side)) or any(map(_has_tcx_program, ends)):
             return "a program is attached to it"
-        if any(map(_is_port, ends)):
+        if any(end._read().master for end in ends):
             return "it is a port of a bridge or of another device"
     except OSError as error:
         return f"it cannot be examined: {error.strerror}"  # gone meanwhile, or access denied
@@ -131,30 +123,6 @@ def _has_tcx_program(device: Device) -> bool:
         return any(device.hook(direction).programs for direction in Direction)
     except NotSupportedError:  # the kernel was built without them
         return False
-
-
-def _is_port(device: Device) -> bool:
-    """Whether it is one of a bridge, a bond or the like: rtnetlink(7), RTM_GETLINK."""
-    import socket  # only now: it takes long
-
-    with NetNS.current() as here:  # even to enter that one takes CAP_SYS_ADMIN
-        make = socket.socket if device.netns == here else device.netns.socket
-    with make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as asking:
-        asking.connect((0, 0))  # so that only the kernel can write to it
-        asking.send(
-            _MESSAGE.pack(_MESSAGE.size + _DEVICE.size, _GETLINK, _REQUEST, 0, 0)
-            + _DEVICE.pack(socket.AF_UNSPEC, 0, device.ifindex, 0, 0)
-        )
-        answer = asking.recv(_DATAGRAM)
-    if _MESSAGE.unpack_from(answer)[1] != _NEWLINK:
-        raise OSError(errno.ENODEV, "it was deleted meanwhile")
-    at = _MESSAGE.size + _DEVICE.size
-    while at + _ATTRIBUTE.size <= len(answer):
-        length, kind = _ATTRIBUTE.unpack_from(answer, at)
-        if kind == _MASTER:
-            return True
-        at += max(length + 3 & ~3, _ATTRIBUTE.size)
-    return False
 
 
 def devices_of(owner: Owner, netns: NetNS) -> Iterator[str]:

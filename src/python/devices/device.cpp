@@ -52,6 +52,7 @@ void bind_info(py::module_& module) {
       .def_readonly("addrgenmode", &DeviceInfo::addrgenmode)
       .def_readonly("link", &DeviceInfo::link)
       .def_readonly("link_netnsid", &DeviceInfo::link_netnsid)
+      .def_readonly("master", &DeviceInfo::master)
       .def_readonly("statistics", &DeviceInfo::statistics)
       .def_property_readonly("mac", &mac_of)
       .def("number", &number_of, py::arg("name"))
