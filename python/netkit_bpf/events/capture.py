@@ -77,6 +77,12 @@ def interfaces_of_pairs(names: Sequence[str], expression: str = "", snaplen: int
     return header
 
 
+def counts_of_side(interface: int, start_ns: int, matching: tuple[int, int], lost: int, delivered: int) -> bytes:
+    """Describe what became of the packets of an interface until now: of those that match, and of the others."""
+    seen, others = matching
+    return pcapng_statistics(interface, start_ns, time.time_ns(), seen + others, seen, lost, delivered)
+
+
 class Capture:
     """A capture file that is being written.
 
@@ -179,13 +185,7 @@ class Capture:
     def _statistics(self) -> bytes:
         blocks = b""
         for number, counts in enumerate(self._counts() if self._counts else ()):
-            blocks += pcapng_statistics(
-                number,
-                self._start_ns,
-                time.time_ns(),
-                counts.seen + counts.filtered,
-                counts.seen,
-                counts.lost,
-                self._written[number],
+            blocks += counts_of_side(
+                number, self._start_ns, (counts.seen, counts.filtered), counts.lost, self._written[number]
             )
         return blocks

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from netkit_bpf._core import pcapng_rows, pcapng_section, pcapng_statistics
+from netkit_bpf._core import pcapng_rows, pcapng_section
 from netkit_bpf.events.batch import EventBatch
-from netkit_bpf.events.capture import interfaces_of_pairs
+from netkit_bpf.events.capture import counts_of_side, interfaces_of_pairs
 from netkit_bpf.events.pcapng_file import BlockFile
 from netkit_bpf.events.stats import PairStats
 from netkit_bpf.internal.resource import Closing
@@ -60,17 +59,7 @@ class BatchFile(Closing):
             return
         self._describe((pair.name,))
         for side, (counts, others) in enumerate(zip((pair.primary, pair.peer), filtered, strict=True)):
-            self._file.write(
-                pcapng_statistics(
-                    side,
-                    pair.start_ns,
-                    time.time_ns(),
-                    counts.seen + others,
-                    counts.seen,
-                    counts.lost,
-                    counts.delivered,
-                )
-            )
+            self._file.write(counts_of_side(side, pair.start_ns, (counts.seen, others), counts.lost, counts.delivered))
 
     def _describe(self, names: tuple[str, ...]) -> None:
         """Append the interfaces of those pairs that are new."""
